@@ -1,0 +1,34 @@
+//! Waystation: a store-and-forward DICOM gateway for a clinic on a slow, lossy, often broken link.
+//!
+//! Modalities push studies to it as they would to a PACS. Each instance is made safe on the gateway's own disk before
+//! the C-STORE response says Success, and is then carried to every destination for as long as that takes.
+//!
+//! The parts, in the direction in which an instance travels:
+//!
+//! - [`association`]: the DICOM upper layer (PS3.8), a protocol core without I/O, and the one transport that drives it;
+//! - [`dimse`]: DIMSE messages (PS3.7): command sets, assembler, status codes;
+//! - [`dataset`]: an iterative, bounded walk over data sets (PS3.5) and the Part 10 file format (PS3.10);
+//! - [`receive`]: the services offered to modalities;
+//! - [`spool`]: the log, which is the truth, and its index;
+//! - [`forward`]: schedule, retry, delivery;
+//! - [`control`]: what the outside may ask the running gateway.
+//!
+//! `receive` and `forward` do not know each other; both know the `spool`; the `spool` knows neither, nor the async
+//! runtime, nor DICOM messages. `docs/architecture.md` holds the invariants and `tests/architecture.rs` checks them.
+
+pub mod association;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod dataset;
+pub mod dimse;
+pub mod durable;
+pub mod forward;
+pub mod logging;
+pub mod metrics;
+pub mod model;
+pub mod phantom;
+pub mod receive;
+pub mod spool;
+pub mod tls;
