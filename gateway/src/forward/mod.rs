@@ -1,1 +1,3 @@
 //! Waystation's forward.
+
+pub mod transcode;

@@ -1,1 +1,3 @@
 //! Waystation's receive.
+
+pub mod scan;
