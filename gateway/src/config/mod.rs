@@ -1,1 +1,194 @@
-//! Waystation's config.
+//! The configuration: a TOML file, flags, or both, read into one validated [`Config`].
+//!
+//! What this module promises:
+//!
+//! - A [`Config`] is complete and consistent. Nothing behind it checks a setting again or knows a default of its own.
+//! - Everything that is wrong is told at once, each with file, line, key, what is wrong and what to do ([`Finding`]).
+//!   Unknown keys are errors: a misspelt limit that is silently ignored is found out in the worst moment.
+//! - The default is to refuse: without a listed modality or an explicit `allow-any` there is no configuration.
+//! - What is allowed but unwise is kept in [`Config::warnings`], for the log, for `check-config` and for `status`.
+//!
+//! Flags and file share one vocabulary. Where both are given, the flag wins: a flag replaces the setting of the same
+//! name; `--listen` and `--listen-tls` replace the whole list; `--to NAME=URL` replaces the destination of that name or
+//! adds one; `--allow-any` stands instead of every `[modality.*]`.
+//!
+//! Relative paths in the file count from the folder of the file, relative paths in flags from the working directory;
+//! the paths in a [`Config`] are absolute. TLS files are opened and parsed here, so that a wrong one is found by
+//! `check-config` and not by the first association at night.
+//!
+//! What it deliberately does not do: open sockets, create folders, resolve host names. A configuration is right or
+//! wrong whatever the network is doing at the moment.
+
+mod admission;
+mod document;
+mod finding;
+mod quantities;
+mod reader;
+mod settings;
+mod units;
+mod url;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use self::admission::{Admission, Modality, Network, NetworkError, NotAdmitted};
+pub use self::finding::{Finding, Findings, Place};
+pub use self::settings::{Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings};
+pub use self::url::{DestinationUrl, DicomPeer, UrlError};
+pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};
+
+use self::document::Document;
+use crate::model::Timestamp;
+
+/// A configuration file larger than this is not one.
+const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// What may be given on the command line instead of, or over, a file. `None`, empty and `false` mean: not given.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--data DIR`
+    pub data: Option<PathBuf>,
+    /// `--aet NAME`
+    pub aet: Option<String>,
+    /// `--listen ADDR:PORT`, any number
+    pub listen: Vec<String>,
+    /// `--listen-tls ADDR:PORT`, any number
+    pub listen_tls: Vec<String>,
+    /// `--to NAME=URL`, any number
+    pub to: Vec<String>,
+    /// `--ca FILE`
+    pub ca: Option<PathBuf>,
+    /// `--cert FILE`
+    pub cert: Option<PathBuf>,
+    /// `--key FILE`
+    pub key: Option<PathBuf>,
+    /// `--tls-client-certificates required|optional|none`
+    pub tls_client_certificates: Option<String>,
+    /// `--allow-any`
+    pub allow_any: bool,
+}
+
+/// What the validation has to know about the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// systemd hands over listening sockets, so the configuration need not name one.
+    pub socket_activated: bool,
+    /// The wall clock, to tell certificates that have expired or soon will.
+    pub now: Timestamp,
+}
+
+impl Config {
+    /// Reads and validates the configuration: the file, if there is one, with the flags laid over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the file.
+    pub fn load(file: Option<&Path>, flags: &Flags, surroundings: &Surroundings) -> Result<Self, Findings> {
+        let Some(file) = file else {
+            return Self::from_parts(Document::default(), Path::new(""), flags, surroundings);
+        };
+        let text = read_file(file).map_err(|finding| Findings(vec![finding]))?;
+        Self::from_text(file, &text, flags, surroundings)
+    }
+
+    /// Like [`Config::load`], with the text of the file already at hand; `file` names it and anchors relative paths.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the file.
+    pub fn from_text(file: &Path, text: &str, flags: &Flags, surroundings: &Surroundings) -> Result<Self, Findings> {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        Self::from_parts(Document::read(file, text), folder, flags, surroundings)
+    }
+
+    fn from_parts(
+        document: Document,
+        folder: &Path,
+        flags: &Flags,
+        surroundings: &Surroundings,
+    ) -> Result<Self, Findings> {
+        let mut reader = reader::Reader::new(document, folder);
+        flags.lay_over(&mut reader);
+        let config = validate::validate(&mut reader, surroundings);
+        let findings = reader.finish();
+        match config {
+            Some(config) if findings.is_empty() => Ok(config),
+            _ => Err(Findings(findings)),
+        }
+    }
+}
+
+fn read_file(file: &Path) -> Result<String, Finding> {
+    use std::io::Read;
+
+    let unreadable = |what: String, remedy: &str| Finding {
+        place: Place::File { file: file.into(), line: 1 },
+        key: "the file".to_owned(),
+        what,
+        remedy: remedy.to_owned(),
+    };
+    let cannot_open = |error: std::io::Error| {
+        let remedy = "Check the path, and that the user who runs this may read the file.";
+        unreadable(format!("cannot be read: {error}"), remedy)
+    };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(cannot_open)?;
+    opened.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(cannot_open)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {
+        return Err(unreadable("is larger than 1 MiB".to_owned(), "This is no configuration; check the path."));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let position = error.utf8_error().valid_up_to();
+        unreadable(format!("is not UTF-8 from byte {position} on"), "Save it as UTF-8 text.")
+    })
+}
+
+impl Flags {
+    fn lay_over(&self, reader: &mut reader::Reader) {
+        use document::Content::{List, Switch, Text};
+
+        let path_text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let texts = [
+            ("data", self.data.as_ref().map(path_text)),
+            ("aet", self.aet.clone()),
+            ("ca", self.ca.as_ref().map(path_text)),
+            ("cert", self.cert.as_ref().map(path_text)),
+            ("key", self.key.as_ref().map(path_text)),
+            ("tls-client-certificates", self.tls_client_certificates.clone()),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                reader.document.set_flag(key, Text(text));
+            }
+        }
+        for (key, list) in [("listen", &self.listen), ("listen-tls", &self.listen_tls)] {
+            if !list.is_empty() {
+                let list = list.iter().map(|text| (Text(text.clone()), Place::CommandLine)).collect();
+                reader.document.set_flag(key, List(list));
+            }
+        }
+        if self.allow_any {
+            reader.document.remove_named("modality", None);
+            reader.document.set_flag("allow-any", Switch(true));
+        }
+        let mut named = std::collections::BTreeSet::new();
+        for to in &self.to {
+            match to.split_once('=') {
+                Some((name, _)) if !named.insert(name) => reader.add(
+                    Place::CommandLine,
+                    format!("--to {name}"),
+                    "is given twice",
+                    "Give each destination a name of its own.",
+                ),
+                Some((name, url)) => reader.document.set_named_flag("to", name, "url", url.to_owned()),
+                None => reader.add(
+                    Place::CommandLine,
+                    "--to".to_owned(),
+                    format!("{to:?} is not NAME=URL"),
+                    "Write --to archive=dicoms://AET@host:port.",
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What is wrong with a configuration, told so that somebody can mend it: where, which key, what, and what to do.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a setting was given, or where a missing one belongs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// On the command line.
+    CommandLine,
+    /// In the configuration file.
+    File {
+        /// The file as it was named by the caller.
+        file: Arc<Path>,
+        /// Counted from 1. A missing setting points at the header of its table, or at line 1.
+        line: usize,
+    },
+}
+
+/// One error or one warning about the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Where to look.
+    pub place: Place,
+    /// The key with its table (`to.archive.url`), or the flag (`--listen`).
+    pub key: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it: one or more whole sentences.
+    pub remedy: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Place::File { file, line } = &self.place {
+            write!(f, "{}:{line}: ", file.display())?;
+        }
+        write!(f, "{}: {}\n    {}", self.key, self.what, self.remedy)
+    }
+}
+
+/// Everything that keeps a configuration from being used, in the order of the file. Never empty when it is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings(pub Vec<Finding>);
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.0 {
+            writeln!(f, "{finding}")?;
+        }
+        match self.0.len() {
+            1 => f.write_str("1 problem in the configuration"),
+            count => write!(f, "{count} problems in the configuration"),
+        }
+    }
+}
+
+impl std::error::Error for Findings {}

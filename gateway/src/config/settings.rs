@@ -1,0 +1,110 @@
+//! The validated configuration as the rest of the gateway sees it: plain typed values.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::admission::Admission;
+use super::finding::Finding;
+use super::url::DestinationUrl;
+use crate::model::{AeTitle, DestinationName};
+use crate::tls::{ClientCertificates, TlsFiles};
+
+/// Everything the gateway is told before it starts. All paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `data`: the folder that holds the log, the index and the control socket.
+    pub data: PathBuf,
+    /// `aet`: the AE title that modalities call, and that destinations are called with.
+    pub aet: AeTitle,
+    /// `listen`: where associations are accepted in the clear.
+    pub listen: Vec<SocketAddr>,
+    /// `listen-tls`: where associations are accepted over TLS. Not empty only if `tls` has an identity.
+    pub listen_tls: Vec<SocketAddr>,
+    /// `ca`, `cert`, `key`: they have been opened and parsed once. `None` if none of them is given.
+    pub tls: Option<TlsFiles>,
+    /// `tls-client-certificates`: whether a modality has to show a certificate at `listen-tls`.
+    pub client_certificates: ClientCertificates,
+    /// `allow-any` or `[modality.*]`: who may send.
+    pub admission: Admission,
+    /// `[to.*]`: where everything goes, in the order in which it was given. Never empty.
+    pub destinations: Vec<Destination>,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[spool]`
+    pub spool: SpoolSettings,
+    /// `[delivery]`
+    pub delivery: DeliverySettings,
+    /// `[retry]`
+    pub retry: RetrySettings,
+    /// `[drain]`
+    pub drain: DrainSettings,
+    /// What is allowed but unwise.
+    pub warnings: Vec<Finding>,
+}
+
+/// One place that receives everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Its name in the configuration, in the log and in every record of a delivery.
+    pub name: DestinationName,
+    /// Where it is.
+    pub url: DestinationUrl,
+}
+
+/// `[limits]`: what one peer, or all of them together, may take from the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `max-associations`: open incoming associations together. One more is answered with a transient rejection.
+    pub max_associations: u32,
+    /// `max-associations-per-address`: open incoming associations from one IP address.
+    pub max_associations_per_address: u32,
+    /// `max-pdu`: the longest P-DATA-TF PDU accepted and offered, in bytes (PS3.8 9.3.1).
+    pub max_pdu: u32,
+    /// `association-timeout`: from the accepted connection to the end of the negotiation, TLS included (the ARTIM
+    /// timer of PS3.8 9.1.5).
+    pub association_timeout: Duration,
+    /// `idle-timeout`: how long an incoming association may stay open without a message.
+    pub idle_timeout: Duration,
+    /// `min-rate`: bytes per second below which a peer in the middle of a message is cut off.
+    pub min_rate: u32,
+}
+
+/// `[spool]`: how instances are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// `segment-size`: size in bytes of one preallocated segment of the log.
+    pub segment_size: u64,
+    /// `reserve`: free bytes of the file system below which nothing more is received.
+    pub reserve: u64,
+    /// `compression-level`: zstd level of payloads at rest, 1 to 19.
+    pub compression_level: i32,
+}
+
+/// `[delivery]`: how long a destination is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// `connect-timeout`: for the TCP connection, the TLS handshake and the association together.
+    pub connect_timeout: Duration,
+    /// `response-timeout`: for the C-STORE response, from the last byte sent.
+    pub response_timeout: Duration,
+}
+
+/// `[retry]`: what happens after a delivery that failed. There is no last try for transient failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// `first-delay`: the delay after the first failure; it doubles with each further one.
+    pub first_delay: Duration,
+    /// `max-delay`: the longest delay between two tries. Never shorter than `first_delay`.
+    pub max_delay: Duration,
+    /// `tries-before-parking`: how often an instance is offered to a destination that refuses this very instance,
+    /// before it is set aside for a person to look at.
+    pub tries_before_parking: u32,
+}
+
+/// `[drain]`: the end of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// `grace`: how long what is in flight may take to finish after SIGTERM.
+    pub grace: Duration,
+}

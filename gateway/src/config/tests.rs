@@ -1,0 +1,343 @@
+//! What a person writes, and what comes of it.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+fn here() -> Surroundings {
+    Surroundings { socket_activated: false, now: Timestamp::from_millis(1_800_000_000_000) }
+}
+
+const FILE: &str = "/etc/waystation/waystation.toml";
+
+const MINIMAL: &str = r#"
+data = "/var/lib/waystation"
+aet = "WAYSTATION"
+listen = ["0.0.0.0:11112"]
+
+[modality.ct1]
+aet = "CT1"
+addresses = ["192.168.7.20"]
+
+[to.archive]
+url = "file:///srv/dicom"
+"#;
+
+fn read(text: &str) -> Result<Config, Findings> {
+    Config::from_text(Path::new(FILE), text, &Flags::default(), &here())
+}
+
+fn refusal(text: &str) -> String {
+    read(text).expect_err("this configuration is wrong").to_string()
+}
+
+/// The minimal configuration with one piece of it replaced.
+fn changed(from: &str, to: &str) -> String {
+    assert!(MINIMAL.contains(from), "{from:?}");
+    MINIMAL.replace(from, to)
+}
+
+/// The minimal configuration with more below it.
+fn with(more: &str) -> String {
+    format!("{MINIMAL}{more}")
+}
+
+fn first_run() -> Flags {
+    Flags {
+        data: Some("/tmp/spool".into()),
+        aet: Some("GATE".into()),
+        listen: vec!["127.0.0.1:11112".into()],
+        to: vec!["archive=dicom://ARCHIVE@192.0.2.7:104".into()],
+        allow_any: true,
+        ..Flags::default()
+    }
+}
+
+#[test]
+fn a_minimal_file_gives_a_complete_configuration() {
+    let config = read(MINIMAL).unwrap();
+    assert_eq!(config.data, Path::new("/var/lib/waystation"));
+    assert_eq!(config.aet.as_str(), "WAYSTATION");
+    assert_eq!(config.listen, ["0.0.0.0:11112".parse().unwrap()]);
+    assert_eq!(config.destinations[0].name.as_str(), "archive");
+    assert_eq!(config.limits.max_pdu, 128 * 1024);
+    assert_eq!(config.limits.association_timeout, Duration::from_secs(30));
+    assert_eq!(config.spool.segment_size, 64 << 20);
+    assert_eq!(config.retry.max_delay, Duration::from_secs(900));
+    assert!(config.tls.is_none() && config.warnings.is_empty());
+    let clinic: IpAddr = "192.168.7.20".parse().unwrap();
+    assert!(config.admission.admit(&"CT1".parse().unwrap(), clinic).is_ok());
+    assert!(config.admission.admit(&"US1".parse().unwrap(), clinic).is_err());
+}
+
+#[test]
+fn flags_alone_are_enough_for_a_first_run() {
+    let config = Config::load(None, &first_run(), &here()).unwrap();
+    assert_eq!(config.admission, Admission::Any);
+    assert_eq!(config.destinations[0].url.to_string(), "dicom://ARCHIVE@192.0.2.7:104");
+    let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(warnings, ["--to archive", "--allow-any"], "plain DICOM and open doors are told");
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let flags = Flags {
+        to: vec!["archive=file:///srv/other".into(), "second=file:///srv/second".into()],
+        aet: Some("FLAG".into()),
+        ..first_run()
+    };
+    let config = Config::from_text(Path::new(FILE), MINIMAL, &flags, &here()).unwrap();
+    assert_eq!(config.aet.as_str(), "FLAG");
+    assert_eq!(config.data, Path::new("/tmp/spool"));
+    assert_eq!(config.listen, ["127.0.0.1:11112".parse().unwrap()]);
+    assert_eq!(config.admission, Admission::Any);
+    let destinations: Vec<_> = config.destinations.iter().map(|to| format!("{}={}", to.name, to.url)).collect();
+    assert_eq!(destinations, ["archive=file:///srv/other", "second=file:///srv/second"]);
+}
+
+#[test]
+fn an_empty_file_is_told_everything_it_lacks() {
+    let error = refusal("");
+    for key in ["data:", "aet:", "listen:", "to:", "allow-any:"] {
+        assert!(error.contains(&format!("{FILE}:1: {key}")), "{key} in {error}");
+    }
+    assert!(error.ends_with("5 problems in the configuration"), "{error}");
+}
+
+#[test]
+fn without_a_file_what_is_missing_is_asked_for_as_flags() {
+    let error = Config::load(None, &Flags::default(), &here()).unwrap_err().to_string();
+    assert!(error.contains("--data: is missing"), "{error}");
+    assert!(error.contains("Give --listen 0.0.0.0:11112, or a file"), "{error}");
+    assert!(error.contains("Give --to archive=dicoms://AET@host:port"), "{error}");
+    assert!(error.contains("For a first try: --allow-any."), "{error}");
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_line_in_the_order_of_the_file() {
+    let error = read(
+        r#"data = "/var/lib/waystation"
+aet = "SEVENTEEN-LETTERS"
+listn = ["0.0.0.0:11112"]
+listen = ["11112"]
+[modality.ct1]
+aet = "CT1"
+addresses = ["192.168.7.20/24"]
+[to.archive]
+url = "dicom://pacs:104"
+[limits]
+idle-timeout = "2 weeks"
+"#,
+    )
+    .unwrap_err();
+    let told: Vec<_> = error.0.iter().map(|finding| finding.to_string()).collect();
+    for (told, (start, piece)) in told.iter().zip([
+        ("2: aet:", "more than 16 characters"),
+        ("3: listn:", "Did you mean listen?"),
+        ("4: listen:", "\"0.0.0.0:11112\" for every IPv4 address"),
+        ("7: modality.ct1.addresses:", "192.168.7.0/24 for the whole range"),
+        ("9: to.archive.url:", "names no AE title"),
+        ("11: limits.idle-timeout:", "from \"5s\" to \"1d\", or leave the key out for \"2m\""),
+    ]) {
+        assert!(told.starts_with(&format!("{FILE}:{start}")) && told.contains(piece), "{told}");
+    }
+    assert_eq!(told.len(), 6);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_where_it_belongs() {
+    assert!(refusal(&with("\n[limit]\nmax-pdu = \"64KiB\"")).contains("max-pdu belongs in [limits]"));
+    assert!(refusal(&with("\n[limts]\nx = 1")).contains("Did you mean [limits]?"));
+    assert!(refusal(&with("\n[limits]\nmax_pdu = \"64KiB\"")).contains("Did you mean max-pdu?"));
+    assert!(refusal(&with("allow-any = true")).contains("at the top of the file, above the first [table]"));
+    assert!(refusal(&with("\n[spool]\nfrobnication = 1")).contains("The keys here are compression-level,"));
+    assert!(refusal(&with("\n[frobnication]\nx = 1")).contains("There is no such table"));
+    assert!(refusal(&changed("[to.archive]", "[to]")).contains("write [to.NAME] above it"));
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_every_broken_line_and_no_guesswork() {
+    let error = read("data = /var/lib\naet = \"A\nlisten = [\"0.0.0.0:11112\"]\naet = \"B\"\n").unwrap_err();
+    let lines: Vec<_> = error.0.iter().map(|finding| finding.to_string()).collect();
+    assert!(lines.iter().any(|line| line.starts_with(&format!("{FILE}:1: not TOML"))), "{error}");
+    assert!(lines.iter().any(|line| line.starts_with(&format!("{FILE}:2: not TOML"))), "{error}");
+    assert!(!error.to_string().contains("is missing"), "{error}");
+    let twice = refusal(&with("\n[to.archive]\nurl = \"file:///srv/two\""));
+    assert!(twice.contains("may stand once"), "{twice}");
+}
+
+#[test]
+fn nobody_is_admitted_by_default() {
+    let closed = changed("[modality.ct1]\naet = \"CT1\"\naddresses = [\"192.168.7.20\"]\n", "");
+    assert!(refusal(&closed).contains("nobody is allowed to send"));
+    let open = closed.replace("aet =", "allow-any = true\naet =");
+    assert_eq!(read(&open).unwrap().admission, Admission::Any);
+    assert!(refusal(&closed.replace("aet =", "allow-any = false\naet =")).contains("nobody is allowed to send"));
+    assert!(refusal(&changed("listen =", "allow-any = true\nlisten =")).contains("contradicts the modalities"));
+}
+
+#[test]
+fn a_modality_needs_a_title_and_addresses_of_its_own() {
+    assert!(refusal(&changed("aet = \"CT1\"\n", "")).contains("modality.ct1: has no aet"));
+    assert!(refusal(&changed("addresses = [\"192.168.7.20\"]", "")).contains("modality.ct1: has no addresses"));
+    assert!(refusal(&changed("[\"192.168.7.20\"]", "[]")).contains("has no addresses"));
+    assert!(refusal(&changed("[\"192.168.7.20\"]", "[\"ct1.local\"]")).contains("names are not looked up"));
+    assert!(refusal(&changed("modality.ct1", "modality.\"CT 1\"")).contains("only lower-case letters"));
+    let twin = with("\n[modality.ct2]\naet = \"CT1\"\naddresses = [\"192.168.7.21\"]");
+    assert!(refusal(&twin).contains("already the AE title of [modality.ct1]"));
+    assert!(read(&changed("[\"192.168.7.20\"]", "\"192.168.7.20\"")).is_ok(), "one address needs no list");
+}
+
+#[test]
+fn a_listener_is_needed_unless_systemd_hands_one_over() {
+    let text = changed("listen = [\"0.0.0.0:11112\"]\n", "");
+    assert!(refusal(&text).contains("no modality could reach the gateway"));
+    assert!(refusal(&changed("[\"0.0.0.0:11112\"]", "[]")).contains("no modality could reach the gateway"));
+    let activated = Surroundings { socket_activated: true, ..here() };
+    assert!(Config::from_text(Path::new(FILE), &text, &Flags::default(), &activated).is_ok());
+    let twice = changed("[\"0.0.0.0:11112\"]", "[\"0.0.0.0:104\", \"0.0.0.0:104\"]");
+    assert!(refusal(&twice).contains("is already in listen"));
+    assert!(read(&changed("0.0.0.0:11112", "127.0.0.1:0")).is_ok(), "the system may choose the port");
+}
+
+#[test]
+fn a_destination_is_needed_and_no_two_are_the_same() {
+    assert!(refusal(&changed("[to.archive]\nurl = \"file:///srv/dicom\"\n", "")).contains("nothing would ever leave"));
+    assert!(refusal(&changed("url = \"file:///srv/dicom\"", "")).contains("to.archive: has no url"));
+    assert!(refusal(&with("\n[to.two]\nurl = \"file:///srv/dicom\"")).contains("same address as [to.archive]"));
+    assert!(refusal(&changed("to.archive", "to.Archive")).contains("only lower-case letters"));
+    let twice = Flags { to: vec!["a=file:///x".into(), "a=file:///y".into(), "b".into()], ..first_run() };
+    let error = Config::load(None, &twice, &here()).unwrap_err().to_string();
+    assert!(error.contains("--to a: is given twice") && error.contains("\"b\" is not NAME=URL"), "{error}");
+}
+
+#[test]
+fn the_gateway_does_not_feed_itself() {
+    assert!(refusal(&changed("/srv/dicom", "/var/lib/waystation/out")).contains("overlaps"));
+    assert!(refusal(&changed("/srv/dicom", "/var/lib")).contains("overlaps"));
+    for host in ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"] {
+        let text = changed("file:///srv/dicom", &format!("dicom://A@{host}:11112"));
+        assert!(refusal(&text).contains("send to itself"), "{host}");
+    }
+}
+
+#[test]
+fn plain_dicom_outwards_works_and_is_warned_of() {
+    let config = read(&changed("file:///srv/dicom", "dicom://A@pacs:104")).unwrap();
+    assert!(config.warnings[0].to_string().contains("is not encrypted"));
+}
+
+#[test]
+fn tls_is_asked_for_whole() {
+    let tls = |text: &str| changed("listen =", &format!("{text}\nlisten ="));
+    assert!(refusal(&changed("file:///srv/dicom", "dicoms://A@pacs:2762")).contains("no ca is given"));
+    assert!(refusal(&tls("listen-tls = [\"0.0.0.0:2762\"]")).contains("needs a certificate and its key"));
+    assert!(refusal(&tls("cert = \"/nowhere.crt\"")).contains("given without key"));
+    assert!(refusal(&tls("key = \"/nowhere.key\"")).contains("given without cert"));
+    assert!(refusal(&tls("ca = \"/nowhere.pem\"")).contains("/nowhere.pem cannot be read"));
+    assert!(refusal(&tls("tls-client-certificates = \"maybe\"")).contains("\"optional\" or \"none\""));
+}
+
+#[test]
+fn tls_files_are_opened_and_their_end_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 25);
+    let pem = params.self_signed(&key).unwrap().pem();
+    std::fs::write(folder.path().join("all.pem"), pem + &key.serialize_pem()).unwrap();
+    let text = changed("file:///srv/dicom", "dicoms://A@pacs:2762")
+        .replace("listen =", "ca = \"all.pem\"\ncert = \"all.pem\"\nkey = \"all.pem\"\nlisten-tls =");
+    let file = folder.path().join("waystation.toml");
+    let config = Config::from_text(&file, &text, &Flags::default(), &here()).unwrap();
+    let files = config.tls.unwrap();
+    assert_eq!(files.ca.unwrap(), folder.path().join("all.pem"), "relative to the file");
+    assert_eq!(config.client_certificates, ClientCertificates::Required);
+    let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.what.as_str()).collect();
+    assert!(warnings[0].contains("ends in 9 days"), "{warnings:?}");
+}
+
+#[test]
+fn values_out_of_bounds_and_of_the_wrong_type_are_refused() {
+    for (line, piece) in [
+        ("[limits]\nmax-associations = 0", "0 is out of range"),
+        ("[limits]\nmax-associations = true", "is true or false"),
+        ("[limits]\nmax-pdu = 131072", "\"131072\" is not a size"),
+        ("[limits]\nmax-pdu = \"2MiB\"", "\"2MiB\" is out of range"),
+        ("[spool]\ncompression-level = 20", "from 1 to 19"),
+        ("[spool]\nsegment-size = \"64MB\"", "is not a size"),
+        ("[retry]\nfirst-delay = \"10m\"\nmax-delay = \"1m\"", "shorter than first-delay"),
+        ("[drain]\ngrace = 20", "with its unit"),
+        ("[drain]\ngrace = 1.5", "a number with a decimal point"),
+        ("[delivery]\nconnect-timeout = []", "is a list"),
+    ] {
+        let error = refusal(&with(&format!("\n{line}")));
+        assert!(error.contains(piece), "{line}: {error}");
+    }
+    assert!(refusal(&changed("aet = \"WAYSTATION\"", "aet = 7")).contains("aet: is a number"));
+    assert!(refusal(&changed("[\"0.0.0.0:11112\"]", "[104]")).contains("listen: is a number"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load(Some(Path::new("/nowhere/w.toml")), &Flags::default(), &here()).unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/w.toml:1: the file: cannot be read"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let latin1 = folder.path().join("w.toml");
+    std::fs::write(&latin1, b"aet = \"\xc4\"").unwrap();
+    let error = Config::load(Some(&latin1), &Flags::default(), &here()).unwrap_err().to_string();
+    assert!(error.contains("is not UTF-8"), "{error}");
+}
+
+mod reference {
+    //! `config/waystation.toml`: it works as it stands, and it tells of every key and its default.
+
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../config/waystation.toml");
+
+    /// The reference with every setting that is commented out switched on: lines that start with `#` and no space.
+    fn switched_on(tls: &Path) -> String {
+        let lines = REFERENCE.lines().map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with([' ', '#']) && !setting.is_empty() => setting,
+            _ => line,
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        // Named modalities and allow-any exclude each other.
+        text.replace("allow-any = true", "allow-any = false").replace("/etc/waystation/tls", &tls.to_string_lossy())
+    }
+
+    #[test]
+    fn it_is_accepted_as_it_stands() {
+        Config::from_text(Path::new(FILE), REFERENCE, &Flags::default(), &here()).unwrap();
+    }
+
+    #[test]
+    fn every_key_of_the_code_is_in_it_with_its_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+        let pem = params.self_signed(&key).unwrap().pem();
+        for (name, text) in [("ca.pem", &pem), ("gateway.crt", &pem), ("gateway.key", &key.serialize_pem())] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let text = switched_on(folder.path());
+        let full = Config::from_text(Path::new(FILE), &text, &Flags::default(), &here()).unwrap();
+        let minimal = read(MINIMAL).unwrap();
+        assert_eq!(full.limits, minimal.limits);
+        assert_eq!(full.spool, minimal.spool);
+        assert_eq!(full.delivery, minimal.delivery);
+        assert_eq!(full.retry, minimal.retry);
+        assert_eq!(full.drain, minimal.drain);
+        assert_eq!(full.client_certificates, minimal.client_certificates);
+
+        let document = Document::read(Path::new(FILE), &text);
+        let mut reader = reader::Reader::new(document, Path::new("/"));
+        validate::validate(&mut reader, &here());
+        assert_eq!(reader.document.asked_in_vain(), Vec::<String>::new(), "keys that the reference does not show");
+    }
+}

@@ -1,0 +1,405 @@
+//! Turns settings into a [`Config`]: every key is asked for here, or in `quantities` if it is one.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use super::Surroundings;
+use super::admission::{Admission, Modality, Network, NetworkError};
+use super::finding::{Finding, Place};
+use super::quantities;
+use super::reader::{Given, Reader};
+use super::settings::{Config, Destination};
+use super::url::DestinationUrl;
+use crate::model::{AeTitle, DestinationName};
+use crate::tls::{Authorities, ClientCertificates, Identity, IdentityFiles, TlsFileError, TlsFiles, Validity};
+
+/// A certificate that ends within this time is worth a warning.
+const EXPIRY_WARNING_DAYS: i64 = 30;
+
+/// Asks for every setting there is. `None` if one that has no default is missing or unusable; whether anything else is
+/// wrong, the reader knows.
+pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Option<Config> {
+    let mut warnings = Vec::new();
+    let data = data(reader);
+    let aet = aet(reader);
+    let listen = addresses(reader, "listen");
+    let listen_tls = addresses(reader, "listen-tls");
+    refuse_repeated_addresses(reader, &listen, &listen_tls);
+    let says_where = ["listen", "listen-tls"].into_iter().any(|key| reader.names_any(key));
+    if !says_where && !surroundings.socket_activated {
+        reader.missing("listen", r#"["0.0.0.0:11112"]"#, "is missing, so no modality could reach the gateway");
+    }
+    let destinations = destinations(reader, &mut warnings);
+    let tls = tls(reader, surroundings, !listen_tls.is_empty(), &destinations, &mut warnings);
+    let client_certificates = client_certificates(reader, &listen_tls, tls.as_ref(), &mut warnings);
+    let admission = admission(reader, &mut warnings);
+    refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
+    let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
+    let delivery = quantities::delivery(reader);
+    let (retry, drain) = (quantities::retry(reader), quantities::drain(reader));
+    let values = |list: Vec<Given<SocketAddr>>| list.into_iter().map(|given| given.value).collect();
+    Some(Config {
+        data: data?.value,
+        aet: aet?,
+        listen: values(listen),
+        listen_tls: values(listen_tls),
+        tls,
+        client_certificates,
+        admission: admission?,
+        destinations: destinations.into_iter().map(|given| given.value).collect(),
+        limits,
+        spool,
+        delivery,
+        retry,
+        drain,
+        warnings,
+    })
+}
+
+fn data(reader: &mut Reader) -> Option<Given<PathBuf>> {
+    let Some(data) = reader.path("data") else {
+        if reader.document.get("", "", "data").is_none() {
+            reader.missing("data", r#""/var/lib/waystation""#, "is missing: the folder that keeps what was received");
+        }
+        return None;
+    };
+    if data.value.exists() && !data.value.is_dir() {
+        reader.refuse(&data, format!("{:?} is not a folder", data.value), "Name a folder; it is created if need be.");
+    }
+    Some(data)
+}
+
+fn aet(reader: &mut Reader) -> Option<AeTitle> {
+    let Some(given) = reader.text("", "", "aet") else {
+        if reader.document.get("", "", "aet").is_none() {
+            reader.missing("aet", r#""WAYSTATION""#, "is missing: the AE title that modalities call");
+        }
+        return None;
+    };
+    parsed(reader, &given, "Give 1 to 16 printable ASCII characters, as the modalities have it; case matters.")
+}
+
+/// Parses a text into one of the types of the model, or notes why that does not work.
+fn parsed<T>(reader: &mut Reader, given: &Given<String>, remedy: &str) -> Option<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    given.value.parse().map_err(|error: T::Err| reader.refuse(given, error.to_string(), remedy)).ok()
+}
+
+fn addresses(reader: &mut Reader, key: &str) -> Vec<Given<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for given in reader.list("", "", key).unwrap_or_default() {
+        match given.value.parse::<SocketAddr>() {
+            Ok(value) => addresses.push(Given { value, place: given.place, label: given.label }),
+            Err(_) => {
+                let what = format!("{:?} is not an IP address with a port", given.value);
+                let remedy = r#"Write "0.0.0.0:11112" for every IPv4 address of this machine, "[::]:11112" for IPv6 too, or one address with a port."#;
+                reader.refuse(&given, what, remedy);
+            }
+        }
+    }
+    addresses
+}
+
+fn refuse_repeated_addresses(reader: &mut Reader, listen: &[Given<SocketAddr>], listen_tls: &[Given<SocketAddr>]) {
+    let mut seen: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for given in listen.iter().chain(listen_tls) {
+        if given.value.port() == 0 {
+            continue;
+        }
+        if let Some(first) = seen.insert(given.value, given.label.as_str()) {
+            let what = format!("{} is already in {first}", given.value);
+            reader.refuse(given, what, "One port takes either plain or TLS connections; remove one of the two.");
+        }
+    }
+}
+
+fn destinations(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Given<Destination>> {
+    let tables = reader.document.named("to");
+    if tables.is_empty() {
+        let (place, label) = reader.document.place_for_missing("to");
+        let remedy = if reader.document.has_file() {
+            r#"Add a table [to.archive] with url = "dicoms://AET@host:port" (or file:///folder)."#
+        } else {
+            "Give --to archive=dicoms://AET@host:port (or file:///folder)."
+        };
+        reader.add(place, label, "names no destination, so nothing would ever leave", remedy);
+    }
+    let mut destinations: Vec<Given<Destination>> = Vec::new();
+    for (name, place, label) in tables {
+        let header = Given { value: name.clone(), place: place.clone(), label: label.clone() };
+        let name_remedy = "Name it as you would speak of it, for example archive or teaching-2.";
+        let destination_name = parsed::<DestinationName>(reader, &header, name_remedy);
+        let Some(given) = reader.text("to", &name, "url") else {
+            if reader.document.get("to", &name, "url").is_none() {
+                reader.refuse(&header, "has no url", r#"Add url = "dicoms://AET@host:port"."#);
+            }
+            continue;
+        };
+        let url = match given.value.parse::<DestinationUrl>() {
+            Ok(url) => url,
+            Err(error) => {
+                reader.refuse(&given, format!("{:?} {}", given.value, error.problem), error.remedy);
+                continue;
+            }
+        };
+        if let Some(twin) = destinations.iter().find(|other| other.value.url == url) {
+            let what = format!("is the same address as [to.{}]", twin.value.name);
+            reader.refuse(&given, what, "Everything would be sent there twice; remove one of the two.");
+            continue;
+        }
+        if matches!(url, DestinationUrl::Dicom(_)) {
+            warnings.push(Finding {
+                place: given.place.clone(),
+                key: given.label.clone(),
+                what: format!("{url} is not encrypted: studies can be read and changed on the way"),
+                remedy: "Use dicoms:// with ca = \"…\" unless this network is safe by other means.".to_owned(),
+            });
+        }
+        if let Some(name) = destination_name {
+            destinations.push(Given { value: Destination { name, url }, place: given.place, label: given.label });
+        }
+    }
+    destinations
+}
+
+fn tls(
+    reader: &mut Reader,
+    surroundings: &Surroundings,
+    listens: bool,
+    destinations: &[Given<Destination>],
+    warnings: &mut Vec<Finding>,
+) -> Option<TlsFiles> {
+    let (ca, cert, key) = (reader.path("ca"), reader.path("cert"), reader.path("key"));
+    match (&cert, &key) {
+        (Some(cert), None) => {
+            reader.refuse(cert, "is given without key", "Add the private key that belongs to this certificate: key.");
+        }
+        (None, Some(key)) => {
+            reader.refuse(key, "is given without cert", "Add the certificate that belongs to this key: cert.");
+        }
+        (None, None) if listens => {
+            let why = "is missing: listen-tls needs a certificate and its key (cert and key)";
+            reader.missing("cert", r#""/etc/waystation/tls/gateway.crt""#, why);
+        }
+        _ => {}
+    }
+    let sends = destinations.iter().find(|given| matches!(given.value.url, DestinationUrl::Dicoms(_)));
+    if let (Some(destination), None) = (sends, &ca) {
+        let remedy = r#"Add ca = "FILE" (or --ca FILE): the certificate of the authority that issued the archive's. The system's authorities are not trusted."#;
+        reader.refuse(destination, "is a dicoms:// destination, and no ca is given to check it by", remedy);
+    }
+    if let Some(ca) = &ca {
+        match Authorities::load(&ca.value) {
+            Ok(authorities) => warn_of_expiry(ca, authorities.validity(), surroundings, warnings),
+            Err(error) => refuse_file(reader, ca, &error),
+        }
+    }
+    let identity = cert.as_ref().zip(key.as_ref()).map(|(cert, key)| {
+        let files = IdentityFiles { cert: cert.value.clone(), key: key.value.clone() };
+        match Identity::load(&files) {
+            Ok(identity) => warn_of_expiry(cert, identity.validity(), surroundings, warnings),
+            Err(error) if error.concerns(&files.key) => refuse_file(reader, key, &error),
+            Err(error) => refuse_file(reader, cert, &error),
+        }
+        warn_of_open_key(key, warnings);
+        files
+    });
+    for given in [&ca, &cert].into_iter().flatten() {
+        if !listens && sends.is_none() && !surroundings.socket_activated {
+            warnings.push(Finding {
+                place: given.place.clone(),
+                key: given.label.clone(),
+                what: "is not used: there is neither listen-tls nor a dicoms:// destination".to_owned(),
+                remedy: "Use TLS, or remove it.".to_owned(),
+            });
+        }
+    }
+    let ca = ca.map(|given| given.value);
+    (ca.is_some() || identity.is_some()).then_some(TlsFiles { ca, identity })
+}
+
+fn refuse_file(reader: &mut Reader, given: &Given<PathBuf>, error: &TlsFileError) {
+    reader.refuse(given, error.what(), error.remedy());
+}
+
+fn warn_of_expiry(
+    given: &Given<PathBuf>,
+    validity: Validity,
+    surroundings: &Surroundings,
+    warnings: &mut Vec<Finding>,
+) {
+    let left = validity.days_left(surroundings.now);
+    if left >= EXPIRY_WARNING_DAYS {
+        return;
+    }
+    let file = given.value.display();
+    warnings.push(Finding {
+        place: given.place.clone(),
+        key: given.label.clone(),
+        what: match left {
+            ..0 => format!("the certificate in {file} ended on {}", validity.not_after),
+            _ => format!("the certificate in {file} ends in {left} days, on {}", validity.not_after),
+        },
+        remedy:
+            "Replace it and restart the gateway. Nothing is lost meanwhile; TLS connections fail once it has ended."
+                .to_owned(),
+    });
+}
+
+fn warn_of_open_key(key: &Given<PathBuf>, warnings: &mut Vec<Finding>) {
+    use std::os::unix::fs::PermissionsExt;
+
+    let open = std::fs::metadata(&key.value).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
+    if open {
+        warnings.push(Finding {
+            place: key.place.clone(),
+            key: key.label.clone(),
+            what: format!("every user of this machine can read {}", key.value.display()),
+            remedy: "Take the rights away: chmod o= on the file.".to_owned(),
+        });
+    }
+}
+
+fn client_certificates(
+    reader: &mut Reader,
+    listen_tls: &[Given<SocketAddr>],
+    tls: Option<&TlsFiles>,
+    warnings: &mut Vec<Finding>,
+) -> ClientCertificates {
+    let given = reader.text("", "", "tls-client-certificates");
+    let policy = match given.as_ref().map(|given| given.value.as_str()) {
+        None | Some("required") => ClientCertificates::Required,
+        Some("optional") => ClientCertificates::Optional,
+        Some("none") => ClientCertificates::None,
+        Some(other) => {
+            let what = format!("{other:?} is not a policy");
+            if let Some(given) = &given {
+                reader.refuse(given, what, r#"Write "required" (the default), "optional" or "none"."#);
+            }
+            ClientCertificates::Required
+        }
+    };
+    let Some(first) = listen_tls.first() else { return policy };
+    if policy != ClientCertificates::None && tls.is_none_or(|tls| tls.ca.is_none()) {
+        let remedy = r#"Add ca = "FILE", the authority that issued the modalities' certificates; or write tls-client-certificates = "none"."#;
+        reader.refuse(first, "asks modalities for certificates, and no ca is given to check them by", remedy);
+    }
+    if let (Some(given), ClientCertificates::Optional | ClientCertificates::None) = (given, policy) {
+        warnings.push(Finding {
+            place: given.place,
+            key: given.label,
+            what: "a modality may connect over TLS without showing a certificate".to_owned(),
+            remedy: r#"Write "required" once every modality has one."#.to_owned(),
+        });
+    }
+    policy
+}
+
+fn admission(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Option<Admission> {
+    let allow_any = reader.switch("allow-any");
+    let tables = reader.document.named("modality");
+    let any = allow_any.as_ref().is_some_and(|given| given.value);
+    if tables.is_empty() && !any {
+        let (place, label) = reader.document.place_for_missing("allow-any");
+        let remedy = if reader.document.has_file() {
+            r#"List each modality: [modality.ct1] with aet = "CT1" and addresses = ["192.168.1.20"]. For a first try: allow-any = true."#
+        } else {
+            "For a first try: --allow-any. For more: a file (--config FILE) with a [modality.NAME] for each."
+        };
+        reader.add(place, label, "nobody is allowed to send: no modality is listed", remedy);
+        return None;
+    }
+    let mut modalities: Vec<Modality> = Vec::new();
+    for (name, place, label) in tables {
+        let header = Given { value: name, place, label };
+        modalities.extend(modality(reader, &header, &modalities));
+    }
+    if let Some(given) = allow_any.filter(|given| given.value) {
+        if !modalities.is_empty() {
+            let remedy = "Remove allow-any, or every [modality.*].";
+            reader.refuse(&given, "contradicts the modalities that are listed below", remedy);
+        }
+        warnings.push(Finding {
+            place: given.place,
+            key: given.label,
+            what: "anybody who reaches the port may send".to_owned(),
+            remedy: "List the modalities as [modality.*] before this machine stands in a clinic.".to_owned(),
+        });
+        return Some(Admission::Any);
+    }
+    Some(Admission::Named(modalities))
+}
+
+fn modality(reader: &mut Reader, header: &Given<String>, others: &[Modality]) -> Option<Modality> {
+    let name = parsed::<DestinationName>(reader, header, "Name it as you would speak of it, for example ct1.");
+    let table = header.value.as_str();
+    let aet = reader.text("modality", table, "aet");
+    if aet.is_none() && reader.document.get("modality", table, "aet").is_none() {
+        reader.refuse(header, "has no aet", r#"Add the AE title it calls with: aet = "CT1"."#);
+    }
+    let title = aet.as_ref().and_then(|given| {
+        parsed::<AeTitle>(reader, given, "Give 1 to 16 printable ASCII characters, as the modality has it.")
+    });
+    if let (Some(given), Some(title)) = (&aet, &title)
+        && let Some(twin) = others.iter().find(|other| other.aet == *title)
+    {
+        let what = format!("{title} is already the AE title of [modality.{}]", twin.name);
+        reader.refuse(given, what, "Put the addresses of both into one entry, or give one device another title.");
+    }
+    let addresses = match reader.list("modality", table, "addresses") {
+        Some(list) if !list.is_empty() => list,
+        _ => {
+            let remedy = r#"Add addresses = ["192.168.1.20"]; ranges such as "192.168.1.0/24" are possible, and ["0.0.0.0/0", "::/0"] if it may come from anywhere."#;
+            reader.refuse(header, "has no addresses", remedy);
+            return None;
+        }
+    };
+    let mut networks = Vec::with_capacity(addresses.len());
+    for given in &addresses {
+        match given.value.parse::<Network>() {
+            Ok(network) => networks.push(network),
+            Err(error) => {
+                let remedy = match error {
+                    NetworkError::HostBits { .. } => "Decide for one of the two.",
+                    _ => r#"Write "192.168.1.20", "192.168.1.0/24" or "fd00::/8"; names are not looked up."#,
+                };
+                reader.refuse(given, error.to_string(), remedy);
+            }
+        }
+    }
+    Some(Modality { name: name?, aet: title?, addresses: networks })
+}
+
+/// A gateway that sends to itself, or stores into its own data, would feed itself for ever.
+fn refuse_loops(
+    reader: &mut Reader,
+    destinations: &[Given<Destination>],
+    data: Option<&Given<PathBuf>>,
+    listening: &[Given<SocketAddr>],
+) {
+    for destination in destinations {
+        match &destination.value.url {
+            DestinationUrl::Folder(folder) => {
+                let inside = |data: &PathBuf| folder.starts_with(data) || data.starts_with(folder);
+                if data.is_some_and(|data| inside(&data.value)) {
+                    let remedy = "Name a folder outside the data folder, and not one above it.";
+                    reader.refuse(destination, "overlaps with the gateway's own data folder", remedy);
+                }
+            }
+            DestinationUrl::Dicom(peer) | DestinationUrl::Dicoms(peer) => {
+                let is_local = match peer.host.parse::<IpAddr>() {
+                    Ok(address) => address.is_loopback() || address.is_unspecified(),
+                    Err(_) => peer.host == "localhost",
+                };
+                if is_local && listening.iter().any(|given| given.value.port() == peer.port) {
+                    let remedy = "Name the archive's address and port.";
+                    reader.refuse(destination, "is the gateway's own port: it would send to itself", remedy);
+                }
+            }
+        }
+    }
+}
