@@ -1,2 +1,29 @@
-//! x
-fn main() {}
+//! The `waystation` command: a table of contents.
+//!
+//! Exit status: 0 done; 1 it did not work; 64 the command line or the configuration is wrong, nothing was begun
+//! (`EX_USAGE` of sysexits.h).
+
+mod cli;
+
+use std::process::ExitCode;
+
+use cli::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    waystation::tls::install_provider();
+    let outcome = match &arguments.command {
+        Command::Run(run) => cli::run(run, arguments.log_level()),
+        Command::CheckConfig(check) => cli::check_config(check),
+        Command::Echo(echo) => echo.peer.call(&echo.url).and_then(|call| cli::backend::echo(&call)),
+        Command::Send(send) => send.peer.call(&send.url).and_then(|call| cli::backend::send(&call, &send.paths)),
+        Command::Status(ask) => cli::backend::status(&ask.data, ask.json),
+        Command::Receipts(ask) => cli::backend::receipts(&ask.data, ask.json),
+        Command::Retry(retry) => cli::backend::retry(&retry.data, &retry.destination),
+        Command::Phantom(phantom) => cli::backend::phantom(&phantom.folder, phantom.slices),
+    };
+    cli::exit_code(outcome)
+}

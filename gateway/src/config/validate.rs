@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Surroundings;
 use super::admission::{Admission, Modality, Network, NetworkError};
-use super::finding::{Finding, Place};
+use super::finding::Finding;
 use super::quantities;
 use super::reader::{Given, Reader};
 use super::settings::{Config, Destination};

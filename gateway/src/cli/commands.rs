@@ -1,0 +1,133 @@
+//! What the commands do before they reach the library, and how they end.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command speaks to its user")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use log::LevelFilter;
+use waystation::config::{
+    Admission, ClientCertificates, Config, DestinationUrl, DicomPeer, IdentityFiles, Surroundings, TlsFiles,
+};
+use waystation::model::AeTitle;
+use waystation::{clock, logging};
+
+use super::{CheckConfig, Peer, Run, backend};
+
+/// Exit status for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
+pub(crate) const USAGE: u8 = 64;
+
+/// Why a command did not do what it was asked for: a sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line or the configuration is wrong; nothing was begun.
+    #[error("{0}")]
+    Usage(String),
+    /// It did not work.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Ends the command.
+pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("waystation: {failure}");
+    match failure {
+        Failure::Usage(_) => ExitCode::from(USAGE),
+        Failure::Failed(_) => ExitCode::FAILURE,
+    }
+}
+
+/// `waystation run`: reads the configuration, sets up the log, and hands over to the daemon.
+pub(crate) fn run(arguments: &Run, log_level: Result<LevelFilter, Failure>) -> Result<(), Failure> {
+    let log_level = log_level?;
+    let handed_over = sd_notify::listen_fds().map_err(|error| {
+        Failure::Usage(format!(
+            "the sockets that systemd hands over cannot be read: {error}; check LISTEN_FDS and LISTEN_PID"
+        ))
+    })?;
+    let surroundings = Surroundings { socket_activated: handed_over.len() > 0, now: clock::wall() };
+    let config = Config::load(arguments.config.as_deref(), &arguments.flags(), &surroundings)
+        .map_err(|findings| Failure::Usage(format!("the gateway was not started\n{findings}")))?;
+    logging::init(log_level).map_err(|error| Failure::Failed(error.to_string()))?;
+    for warning in &config.warnings {
+        log::warn!(setting = warning.key; "{}. {}", warning.what, warning.remedy);
+    }
+    backend::run(config)
+}
+
+/// `waystation check-config`: tells what is wrong, or what the gateway would do.
+pub(crate) fn check_config(arguments: &CheckConfig) -> Result<(), Failure> {
+    let surroundings = Surroundings { socket_activated: arguments.socket_activated, now: clock::wall() };
+    let config = Config::load(Some(&arguments.file), &waystation::config::Flags::default(), &surroundings)
+        .map_err(|findings| Failure::Usage(format!("this configuration cannot be used\n{findings}")))?;
+    print!("{}", summary(&config));
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    match config.warnings.len() {
+        0 => println!("{} is fine.", arguments.file.display()),
+        1 => println!("{} can be used, with 1 warning.", arguments.file.display()),
+        count => println!("{} can be used, with {count} warnings.", arguments.file.display()),
+    }
+    Ok(())
+}
+
+/// What the gateway would do, a line for each thing.
+fn summary(config: &Config) -> String {
+    let mut lines = vec![format!("{} keeps what it receives in {}", config.aet, config.data.display())];
+    lines.extend(config.listen.iter().map(|address| format!("listens on {address}, in the clear")));
+    let certificates = match config.client_certificates {
+        ClientCertificates::Required => "client certificates required",
+        ClientCertificates::Optional => "client certificates optional",
+        ClientCertificates::None => "no client certificates",
+    };
+    lines.extend(config.listen_tls.iter().map(|address| format!("listens on {address}, TLS, {certificates}")));
+    match &config.admission {
+        Admission::Any => lines.push("admits anybody".to_owned()),
+        Admission::Named(modalities) => lines.extend(modalities.iter().map(|modality| {
+            let addresses: Vec<_> = modality.addresses.iter().map(ToString::to_string).collect();
+            format!("admits {}: {} from {}", modality.name, modality.aet, addresses.join(", "))
+        })),
+    }
+    lines.extend(config.destinations.iter().map(|to| format!("delivers to {}: {}", to.name, to.url)));
+    lines.join("\n") + "\n"
+}
+
+/// A DICOM application that a command calls itself, and who we are towards it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Whom to call, and where.
+    pub(crate) peer: DicomPeer,
+    /// Set for `dicoms://`: what TLS needs; `ca` is given.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Our AE title.
+    pub(crate) calling: AeTitle,
+    /// For the connection with TLS and association, and for each answer.
+    pub(crate) timeout: Duration,
+}
+
+impl Peer {
+    /// Puts URL and flags together.
+    pub(crate) fn call(&self, url: &DestinationUrl) -> Result<Call, Failure> {
+        let (peer, tls) = match url {
+            DestinationUrl::Dicom(peer) => (peer, None),
+            DestinationUrl::Dicoms(peer) => {
+                if self.ca.is_none() {
+                    let why =
+                        "dicoms:// needs --ca FILE: the certificate of the authority that issued the other side's";
+                    return Err(Failure::Usage(why.to_owned()));
+                }
+                let identity = self.cert.clone().zip(self.key.clone());
+                let identity = identity.map(|(cert, key)| IdentityFiles { cert, key });
+                (peer, Some(TlsFiles { ca: self.ca.clone(), identity }))
+            }
+            DestinationUrl::Folder(_) => {
+                return Err(Failure::Usage(format!(
+                    "{url} is a folder; give dicom://AET@host:port or dicoms://AET@host:port"
+                )));
+            }
+        };
+        Ok(Call { peer: peer.clone(), tls, calling: self.aet.clone(), timeout: Duration::from_secs(self.timeout) })
+    }
+}
