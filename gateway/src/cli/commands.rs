@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use waystation::config::{
-    Admission, ClientCertificates, Config, DestinationUrl, DicomPeer, IdentityFiles, Surroundings, TlsFiles,
+    Admission, ClientCertificates, Config, DestinationUrl, DicomPeer, HandedOver, IdentityFiles, Surroundings, TlsFiles,
 };
 use waystation::model::AeTitle;
 use waystation::{clock, logging};
@@ -41,12 +41,11 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
 /// `waystation run`: reads the configuration, sets up the log, and hands over to the daemon.
 pub(crate) fn run(arguments: &Run, log_level: Result<LevelFilter, Failure>) -> Result<(), Failure> {
     let log_level = log_level?;
-    let handed_over = sd_notify::listen_fds().map_err(|error| {
-        Failure::Usage(format!(
-            "the sockets that systemd hands over cannot be read: {error}; check LISTEN_FDS and LISTEN_PID"
-        ))
+    let handed_over = sd_notify::listen_fds_with_names().map_err(|error| {
+        let remedy = "check LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES";
+        Failure::Usage(format!("the sockets that systemd hands over cannot be read: {error}; {remedy}"))
     })?;
-    let surroundings = Surroundings { socket_activated: handed_over.len() > 0, now: clock::wall() };
+    let surroundings = surroundings(handed_over.map(|(_, name)| name))?;
     let config = Config::load(arguments.config.as_deref(), &arguments.flags(), &surroundings)
         .map_err(|findings| Failure::Usage(format!("the gateway was not started\n{findings}")))?;
     logging::init(log_level).map_err(|error| Failure::Failed(error.to_string()))?;
@@ -56,9 +55,18 @@ pub(crate) fn run(arguments: &Run, log_level: Result<LevelFilter, Failure>) -> R
     backend::run(config)
 }
 
+/// What the validation has to know: the names of the sockets that systemd hands over, and the time.
+fn surroundings(sockets: impl Iterator<Item = String>) -> Result<Surroundings, Failure> {
+    let mut handed_over = HandedOver::default();
+    for name in sockets {
+        handed_over.note(&name).map_err(Failure::Usage)?;
+    }
+    Ok(Surroundings { sockets: handed_over, now: clock::wall() })
+}
+
 /// `waystation check-config`: tells what is wrong, or what the gateway would do.
 pub(crate) fn check_config(arguments: &CheckConfig) -> Result<(), Failure> {
-    let surroundings = Surroundings { socket_activated: arguments.socket_activated, now: clock::wall() };
+    let surroundings = surroundings(arguments.socket.iter().cloned())?;
     let config = Config::load(Some(&arguments.file), &waystation::config::Flags::default(), &surroundings)
         .map_err(|findings| Failure::Usage(format!("this configuration cannot be used\n{findings}")))?;
     print!("{}", summary(&config));

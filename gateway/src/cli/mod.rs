@@ -165,9 +165,10 @@ impl Run {
 pub(crate) struct CheckConfig {
     /// The configuration file
     file: PathBuf,
-    /// systemd hands over the sockets, so that neither listen nor listen-tls is needed
-    #[arg(long)]
-    socket_activated: bool,
+    /// A socket that systemd will hand over, dicom or dicom-tls, so that listen or listen-tls is not needed; may be
+    /// given several times
+    #[arg(long, value_name = "NAME")]
+    socket: Vec<String>,
 }
 
 /// Who we are towards a DICOM application that a command calls itself.

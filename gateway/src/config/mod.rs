@@ -74,10 +74,45 @@ pub struct Flags {
 /// What the validation has to know about the world.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings {
-    /// systemd hands over listening sockets, so the configuration need not name one.
-    pub socket_activated: bool,
+    /// The listening sockets that systemd hands over.
+    pub sockets: HandedOver,
     /// The wall clock, to tell certificates that have expired or soon will.
     pub now: Timestamp,
+}
+
+/// Which kinds of listening sockets systemd hands over. Where there is one, the configuration need not name an address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// At least one for associations in the clear, named [`HandedOver::PLAIN`].
+    pub plain: bool,
+    /// At least one for associations over TLS, named [`HandedOver::TLS`].
+    pub tls: bool,
+}
+
+impl HandedOver {
+    /// `FileDescriptorName=` of sockets for associations in the clear.
+    pub const PLAIN: &str = "dicom";
+    /// `FileDescriptorName=` of sockets for associations over TLS.
+    pub const TLS: &str = "dicom-tls";
+
+    /// Takes note of one socket by its name.
+    ///
+    /// # Errors
+    /// The name is neither of the two; the message says which there are.
+    pub fn note(&mut self, name: &str) -> Result<(), String> {
+        match name {
+            Self::PLAIN => self.plain = true,
+            Self::TLS => self.tls = true,
+            _ => {
+                return Err(format!(
+                    "systemd hands over a socket named {name:?}; set FileDescriptorName={} or {} in its unit",
+                    Self::PLAIN,
+                    Self::TLS
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Config {

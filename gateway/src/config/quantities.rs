@@ -82,5 +82,5 @@ pub(super) fn retry(reader: &mut Reader) -> RetrySettings {
 }
 
 pub(super) fn drain(reader: &mut Reader) -> DrainSettings {
-    DrainSettings { grace: reader.quantity("drain", "grace", seconds(0, 20, 300)) }
+    DrainSettings { grace: reader.quantity("drain", "grace", seconds(0, 20, 60)) }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 
 fn here() -> Surroundings {
-    Surroundings { socket_activated: false, now: Timestamp::from_millis(1_800_000_000_000) }
+    Surroundings { sockets: HandedOver::default(), now: Timestamp::from_millis(1_800_000_000_000) }
 }
 
 const FILE: &str = "/etc/waystation/waystation.toml";
@@ -195,8 +195,13 @@ fn a_listener_is_needed_unless_systemd_hands_one_over() {
     let text = changed("listen = [\"0.0.0.0:11112\"]\n", "");
     assert!(refusal(&text).contains("no modality could reach the gateway"));
     assert!(refusal(&changed("[\"0.0.0.0:11112\"]", "[]")).contains("no modality could reach the gateway"));
-    let activated = Surroundings { socket_activated: true, ..here() };
+    let mut activated = here();
+    activated.sockets.note("dicom").unwrap();
     assert!(Config::from_text(Path::new(FILE), &text, &Flags::default(), &activated).is_ok());
+    activated.sockets.note("dicom-tls").unwrap();
+    let error = Config::from_text(Path::new(FILE), &text, &Flags::default(), &activated).unwrap_err().to_string();
+    assert!(error.contains("cert: is missing") && error.contains("ca: is missing"), "{error}");
+    assert!(activated.sockets.note("unknown").unwrap_err().contains("FileDescriptorName=dicom or dicom-tls"));
     let twice = changed("[\"0.0.0.0:11112\"]", "[\"0.0.0.0:104\", \"0.0.0.0:104\"]");
     assert!(refusal(&twice).contains("is already in listen"));
     assert!(read(&changed("0.0.0.0:11112", "127.0.0.1:0")).is_ok(), "the system may choose the port");
@@ -233,7 +238,10 @@ fn plain_dicom_outwards_works_and_is_warned_of() {
 fn tls_is_asked_for_whole() {
     let tls = |text: &str| changed("listen =", &format!("{text}\nlisten ="));
     assert!(refusal(&changed("file:///srv/dicom", "dicoms://A@pacs:2762")).contains("no ca is given"));
-    assert!(refusal(&tls("listen-tls = [\"0.0.0.0:2762\"]")).contains("needs a certificate and its key"));
+    assert!(
+        refusal(&tls("listen-tls = [\"0.0.0.0:2762\"]")).contains("TLS for modalities needs a certificate and its key")
+    );
+    assert!(refusal(&tls("listen-tls = [\"0.0.0.0:2762\"]")).contains("certificates that nothing could check"));
     assert!(refusal(&tls("cert = \"/nowhere.crt\"")).contains("given without key"));
     assert!(refusal(&tls("key = \"/nowhere.key\"")).contains("given without cert"));
     assert!(refusal(&tls("ca = \"/nowhere.pem\"")).contains("/nowhere.pem cannot be read"));
@@ -290,6 +298,14 @@ fn a_file_that_cannot_be_read_is_named() {
     std::fs::write(&latin1, b"aet = \"\xc4\"").unwrap();
     let error = Config::load(Some(&latin1), &Flags::default(), &here()).unwrap_err().to_string();
     assert!(error.contains("is not UTF-8"), "{error}");
+}
+
+#[test]
+fn the_socket_units_use_the_names_that_the_code_knows() {
+    let plain = include_str!("../../../systemd/waystation.socket");
+    let tls = include_str!("../../../systemd/waystation-tls.socket");
+    assert!(plain.contains(&format!("FileDescriptorName={}\n", HandedOver::PLAIN)));
+    assert!(tls.contains(&format!("FileDescriptorName={}\n", HandedOver::TLS)));
 }
 
 mod reference {

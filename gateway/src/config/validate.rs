@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::Surroundings;
 use super::admission::{Admission, Modality, Network, NetworkError};
 use super::finding::Finding;
 use super::quantities;
 use super::reader::{Given, Reader};
 use super::settings::{Config, Destination};
 use super::url::DestinationUrl;
+use super::{HandedOver, Surroundings};
 use crate::model::{AeTitle, DestinationName};
 use crate::tls::{Authorities, ClientCertificates, Identity, IdentityFiles, TlsFileError, TlsFiles, Validity};
 
@@ -27,12 +27,13 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let listen_tls = addresses(reader, "listen-tls");
     refuse_repeated_addresses(reader, &listen, &listen_tls);
     let says_where = ["listen", "listen-tls"].into_iter().any(|key| reader.names_any(key));
-    if !says_where && !surroundings.socket_activated {
+    if !says_where && surroundings.sockets == HandedOver::default() {
         reader.missing("listen", r#"["0.0.0.0:11112"]"#, "is missing, so no modality could reach the gateway");
     }
     let destinations = destinations(reader, &mut warnings);
-    let tls = tls(reader, surroundings, !listen_tls.is_empty(), &destinations, &mut warnings);
-    let client_certificates = client_certificates(reader, &listen_tls, tls.as_ref(), &mut warnings);
+    let listens_tls = !listen_tls.is_empty() || surroundings.sockets.tls;
+    let tls = tls(reader, surroundings, listens_tls, &destinations, &mut warnings);
+    let client_certificates = client_certificates(reader, listens_tls, tls.as_ref(), &mut warnings);
     let admission = admission(reader, &mut warnings);
     refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
@@ -182,7 +183,7 @@ fn tls(
             reader.refuse(key, "is given without cert", "Add the certificate that belongs to this key: cert.");
         }
         (None, None) if listens => {
-            let why = "is missing: listen-tls needs a certificate and its key (cert and key)";
+            let why = "is missing: TLS for modalities needs a certificate and its key (cert and key)";
             reader.missing("cert", r#""/etc/waystation/tls/gateway.crt""#, why);
         }
         _ => {}
@@ -209,7 +210,7 @@ fn tls(
         files
     });
     for given in [&ca, &cert].into_iter().flatten() {
-        if !listens && sends.is_none() && !surroundings.socket_activated {
+        if !listens && sends.is_none() {
             warnings.push(Finding {
                 place: given.place.clone(),
                 key: given.label.clone(),
@@ -266,7 +267,7 @@ fn warn_of_open_key(key: &Given<PathBuf>, warnings: &mut Vec<Finding>) {
 
 fn client_certificates(
     reader: &mut Reader,
-    listen_tls: &[Given<SocketAddr>],
+    listens: bool,
     tls: Option<&TlsFiles>,
     warnings: &mut Vec<Finding>,
 ) -> ClientCertificates {
@@ -283,10 +284,13 @@ fn client_certificates(
             ClientCertificates::Required
         }
     };
-    let Some(first) = listen_tls.first() else { return policy };
+    if !listens {
+        return policy;
+    }
     if policy != ClientCertificates::None && tls.is_none_or(|tls| tls.ca.is_none()) {
-        let remedy = r#"Add ca = "FILE", the authority that issued the modalities' certificates; or write tls-client-certificates = "none"."#;
-        reader.refuse(first, "asks modalities for certificates, and no ca is given to check them by", remedy);
+        let (place, label) = reader.document.place_for_missing("ca");
+        let remedy = r#"Add ca (a FILE): the authority that issued the modalities' certificates. Or set tls-client-certificates to "none"."#;
+        reader.add(place, label, "is missing: modalities are asked for certificates that nothing could check", remedy);
     }
     if let (Some(given), ClientCertificates::Optional | ClientCertificates::None) = (given, policy) {
         warnings.push(Finding {
