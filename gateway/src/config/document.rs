@@ -89,6 +89,12 @@ impl Document {
                 DeValue::Table(table) if NAMED_TABLES.contains(&name) => {
                     document.named_tables(name, table, &place);
                 }
+                _ if NAMED_TABLES.contains(&name) => document.findings.push(Finding {
+                    place: place(key.span()),
+                    key: name.to_owned(),
+                    what: "is not a table with a name".to_owned(),
+                    remedy: format!("Each entry has a table with a name of its own: write [{name}.NAME] above it."),
+                }),
                 DeValue::Table(table) => {
                     for (key, value) in table {
                         let path =
@@ -232,6 +238,9 @@ impl Document {
             return format!("{key} belongs {}.", header(table));
         }
         let tables: BTreeSet<&str> = self.asked.iter().map(|(table, _)| table.as_str()).collect();
+        if path.table.is_empty() && tables.contains(path.key.as_str()) {
+            return format!("It is a table: write [{}] on a line of its own, and its settings below.", path.key);
+        }
         if !tables.contains(path.table.as_str()) {
             let near = tables.iter().find(|table| distance(table, &path.table) <= 2 && !table.is_empty());
             return match near {
@@ -241,7 +250,7 @@ impl Document {
         }
         let siblings = self.asked.iter().filter(|(table, _)| *table == path.table).map(|(_, key)| key.as_str());
         let near = siblings.clone().min_by_key(|key| distance(key, &path.key));
-        match near.filter(|key| distance(key, &path.key) <= 3) {
+        match near.filter(|key| distance(key, &path.key) * 2 <= path.key.len()) {
             Some(key) => format!("Did you mean {key}?"),
             None => format!("Remove it. The keys here are {}.", siblings.collect::<Vec<_>>().join(", ")),
         }

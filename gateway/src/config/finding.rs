@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::logging::escaped;
+
 /// Where a setting was given, or where a missing one belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -36,7 +38,7 @@ impl fmt::Display for Finding {
         if let Place::File { file, line } = &self.place {
             write!(f, "{}:{line}: ", file.display())?;
         }
-        write!(f, "{}: {}\n    {}", self.key, self.what, self.remedy)
+        write!(f, "{}: {}\n    {}", escaped(&self.key), escaped(&self.what), self.remedy)
     }
 }
 

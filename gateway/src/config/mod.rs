@@ -183,18 +183,21 @@ impl Flags {
     fn lay_over(&self, reader: &mut reader::Reader) {
         use document::Content::{List, Switch, Text};
 
-        let path_text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let texts = [
-            ("data", self.data.as_ref().map(path_text)),
-            ("aet", self.aet.clone()),
-            ("ca", self.ca.as_ref().map(path_text)),
-            ("cert", self.cert.as_ref().map(path_text)),
-            ("key", self.key.as_ref().map(path_text)),
-            ("tls-client-certificates", self.tls_client_certificates.clone()),
-        ];
-        for (key, text) in texts {
+        for (key, text) in [("aet", &self.aet), ("tls-client-certificates", &self.tls_client_certificates)] {
             if let Some(text) = text {
-                reader.document.set_flag(key, Text(text));
+                reader.document.set_flag(key, Text(text.clone()));
+            }
+        }
+        for (key, path) in [("data", &self.data), ("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)] {
+            let Some(path) = path else { continue };
+            match path.to_str() {
+                Some(text) => reader.document.set_flag(key, Text(text.to_owned())),
+                None => reader.add(
+                    Place::CommandLine,
+                    format!("--{key}"),
+                    format!("{path:?} is not UTF-8"),
+                    "Rename the file or folder.",
+                ),
             }
         }
         for (key, list) in [("listen", &self.listen), ("listen-tls", &self.listen_tls)] {

@@ -154,7 +154,13 @@ fn an_unknown_key_is_refused_with_where_it_belongs() {
     assert!(refusal(&with("allow-any = true")).contains("at the top of the file, above the first [table]"));
     assert!(refusal(&with("\n[spool]\nfrobnication = 1")).contains("The keys here are compression-level,"));
     assert!(refusal(&with("\n[frobnication]\nx = 1")).contains("There is no such table"));
-    assert!(refusal(&changed("[to.archive]", "[to]")).contains("write [to.NAME] above it"));
+    for wrong in ["[to]", "[[to]]"] {
+        assert!(refusal(&changed("[to.archive]", wrong)).contains("write [to.NAME] above it"));
+    }
+    assert!(refusal(&changed("listen =", "limits = 3\nlisten =")).contains("It is a table: write [limits]"));
+    assert!(refusal(&changed("listen =", "xy = 3\nlisten =")).contains("The keys here are aet,"));
+    let sneaky = refusal(&changed("[to.archive]", "[to.\"\\u001b[2J\"]"));
+    assert!(!sneaky.contains('\u{1b}'), "{sneaky:?}");
 }
 
 #[test]
@@ -266,6 +272,12 @@ fn tls_files_are_opened_and_their_end_is_told() {
     assert_eq!(config.client_certificates, ClientCertificates::Required);
     let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.what.as_str()).collect();
     assert!(warnings[0].contains("ends in 9 days"), "{warnings:?}");
+    for (now, piece) in [(1_760_000_000_000, "holds only from 2026-01-01"), (1_900_000_000_000, "ended on 2027-01-25")]
+    {
+        let then = Surroundings { now: Timestamp::from_millis(now), ..here() };
+        let config = Config::from_text(&file, &text, &Flags::default(), &then).unwrap();
+        assert!(config.warnings[0].what.contains(piece), "{:?}", config.warnings[0]);
+    }
 }
 
 #[test]

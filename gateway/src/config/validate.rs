@@ -233,22 +233,24 @@ fn warn_of_expiry(
     surroundings: &Surroundings,
     warnings: &mut Vec<Finding>,
 ) {
-    let left = validity.days_left(surroundings.now);
-    if left >= EXPIRY_WARNING_DAYS {
-        return;
-    }
     let file = given.value.display();
-    warnings.push(Finding {
-        place: given.place.clone(),
-        key: given.label.clone(),
-        what: match left {
-            ..0 => format!("the certificate in {file} ended on {}", validity.not_after),
-            _ => format!("the certificate in {file} ends in {left} days, on {}", validity.not_after),
-        },
-        remedy:
-            "Replace it and restart the gateway. Nothing is lost meanwhile; TLS connections fail once it has ended."
-                .to_owned(),
-    });
+    let left = validity.days_left(surroundings.now);
+    let what = match left {
+        _ if surroundings.now < validity.not_before => {
+            format!(
+                "the certificate in {file} holds only from {} on; here it is {}",
+                validity.not_before, surroundings.now
+            )
+        }
+        ..0 => format!("the certificate in {file} ended on {}; here it is {}", validity.not_after, surroundings.now),
+        0..EXPIRY_WARNING_DAYS => {
+            format!("the certificate in {file} ends in {left} days, on {}", validity.not_after)
+        }
+        _ => return,
+    };
+    let remedy = "Correct the clock if it is wrong; else replace the file and restart the gateway. TLS fails outside that time, and the queue waits.";
+    let (place, key) = (given.place.clone(), given.label.clone());
+    warnings.push(Finding { place, key, what, remedy: remedy.to_owned() });
 }
 
 fn warn_of_open_key(key: &Given<PathBuf>, warnings: &mut Vec<Finding>) {
