@@ -36,7 +36,7 @@ pub(super) fn limits(reader: &mut Reader) -> Limits {
         max_associations_per_address: reader.quantity(t, "max-associations-per-address", bounds(1, 20, 10_000)),
         max_pdu: small_bytes(reader, t, "max-pdu", bytes(4 * KIB, 128 * KIB, MIB)),
         association_timeout: reader.quantity(t, "association-timeout", seconds(1, 30, 300)),
-        idle_timeout: reader.quantity(t, "idle-timeout", seconds(5, 120, 86_400)),
+        idle_timeout: reader.quantity(t, "idle-timeout", seconds(5, 600, 86_400)),
         min_rate: small_bytes(reader, t, "min-rate", bytes(1, KIB, MIB)),
     }
 }

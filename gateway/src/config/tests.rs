@@ -139,7 +139,7 @@ idle-timeout = "2 weeks"
         ("4: listen:", "\"0.0.0.0:11112\" for every IPv4 address"),
         ("7: modality.ct1.addresses:", "192.168.7.0/24 for the whole range"),
         ("9: to.archive.url:", "names no AE title"),
-        ("11: limits.idle-timeout:", "from \"5s\" to \"1d\", or leave the key out for \"2m\""),
+        ("11: limits.idle-timeout:", "from \"5s\" to \"1d\", or leave the key out for \"10m\""),
     ]) {
         assert!(told.starts_with(&format!("{FILE}:{start}")) && told.contains(piece), "{told}");
     }
