@@ -1,0 +1,11 @@
+//! The gateway between real peers: DCMTK, Orthanc and pynetdicom as modality and as archive.
+//!
+//! One binary for all of it, so that what only waits runs beside what works. `controls` runs the peers against each
+//! other, without the gateway: when one of those fails, the harness is at fault and nothing else here means anything.
+
+#![expect(clippy::print_stdout, reason = "tests tell what they measured")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod controls;

@@ -1,0 +1,94 @@
+"""An archive made of pynetdicom: accepts every storage SOP class and writes the data set exactly as it came.
+
+Prints one JSON line when it listens and one for each instance; `NUMBER.ds` in the output folder holds the bytes of the
+data set, without a file meta group. Ends with its standard input.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import socket
+import ssl
+import sys
+import threading
+
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.sop_class import Verification
+
+ONE_WRITER = threading.Lock()
+
+
+def say(**line):
+    with ONE_WRITER:
+        print(json.dumps(line), flush=True)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--aet", default="ARCHIVE")
+    parser.add_argument("--folder", type=pathlib.Path, required=True)
+    parser.add_argument("--status", type=lambda text: int(text, 16), default=0, help="the answer to every C-STORE")
+    parser.add_argument("--transfer-syntax", action="append", help="accept only these, repeatable; all if absent")
+    parser.add_argument("--ca", help="with --cert and --key: TLS with a required client certificate")
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    return parser.parse_args()
+
+
+def tls(options):
+    if not options.ca:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(options.cert, options.key)
+    context.load_verify_locations(options.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def main():
+    options = arguments()
+    received = 0
+
+    def store(event):
+        nonlocal received
+        request = event.request
+        data_set = request.DataSet.getvalue()
+        with ONE_WRITER:
+            number = received
+            received += 1
+        path = options.folder / f"{number:06}.ds"
+        path.write_bytes(data_set)
+        say(
+            event="stored",
+            file=str(path),
+            sop_class=str(request.AffectedSOPClassUID),
+            sop_instance=str(request.AffectedSOPInstanceUID),
+            transfer_syntax=str(event.context.transfer_syntax),
+            sha256=hashlib.sha256(data_set).hexdigest(),
+            length=len(data_set),
+        )
+        return options.status
+
+    def opened(event):
+        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    ae = AE(ae_title=options.aet)
+    ae.maximum_pdu_size = 131072
+    ae.maximum_associations = 50
+    ae.add_supported_context(Verification)
+    if options.transfer_syntax:
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, options.transfer_syntax)
+    else:
+        _config.UNRESTRICTED_STORAGE_SERVICE = True
+    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, opened)]
+    ae.start_server(("127.0.0.1", options.port), block=False, ssl_context=tls(options), evt_handlers=handlers)
+    say(event="listening")
+    sys.stdin.read()
+    ae.shutdown()
+
+
+main()

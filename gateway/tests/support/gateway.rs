@@ -1,0 +1,209 @@
+//! The gateway itself: the real binary as a child process, known by its command line alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::dcmtk::Target;
+use super::pki::Identity;
+use super::ports::free_port;
+use super::process::{Finished, Process};
+use super::{PATIENCE, until};
+
+/// How the gateway is to be run.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) data: PathBuf,
+    /// `--to` for each of these, in the form `NAME=URL`.
+    to: Vec<String>,
+    tls: Option<Identity>,
+    listen: u16,
+    listen_tls: u16,
+}
+
+impl Setup {
+    /// A gateway with this data directory, on ports of its own, listening without TLS.
+    pub(crate) fn new(data: PathBuf) -> Self {
+        Self { data, to: Vec::new(), tls: None, listen: free_port(), listen_tls: free_port() }
+    }
+
+    /// One more destination.
+    pub(crate) fn to(mut self, name: &str, url: &str) -> Self {
+        self.to.push(format!("{name}={url}"));
+        self
+    }
+
+    /// One more destination: a folder.
+    pub(crate) fn to_folder(self, name: &str, folder: &Path) -> Self {
+        self.to(name, &format!("file://{}", folder.display()))
+    }
+
+    /// A certificate for both directions, and a second listening port, with TLS.
+    pub(crate) fn tls(mut self, identity: &Identity) -> Self {
+        self.tls = Some(identity.clone());
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = waystation();
+        command.arg("run").arg("--data").arg(&self.data).args(["--aet", "WAYSTATION", "--allow-any"]);
+        command.args(["--listen", &format!("127.0.0.1:{}", self.listen)]);
+        for destination in &self.to {
+            command.args(["--to", destination]);
+        }
+        if let Some(identity) = &self.tls {
+            command.args(["--listen-tls", &format!("127.0.0.1:{}", self.listen_tls)]);
+            command.arg("--ca").arg(&identity.ca).arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
+        }
+        command
+    }
+
+    /// Starts it although it may be refused; the caller looks at how it ends.
+    pub(crate) fn try_start(&self) -> Process {
+        Process::spawn("waystation run", self.command())
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) fn start(self) -> Gateway {
+        let process = self.try_start();
+        process.wait_for_line(0, PATIENCE, is_ready);
+        Gateway { setup: self, process }
+    }
+}
+
+fn is_ready(line: &str) -> Option<()> {
+    line.split(|letter: char| !letter.is_alphabetic()).any(|word| word == "ready").then_some(())
+}
+
+/// The binary of this build, as if started from a terminal: no journal, no service manager.
+pub(crate) fn waystation() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waystation"));
+    command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
+    command
+}
+
+/// What the gateway says of one destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Waiting for a try, the ones being sent included.
+    pub(crate) undelivered: u64,
+    pub(crate) delivered: u64,
+    pub(crate) parked: u64,
+}
+
+/// A gateway that runs.
+pub(crate) struct Gateway {
+    setup: Setup,
+    process: Process,
+}
+
+impl Gateway {
+    /// How a modality calls it, without TLS.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            port: self.setup.listen,
+            called: "WAYSTATION".to_owned(),
+            calling: "MODALITY".to_owned(),
+            tls: None,
+        }
+    }
+
+    /// How a modality calls it with TLS, showing this certificate.
+    pub(crate) fn tls_target(&self, client: &Identity) -> Target {
+        Target { port: self.setup.listen_tls, tls: Some(client.clone()), ..self.target() }
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// SIGKILL; the data directory stays as it is.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again with the same ports and data directory, after `kill`.
+    pub(crate) fn start_again(&mut self) {
+        self.process = self.setup.try_start();
+        self.process.wait_for_line(0, PATIENCE, is_ready);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(mut self, limit: Duration) -> Finished {
+        self.process.signal(Signal::SIGTERM);
+        self.process.finish(limit)
+    }
+
+    /// The largest resident set that the process ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// The answer of `waystation status --json`.
+    ///
+    /// # Errors
+    /// What the command said instead.
+    pub(crate) fn status_json(&self) -> Result<Value, String> {
+        let mut command = waystation();
+        command.args(["status", "--json", "--data"]).arg(&self.setup.data);
+        let ended = Process::run("waystation status", command, "", PATIENCE);
+        serde_json::from_str(&ended.text()).map_err(|error| format!("{error}: {}", ended.text()))
+    }
+
+    /// What `waystation status` tells a person.
+    pub(crate) fn status_text(&self) -> String {
+        let mut command = waystation();
+        command.arg("status").arg("--data").arg(&self.setup.data);
+        Process::run("waystation status", command, "", PATIENCE).text()
+    }
+
+    /// What it says of one destination.
+    ///
+    /// # Errors
+    /// It does not answer, or does not know the destination.
+    pub(crate) fn counters(&self, destination: &str) -> Result<Counters, String> {
+        let status = self.status_json()?;
+        let destinations = status["destinations"].as_array().ok_or_else(|| status.to_string())?;
+        let found = destinations.iter().find(|entry| entry["name"] == destination).ok_or_else(|| status.to_string())?;
+        let count = |name: &str| found[name].as_u64().ok_or_else(|| format!("no {name} in {found}"));
+        Ok(Counters {
+            undelivered: count("queued")? + count("sending")?,
+            delivered: count("delivered")?,
+            parked: count("parked")?,
+        })
+    }
+
+    /// Waits until nothing waits for this destination any more. A gateway that has ended is noticed at once.
+    pub(crate) fn drained(&mut self, destination: &str, limit: Duration) -> Counters {
+        self.counters_such_that(destination, limit, |counters| counters.undelivered == 0)
+    }
+
+    /// Waits until the counters of this destination are as wanted.
+    pub(crate) fn counters_such_that(
+        &mut self,
+        destination: &str,
+        limit: Duration,
+        wanted: impl Fn(&Counters) -> bool,
+    ) -> Counters {
+        until(&format!("the state of {destination}"), limit, || {
+            assert!(self.process.is_running(), "the gateway ended:\n{}", self.log());
+            match self.counters(destination) {
+                Ok(counters) if wanted(&counters) => Ok(counters),
+                Ok(counters) => Err(format!("{counters:?}; its log:\n{}", self.log())),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// What it has logged since its last start; the last lines if it is long.
+    pub(crate) fn log(&self) -> String {
+        const SHOWN: usize = 60;
+        let lines = self.process.lines();
+        lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+    }
+}
