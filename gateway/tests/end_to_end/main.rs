@@ -9,3 +9,9 @@
 mod support;
 
 mod controls;
+mod every_file;
+mod gigabyte;
+mod kill9;
+mod outage;
+mod peers_in;
+mod peers_out;

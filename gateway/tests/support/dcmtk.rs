@@ -6,10 +6,12 @@
 //! - `dcmsend` sends each file in its own transfer syntax and reports each answer; this version has no TLS.
 //! - `storescu` has TLS; it proposes uncompressed transfer syntaxes only, and Explicit VR in the byte order of the file
 //!   where that is explicit.
+//! - A data set that arrives with an odd number of bytes ends the association, `+B` or not ("Odd Fragment Length").
 //! - Both senders read and write a data set anew, so what they send is not always what is in the file: a direct run to
 //!   `storescp` says what it is.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,10 +35,20 @@ pub(crate) struct Target {
 pub(crate) enum Outcome {
     /// Answered 0000.
     Success,
-    /// Answered with another status, or closed with a definite reason.
+    /// Answered with another status.
     Answered(String),
-    /// The sender did not send it.
+    /// Not sent, or sent without an answer.
     NotSent(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("0x0000"),
+            Self::Answered(answer) => f.write_str(answer),
+            Self::NotSent(why) => write!(f, "no answer: {why}"),
+        }
+    }
 }
 
 /// What became of each file, by its path.

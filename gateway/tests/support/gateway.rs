@@ -31,14 +31,14 @@ impl Setup {
     }
 
     /// One more destination.
-    pub(crate) fn to(mut self, name: &str, url: &str) -> Self {
+    pub(crate) fn with_destination(mut self, name: &str, url: &str) -> Self {
         self.to.push(format!("{name}={url}"));
         self
     }
 
     /// One more destination: a folder.
-    pub(crate) fn to_folder(self, name: &str, folder: &Path) -> Self {
-        self.to(name, &format!("file://{}", folder.display()))
+    pub(crate) fn with_folder(self, name: &str, folder: &Path) -> Self {
+        self.with_destination(name, &format!("file://{}", folder.display()))
     }
 
     /// A certificate for both directions, and a second listening port, with TLS.
@@ -103,12 +103,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// How a modality calls it, without TLS.
     pub(crate) fn target(&self) -> Target {
-        Target {
-            port: self.setup.listen,
-            called: "WAYSTATION".to_owned(),
-            calling: "MODALITY".to_owned(),
-            tls: None,
-        }
+        Target { port: self.setup.listen, called: "WAYSTATION".to_owned(), calling: "MODALITY".to_owned(), tls: None }
     }
 
     /// How a modality calls it with TLS, showing this certificate.

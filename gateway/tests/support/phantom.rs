@@ -97,7 +97,7 @@ impl Image<'_> {
 fn row(out: &mut Vec<u8>, columns: u16, frame: u32, line: u16, random: &mut fastrand::Rng) {
     out.clear();
     for column in 0..columns {
-        let pixel = if (line / 16) % 2 == 0 {
+        let pixel = if (line / 16).is_multiple_of(2) {
             u16::try_from((frame * 3 + u32::from(line) + u32::from(column)) % 4096).unwrap()
         } else {
             random.u16(0..4096)

@@ -79,10 +79,7 @@ impl Process {
             panic!("{name} cannot be started ({error}): run scripts/setup-test-peers, which installs it")
         });
         let output = Arc::new(Output::default());
-        let readers = vec![
-            output.collect(child.stdout.take().unwrap()),
-            output.collect(child.stderr.take().unwrap()),
-        ];
+        let readers = vec![output.collect(child.stdout.take().unwrap()), output.collect(child.stderr.take().unwrap())];
         Self { name: name.to_owned(), child, output, readers }
     }
 

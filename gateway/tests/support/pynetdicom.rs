@@ -81,12 +81,7 @@ impl Scp {
     }
 
     pub(crate) fn target(&self, client: Option<&Identity>) -> Target {
-        Target {
-            port: self.port,
-            called: "ARCHIVE".to_owned(),
-            calling: "MODALITY".to_owned(),
-            tls: client.cloned(),
-        }
+        Target { port: self.port, called: "ARCHIVE".to_owned(), calling: "MODALITY".to_owned(), tls: client.cloned() }
     }
 
     /// What has arrived, with the files that hold the bare data sets, sorted by data set.
@@ -117,11 +112,10 @@ impl Scp {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) path: PathBuf,
-    pub(crate) sop_instance: String,
     /// The number in the C-STORE response.
     pub(crate) status: Option<u16>,
     /// Why there is none.
-    pub(crate) failure: Option<String>,
+    failure: Option<String>,
 }
 
 impl Sent {
@@ -129,7 +123,6 @@ impl Sent {
         match (self.status, &self.failure) {
             (Some(0), _) => Outcome::Success,
             (Some(status), _) => Outcome::Answered(format!("0x{status:04x}")),
-            (None, Some(failure)) if failure.starts_with("the association ended") => Outcome::Answered(failure.clone()),
             (None, failure) => Outcome::NotSent(failure.clone().unwrap_or_default()),
         }
     }

@@ -1,9 +1,11 @@
 //! The files that the tests send: those of `WAYSTATION_STUDIES`, or else those that pydicom brings along.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::part10::DataSet;
 use super::process::Process;
 use super::pynetdicom::script;
 use super::{PATIENCE, files_below, repository};
@@ -47,13 +49,24 @@ pub(crate) fn all() -> Vec<Study> {
     studies
 }
 
-/// A few dozen valid files of many kinds, small enough to be sent often: one for each SOP class and transfer syntax.
+/// A few dozen valid files of many kinds, small enough to be sent often: one for each SOP class and transfer syntax, each
+/// another instance.
+///
+/// Those with an odd number of bytes are left out: DCMTK, and with it Orthanc, ends the association over them.
 pub(crate) fn assortment() -> Vec<PathBuf> {
-    let mut kinds = std::collections::HashSet::new();
-    let one_of_a_kind = |study: &Study| {
-        study.reason.is_none()
+    let (mut kinds, mut instances) = (HashSet::new(), HashSet::new());
+    let mut chosen = Vec::new();
+    for study in all() {
+        let kind = (study.sop_class, study.transfer_syntax);
+        if study.reason.is_none()
             && study.size < 1 << 20
-            && kinds.insert((study.sop_class.clone(), study.transfer_syntax.clone()))
-    };
-    all().into_iter().filter(one_of_a_kind).map(|study| study.path).collect()
+            && DataSet::of_file(&study.path).length.is_multiple_of(2)
+            && !kinds.contains(&kind)
+            && instances.insert(study.sop_instance)
+        {
+            kinds.insert(kind);
+            chosen.push(study.path);
+        }
+    }
+    chosen
 }

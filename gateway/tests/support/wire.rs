@@ -15,11 +15,8 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let relay = Self {
-            port: listener.local_addr().unwrap().port(),
-            sent: Arc::default(),
-            connections: Arc::default(),
-        };
+        let relay =
+            Self { port: listener.local_addr().unwrap().port(), sent: Arc::default(), connections: Arc::default() };
         let (sent, connections) = (Arc::clone(&relay.sent), Arc::clone(&relay.connections));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {

@@ -1,0 +1,32 @@
+# Everything a contributor does. `make` alone says what there is.
+
+.PHONY: help setup build demo test check format
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@echo
+	@echo 'Variables: STUDY=folder and ARCHIVE=url for demo; WAYSTATION_STUDIES=folder for test (a folder of DICOM files;'
+	@echo 'without it the tests send the files that pydicom brings along).'
+
+setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom (Debian)
+	@scripts/setup-test-peers
+
+build: ## The gateway, optimised: target/release/waystation
+	cargo build --release --locked
+
+demo: ## Two gateways, a throw-away CA and a study, on this machine: sent, carried over TLS, proven
+	STUDY='$(STUDY)' ARCHIVE='$(ARCHIVE)' cargo run --release --locked --example demo
+
+check: ## Format, lints, documentation, dependencies (cargo-deny, if it is installed)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo 'cargo-deny is not installed: dependencies not checked'; fi
+
+test: setup ## Format, lints and every test, with real peers as modality and archive
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked
+
+format: ## Format all sources
+	cargo fmt --all

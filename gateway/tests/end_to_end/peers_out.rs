@@ -1,0 +1,134 @@
+//! Every peer as archive.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::controls::{paired_by_instance, taken_by};
+use crate::support::dcmtk::{Storescp, all_succeed};
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::orthanc::Orthanc;
+use crate::support::part10::{DataSet, data_sets, read_meta};
+use crate::support::pki::Pki;
+use crate::support::pynetdicom::{self, Manners, Scp, assert_same_elements};
+use crate::support::{Scratch, phantom, studies, until};
+
+const TRANSFER: Duration = Duration::from_secs(120);
+
+/// A gateway with one destination, and what it needs to be one.
+fn gateway_to(scratch: &Scratch, pki: &Pki, url: &str) -> Gateway {
+    Setup::new(scratch.folder("data")).with_destination("archive", url).tls(&pki.identity("gateway")).start()
+}
+
+/// Sends the bytes of the files and waits until nothing is left to deliver.
+fn carry(gateway: &mut Gateway, files: &[PathBuf]) {
+    all_succeed(&pynetdicom::send(&gateway.target(), files), files);
+    let counters = gateway.drained("archive", TRANSFER);
+    assert_eq!(counters.parked, 0, "{}", gateway.status_text());
+}
+
+/// Transfer syntaxes and bytes. The instances are left out: where a file names another one in its file meta group than in
+/// its data set, the sender goes by the data set.
+fn digests(data_sets: Vec<DataSet>) -> Vec<(String, String)> {
+    let mut all: Vec<_> = data_sets.into_iter().map(|data_set| (data_set.transfer_syntax, data_set.sha256)).collect();
+    all.sort();
+    all
+}
+
+/// The commonest archive in tests everywhere; it keeps the bytes it is sent.
+#[test]
+fn a_storescp_gets_identical_data_sets_with_tls_and_without() {
+    for server in [None, Some(())] {
+        let scratch = Scratch::new();
+        let pki = Pki::new(scratch.path(), "pki");
+        let identity = server.map(|()| pki.identity("archive"));
+        let archive = Storescp::start(scratch.folder("archive"), identity.as_ref());
+        // By name over TLS, so that the name is looked up and checked.
+        let mut gateway = gateway_to(&scratch, &pki, &archive.url("localhost"));
+        let files = studies::assortment();
+        carry(&mut gateway, &files);
+        assert_eq!(digests(data_sets(&archive.files())), digests(data_sets(&files)));
+    }
+}
+
+/// Another implementation, another TLS library, any transfer syntax.
+#[test]
+fn pynetdicom_gets_identical_data_sets_over_tls() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let archive = Scp::start(&scratch.folder("archive"), Some(&pki.identity("archive")));
+    let mut gateway = gateway_to(&scratch, &pki, &archive.url());
+    let files = studies::assortment();
+    carry(&mut gateway, &files);
+    assert_eq!(digests(archive.stored()), digests(data_sets(&files)));
+}
+
+/// The open-source PACS that most people will try first.
+#[test]
+fn orthanc_gets_every_element_over_tls() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let server = pki.identity("archive");
+    let files = {
+        let direct = Scratch::new();
+        let orthanc = Orthanc::start(direct.path(), Some(&server));
+        taken_by(&orthanc.target(Some(&pki.identity("modality"))), &studies::assortment())
+    };
+    let orthanc = Orthanc::start(scratch.path(), Some(&server));
+    let mut gateway = gateway_to(&scratch, &pki, &orthanc.url());
+    carry(&mut gateway, &files);
+    assert_same_elements(&paired_by_instance(&files, &orthanc.fetch_all(&scratch.folder("fetched"))));
+}
+
+/// Where the archive does not take the stored transfer syntax, what leaves holds the same elements with the same values.
+#[test]
+fn an_archive_that_takes_implicit_vr_only_gets_a_lossless_conversion() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2"], ..Manners::default() };
+    let archive = Scp::with_manners(&scratch.folder("archive"), Some(&pki.identity("archive")), &implicit);
+    let mut gateway = gateway_to(&scratch, &pki, &archive.url());
+    let files = phantom::ct_series(&scratch.folder("series"), 3, 64);
+    carry(&mut gateway, &files);
+    let arrived = archive.stored_files();
+    assert_eq!(arrived.len(), files.len());
+    let file_of = |uid: &str| arrived.iter().find(|(data_set, _)| data_set.sop_instance == uid).unwrap().1.clone();
+    let with_arrived = |path: &PathBuf| (path.clone(), file_of(&read_meta(path).unwrap().sop_instance));
+    assert_same_elements(&files.iter().map(with_arrived).collect::<Vec<_>>());
+}
+
+/// What can never be delivered is set aside with a sentence and holds up nothing.
+#[test]
+fn what_an_archive_cannot_take_is_parked_with_a_reason_and_the_rest_flows_on() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2"], ..Manners::default() };
+    let archive = Scp::with_manners(&scratch.folder("archive"), Some(&pki.identity("archive")), &implicit);
+    let mut gateway = gateway_to(&scratch, &pki, &archive.url());
+    let jpeg = studies::all().into_iter().find(|study| {
+        study.reason.is_none() && study.transfer_syntax == "1.2.840.10008.1.2.4.50" && study.size < 1 << 20
+    });
+    let mut files = vec![jpeg.expect("a JPEG file among the studies").path];
+    files.extend(phantom::ct_series(&scratch.folder("series"), 3, 64));
+    all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
+    let counters = gateway.drained("archive", TRANSFER);
+    assert_eq!((counters.delivered, counters.parked), (3, 1), "{}", gateway.status_text());
+    assert_eq!(archive.stored().len(), 3);
+}
+
+/// "Out of resources" is an archive's way to say: later.
+#[test]
+fn an_archive_without_room_is_tried_again_and_nothing_is_parked() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let full = Manners { status: 0xa700, ..Manners::default() };
+    let archive = Scp::with_manners(&scratch.folder("archive"), Some(&pki.identity("archive")), &full);
+    let gateway = gateway_to(&scratch, &pki, &archive.url());
+    let files = phantom::ct_series(&scratch.folder("series"), 1, 16);
+    all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
+    until("a second try", TRANSFER, || {
+        let tries = archive.stored().len();
+        if tries >= 2 { Ok(()) } else { Err(format!("{tries} tries")) }
+    });
+    let counters = gateway.counters("archive").unwrap();
+    assert_eq!((counters.undelivered, counters.delivered, counters.parked), (1, 0, 0));
+}
