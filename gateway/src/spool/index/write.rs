@@ -1,0 +1,247 @@
+//! Changes of the index: each keeps rows, order and counters in step, within one transaction.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::{
+    Arrival, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META, PARKED,
+    ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, State, Tally, pack, unpack,
+};
+use crate::clock::SpoolTime;
+use crate::model::{DestinationName, InstanceId, Timestamp};
+use crate::spool::claims::Outcome;
+use crate::spool::segment::Kind;
+
+/// Answers and reasons are for people: what is longer than this, in bytes, is cut.
+const LONGEST_TEXT: usize = 500;
+
+/// All tables, open for writing.
+pub(in crate::spool) struct Tables<'t> {
+    meta: Table<'t, &'static str, &'static [u8]>,
+    instances: Table<'t, u64, &'static [u8]>,
+    destinations: Table<'t, &'static str, &'static [u8]>,
+    queue: Table<'t, (u32, u8, u64, u64), ()>,
+    queued: Table<'t, (u32, u64), &'static [u8]>,
+    delivered: Table<'t, (u32, u64), &'static [u8]>,
+    parked: Table<'t, (u32, u64), &'static [u8]>,
+    /// The rows of destinations that were touched: written once, at the end.
+    touched: BTreeMap<DestinationName, DestinationRow>,
+    state: State,
+}
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, IndexError> {
+        let meta = transaction.open_table(META)?;
+        let state = match meta.get("state")? {
+            Some(row) => unpack("meta", row.value())?,
+            None => State::default(),
+        };
+        Ok(Self {
+            meta,
+            instances: transaction.open_table(INSTANCES)?,
+            destinations: transaction.open_table(DESTINATIONS)?,
+            queue: transaction.open_table(QUEUE)?,
+            queued: transaction.open_table(QUEUED)?,
+            delivered: transaction.open_table(DELIVERED)?,
+            parked: transaction.open_table(PARKED)?,
+            touched: BTreeMap::new(),
+            state,
+        })
+    }
+
+    /// Marks a new database as ours; its tables exist since they were opened.
+    pub(super) fn create(&mut self) -> Result<(), IndexError> {
+        self.meta.insert("schema", &SCHEMA.to_le_bytes()[..])?;
+        Ok(())
+    }
+
+    pub(super) fn close(mut self) -> Result<(), IndexError> {
+        for (name, row) in &self.touched {
+            self.destinations.insert(name.as_str(), &pack("destinations", row)?[..])?;
+        }
+        self.meta.insert("state", &pack("meta", &self.state)?[..])?;
+        Ok(())
+    }
+
+    /// Moves the checkpoint and the clock; neither ever goes back.
+    pub(in crate::spool) fn advance(&mut self, segment: u64, offset: u64, last_id: InstanceId, time: SpoolTime) {
+        let state = &mut self.state;
+        (state.segment, state.offset) = (state.segment, state.offset).max((segment, offset));
+        state.last_id = state.last_id.max(last_id.0);
+        state.time = state.time.max(time.0);
+    }
+
+    /// Keeps the latest time that was seen.
+    pub(in crate::spool) fn set_time(&mut self, time: SpoolTime) {
+        self.state.time = self.state.time.max(time.0);
+    }
+
+    /// Enters an instance and queues it for each of its destinations. Does nothing if it is known already: replay may
+    /// meet it again.
+    pub(in crate::spool) fn arrive(&mut self, arrival: &Arrival) -> Result<bool, IndexError> {
+        let id = arrival.id.0;
+        if self.instances.get(id)?.is_some() {
+            return Ok(false);
+        }
+        let row = InstanceRow {
+            large: arrival.location.kind == Kind::Large,
+            segment: arrival.location.segment,
+            offset: arrival.location.offset,
+            hash: arrival.hash.0,
+            length: arrival.length,
+            stored_length: arrival.stored_length,
+            header: arrival.header.clone(),
+        };
+        self.instances.insert(id, &pack("instances", &row)?[..])?;
+        self.state.all.add(arrival.length);
+        self.state.stored = self.state.stored.saturating_add(arrival.stored_length);
+        let priority = arrival.header.priority as u8;
+        for destination in &arrival.header.destinations {
+            let number = self.destination(destination)?.number;
+            if self.queued.get((number, id))?.is_none() {
+                let row = QueuedRow { priority, due: arrival.queued_at.0, ..QueuedRow::default() };
+                self.enqueue(destination, number, id, &row, arrival.length)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Records what came of an attempt. Does nothing if the delivery is not queued any more.
+    pub(in crate::spool) fn record(
+        &mut self,
+        destination: &DestinationName,
+        id: InstanceId,
+        outcome: &Outcome,
+        now: SpoolTime,
+        at: Timestamp,
+    ) -> Result<(), IndexError> {
+        let number = self.destination(destination)?.number;
+        let key = (number, id.0);
+        let (before, length) = match self.queued.get(key)? {
+            Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?.length),
+            None => return Ok(()),
+        };
+        let attempts = before.attempts.saturating_add(1);
+        match outcome {
+            Outcome::Released => {}
+            Outcome::Retry { after, answer } => {
+                self.dequeue(destination, number, id, &before, length)?;
+                let row = QueuedRow {
+                    priority: before.priority,
+                    due: now.after(*after).0,
+                    attempts,
+                    last_answer: Some(shortened(answer)),
+                    last_at: Some(at),
+                };
+                self.enqueue(destination, number, id.0, &row, length)?;
+            }
+            Outcome::Delivered { answer } => {
+                self.dequeue(destination, number, id, &before, length)?;
+                let row = DeliveredRow { at, attempts, answer: shortened(answer) };
+                self.delivered.insert(key, &pack("delivered", &row)?[..])?;
+                self.tally(destination, |row| row.delivered.add(length));
+            }
+            Outcome::Parked { reason } => {
+                self.dequeue(destination, number, id, &before, length)?;
+                let row = ParkedRow { at, attempts, reason: shortened(reason) };
+                self.parked.insert(key, &pack("parked", &row)?[..])?;
+                self.tally(destination, |row| row.parked.add(length));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues up to `limit` parked deliveries again, the oldest first, as if they had never been tried. Gives their
+    /// number.
+    pub(in crate::spool) fn retry_parked(
+        &mut self,
+        destination: &DestinationName,
+        limit: usize,
+        now: SpoolTime,
+    ) -> Result<u64, IndexError> {
+        let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok(0) };
+        let mut ids = Vec::new();
+        for row in self.parked.range((number, 0)..=(number, u64::MAX))?.take(limit) {
+            ids.push(row?.0.value().1);
+        }
+        for id in &ids {
+            self.parked.remove((number, *id))?;
+            let InstanceRow { length, header, .. } = self.instance(InstanceId(*id))?;
+            self.tally(destination, |row| row.parked.take(length));
+            let row = QueuedRow { priority: header.priority as u8, due: now.0, ..QueuedRow::default() };
+            self.enqueue(destination, number, *id, &row, length)?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    fn enqueue(
+        &mut self,
+        destination: &DestinationName,
+        number: u32,
+        id: u64,
+        row: &QueuedRow,
+        length: u64,
+    ) -> Result<(), IndexError> {
+        self.queue.insert((number, row.priority, row.due, id), ())?;
+        self.queued.insert((number, id), &pack("queued", row)?[..])?;
+        self.tally(destination, |row| row.queued.add(length));
+        Ok(())
+    }
+
+    fn dequeue(
+        &mut self,
+        destination: &DestinationName,
+        number: u32,
+        id: InstanceId,
+        row: &QueuedRow,
+        length: u64,
+    ) -> Result<(), IndexError> {
+        self.queue.remove((number, row.priority, row.due, id.0))?;
+        self.queued.remove((number, id.0))?;
+        self.tally(destination, |row| row.queued.take(length));
+        Ok(())
+    }
+
+    fn tally(&mut self, destination: &DestinationName, change: impl FnOnce(&mut DestinationRow)) {
+        if let Some(row) = self.touched.get_mut(destination) {
+            change(row);
+        }
+    }
+
+    fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
+        let row = self.instances.get(id.0)?.ok_or(IndexError::Row("instances"))?;
+        unpack("instances", row.value())
+    }
+
+    fn known_destination(&mut self, name: &DestinationName) -> Result<Option<DestinationRow>, IndexError> {
+        if let Some(row) = self.touched.get(name) {
+            return Ok(Some(*row));
+        }
+        let stored = self.destinations.get(name.as_str())?;
+        let Some(row) = stored.map(|row| unpack("destinations", row.value())).transpose()? else { return Ok(None) };
+        self.touched.insert(name.clone(), row);
+        Ok(Some(row))
+    }
+
+    /// The row of a destination; one that was never seen gets the next number.
+    fn destination(&mut self, name: &DestinationName) -> Result<DestinationRow, IndexError> {
+        if let Some(row) = self.known_destination(name)? {
+            return Ok(row);
+        }
+        let mut number = 0;
+        for row in self.destinations.iter()? {
+            number = number.max(unpack::<DestinationRow>("destinations", row?.1.value())?.number);
+        }
+        number = self.touched.values().map(|row| row.number).fold(number, u32::max);
+        let nothing = Tally::default();
+        let row = DestinationRow { number: number + 1, queued: nothing, delivered: nothing, parked: nothing };
+        self.touched.insert(name.clone(), row);
+        Ok(row)
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let end = (0..=LONGEST_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}

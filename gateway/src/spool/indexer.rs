@@ -1,0 +1,178 @@
+//! The index thread: the only one that changes the index. It commits whatever waits as one batch.
+//!
+//! When little happens, a change is committed at once. Under load it waits a little for company, because a commit costs
+//! several flushes on the disk that the log needs for its acknowledgements.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
+
+use super::claims::{Lease, Leases, Outcome};
+use super::error::SpoolError;
+use super::index::{Arrival, Index, IndexError};
+use super::segment::Kind;
+use super::shared::Shared;
+use crate::clock::{self, SpoolTime};
+use crate::model::{DestinationName, InstanceId, Timestamp};
+
+/// How many changes may wait for the index.
+pub(super) const QUEUE: usize = 1_024;
+/// The most changes in one commit.
+const LARGEST_BATCH: usize = 2_048;
+/// Commits are at least this far apart, unless nothing else waits.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Parked deliveries that are queued again in one commit.
+const RETRIED_AT_ONCE: usize = 1_000;
+
+/// What the index thread is asked to do.
+pub(super) enum IndexJob {
+    /// An instance is safe in the log.
+    Arrived(Box<Arrival>),
+    /// A claim has come to an end.
+    Outcome {
+        lease: Lease,
+        outcome: Outcome,
+        now: SpoolTime,
+        at: Timestamp,
+    },
+    /// Parked deliveries are to be tried again; the number of them is the answer.
+    RetryParked {
+        destination: DestinationName,
+        answer: SyncSender<Result<u64, SpoolError>>,
+    },
+    Close,
+}
+
+/// See the module.
+pub(super) struct Indexer {
+    shared: Arc<Shared>,
+    index: Arc<Index>,
+    leases: Arc<Leases>,
+}
+
+impl Indexer {
+    pub(super) fn new(shared: Arc<Shared>, index: Arc<Index>, leases: Arc<Leases>) -> Self {
+        Self { shared, index, leases }
+    }
+
+    /// Works until it is told to close, or until nobody is left who could ask for anything.
+    pub(super) fn run(self, jobs: &Receiver<IndexJob>) {
+        let mut committed: Option<Instant> = None;
+        let mut closing = false;
+        while !closing {
+            let Ok(first) = jobs.recv() else { break };
+            let pause_ends = committed.map(|at| at + PAUSE);
+            let mut batch = vec![first];
+            while batch.len() < LARGEST_BATCH && !matches!(batch.last(), Some(IndexJob::Close)) {
+                let wait = pause_ends.map_or(Duration::ZERO, |end| end.saturating_duration_since(clock::now()));
+                let next = if wait.is_zero() { jobs.try_recv().ok() } else { jobs.recv_timeout(wait).ok() };
+                let Some(job) = next else { break };
+                batch.push(job);
+            }
+            closing = matches!(batch.last(), Some(IndexJob::Close));
+            self.commit(batch);
+            committed = Some(clock::now());
+        }
+    }
+
+    fn commit(&self, batch: Vec<IndexJob>) {
+        if self.shared.check().is_err() {
+            return;
+        }
+        let mut retries = Vec::new();
+        let mut changes = Vec::new();
+        for job in batch {
+            match job {
+                IndexJob::RetryParked { destination, answer } => retries.push((destination, answer)),
+                IndexJob::Close => {}
+                job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
+            }
+        }
+        if !changes.is_empty() {
+            match self.apply(&changes) {
+                Ok(queued) => {
+                    // Claims end here, after their outcome is safe; then whoever waits for work is told.
+                    drop(changes);
+                    queued.iter().for_each(|destination| self.leases.notify(destination));
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    return;
+                }
+            }
+        }
+        for (destination, answer) in retries {
+            let retried = self.retry_parked(&destination).map_err(|error| self.failed(&error));
+            // Whoever asked may have gone.
+            let _ = answer.send(retried);
+            self.leases.notify(&destination);
+        }
+    }
+
+    /// Commits the changes and gives the destinations that got new work.
+    fn apply(&self, changes: &[IndexJob]) -> Result<BTreeSet<DestinationName>, IndexError> {
+        let time = self.shared.time();
+        self.index.write(|tables| {
+            let mut queued = BTreeSet::new();
+            for change in changes {
+                match change {
+                    IndexJob::Arrived(arrival) => {
+                        tables.arrive(arrival)?;
+                        let (segment, offset) = match arrival.location.kind {
+                            Kind::Shared => (arrival.location.segment, arrival.end),
+                            Kind::Large => (0, 0),
+                        };
+                        tables.advance(segment, offset, arrival.id, time);
+                        queued.extend(arrival.header.destinations.iter().cloned());
+                    }
+                    IndexJob::Outcome { lease, outcome, now, at } => {
+                        tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
+                    }
+                    IndexJob::RetryParked { .. } | IndexJob::Close => {}
+                }
+            }
+            tables.set_time(time);
+            Ok(queued)
+        })
+    }
+
+    fn retry_parked(&self, destination: &DestinationName) -> Result<u64, IndexError> {
+        let mut all = 0;
+        loop {
+            let now = self.shared.time();
+            let retried = self.index.write(|tables| tables.retry_parked(destination, RETRIED_AT_ONCE, now))?;
+            all += retried;
+            if retried < RETRIED_AT_ONCE as u64 {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn failed(&self, error: &IndexError) -> SpoolError {
+        index_failed(&self.shared, error)
+    }
+}
+
+/// What it means for the spool when the index fails: it stops, and the next start opens or rebuilds the index.
+pub(super) fn index_failed(shared: &Shared, error: &IndexError) -> SpoolError {
+    shared.fail(format!("the index {} failed: {error}", shared.layout.index.display()))
+}
+
+/// Enters what a replay found. `checked_to` is how far in the shared segments everything was looked at.
+pub(super) fn enter_replayed(
+    index: &Index,
+    arrivals: &[Arrival],
+    checked_to: (u64, u64),
+    last_id: InstanceId,
+) -> Result<u64, IndexError> {
+    index.write(|tables| {
+        let mut new = 0;
+        for arrival in arrivals {
+            new += u64::from(tables.arrive(arrival)?);
+            tables.set_time(arrival.queued_at);
+        }
+        tables.advance(checked_to.0, checked_to.1, last_id, SpoolTime(0));
+        Ok(new)
+    })
+}

@@ -1,0 +1,348 @@
+//! The log thread: the only one that writes records.
+//!
+//! It takes every reception that waits, writes all their records, flushes once, and acknowledges on the next line
+//! ([`Writer::acknowledge_after`] is the one place). Large instances, whose bytes are on the disk already, follow: head,
+//! flush, rename, one flush of the directory for all of them. What was acknowledged goes on to the index.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use super::error::{Doing, IoFailure, SpoolError};
+use super::incoming::{Body, Spill};
+use super::index::{Arrival, Location};
+use super::indexer::IndexJob;
+use super::record::{self, ALIGNMENT, Compression, Head, InstanceHeader, LARGE_PAYLOAD, Place};
+use super::segment::{FIRST_RECORD, Kind, SegmentHeader};
+use super::shared::Shared;
+use crate::clock;
+use crate::durable::DiskFile;
+use crate::model::{ContentHash, InstanceId};
+
+/// At most this many receptions share a flush: it bounds what one flush has to write.
+const LARGEST_GROUP: usize = 64;
+/// How many finished receptions may wait for the log.
+pub(super) const QUEUE: usize = 64;
+
+/// An instance that is on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The number it was given.
+    pub id: InstanceId,
+    /// SHA-256 of its data set.
+    pub hash: ContentHash,
+    /// Length of its data set, in bytes.
+    pub length: u64,
+    /// What its payload takes on the disk, in bytes.
+    pub stored_length: u64,
+}
+
+type Done = Box<dyn FnOnce(Result<Committed, SpoolError>) + Send>;
+
+/// The call that ends a reception: made exactly once, at the latest when this is dropped.
+pub(super) struct Acknowledge(Option<Done>);
+
+impl Acknowledge {
+    pub(super) fn new(done: Done) -> Self {
+        Self(Some(done))
+    }
+
+    pub(super) fn answer(mut self, result: Result<Committed, SpoolError>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Acknowledge {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(SpoolError::Closed));
+        }
+    }
+}
+
+/// What the log thread is asked to do.
+pub(super) enum LogJob {
+    Append(Box<Append>),
+    Close,
+}
+
+/// A finished reception.
+pub(super) struct Append {
+    pub(super) finished: Finished,
+    pub(super) body: Body,
+    pub(super) done: Acknowledge,
+}
+
+/// A finished reception without its bytes.
+pub(super) struct Finished {
+    pub(super) header: InstanceHeader,
+    pub(super) encoded_header: Vec<u8>,
+    pub(super) hash: ContentHash,
+    pub(super) length: u64,
+    pub(super) compression: Compression,
+    pub(super) stored_length: u64,
+    pub(super) payload_crc: u32,
+}
+
+/// A record that is written and not flushed.
+struct Written {
+    arrival: Arrival,
+    done: Acknowledge,
+}
+
+struct Active {
+    number: u64,
+    salt: u64,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    /// Where the next record goes.
+    offset: u64,
+    length: u64,
+}
+
+/// See the module.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    index: SyncSender<IndexJob>,
+    next_id: InstanceId,
+    next_segment: u64,
+    active: Option<Active>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        index: SyncSender<IndexJob>,
+        next_id: InstanceId,
+        next_segment: u64,
+    ) -> Self {
+        Self { shared, index, next_id, next_segment, active: None }
+    }
+
+    /// Works until it is told to close, or until nobody is left who could ask for anything.
+    pub(super) fn run(mut self, jobs: &Receiver<LogJob>) {
+        let mut closing = false;
+        while !closing {
+            let Ok(first) = jobs.recv() else { break };
+            let mut group = Vec::new();
+            for job in std::iter::once(first).chain(std::iter::from_fn(|| jobs.try_recv().ok())) {
+                match job {
+                    LogJob::Append(append) => group.push(*append),
+                    LogJob::Close => closing = true,
+                }
+                if closing || group.len() == LARGEST_GROUP {
+                    break;
+                }
+            }
+            self.write_group(group);
+        }
+        self.retire();
+    }
+
+    fn write_group(&mut self, group: Vec<Append>) {
+        let mut small = Vec::new();
+        let mut large = Vec::new();
+        let mut spilled = Vec::new();
+        for Append { finished, body, done } in group {
+            match body {
+                Body::Spilled(spill) => spilled.push((finished, spill, done)),
+                Body::Buffered(buffer) => match self.append_small(finished, buffer.bytes(), &mut small) {
+                    Ok(arrival) => small.push(Written { arrival, done }),
+                    Err(error) => done.answer(Err(error)),
+                },
+            }
+        }
+        self.flush_small(&mut small);
+        for (finished, spill, done) in spilled {
+            match self.append_large(finished, spill) {
+                Ok(arrival) => large.push(Written { arrival, done }),
+                Err(error) => done.answer(Err(error)),
+            }
+        }
+        if !large.is_empty() {
+            let (shared, directory) = (Arc::clone(&self.shared), &self.shared.layout.large);
+            let published = || shared.disk.sync_dir(directory).doing("flush", directory);
+            self.acknowledge_after(published, large);
+        }
+    }
+
+    /// Durable before acknowledged: the one place where a reception is told that it is safe.
+    fn acknowledge_after(&self, flush: impl FnOnce() -> Result<(), IoFailure>, written: Vec<Written>) {
+        #[cfg(test)]
+        if self.shared.acknowledge_early.load(Ordering::Relaxed) {
+            self.acknowledge(written);
+            let _ = flush();
+            return;
+        }
+        match flush() {
+            Ok(()) => self.acknowledge(written),
+            Err(failure) => {
+                let error = self.shared.unsynced(&failure);
+                written.into_iter().for_each(|written| written.done.answer(Err(error.clone())));
+            }
+        }
+    }
+
+    fn acknowledge(&self, written: Vec<Written>) {
+        let counters = &self.shared.counters;
+        counters.flushes.fetch_add(1, Ordering::Relaxed);
+        counters.largest_group.fetch_max(written.len() as u64, Ordering::Relaxed);
+        let mut arrivals = Vec::with_capacity(written.len());
+        for Written { arrival, done } in written {
+            counters.records.fetch_add(1, Ordering::Relaxed);
+            counters.bytes_in.fetch_add(arrival.length, Ordering::Relaxed);
+            counters.bytes_stored.fetch_add(arrival.stored_length, Ordering::Relaxed);
+            done.answer(Ok(arrival.committed()));
+            arrivals.push(arrival);
+        }
+        for arrival in arrivals {
+            // An index thread that is gone has failed or was closed; the next start replays what it misses.
+            let _ = self.index.send(IndexJob::Arrived(Box::new(arrival)));
+        }
+    }
+
+    fn flush_small(&self, written: &mut Vec<Written>) {
+        if let Some(active) = &self.active
+            && !written.is_empty()
+        {
+            self.acknowledge_after(|| active.file.sync_data().doing("flush", &active.path), std::mem::take(written));
+        }
+    }
+
+    /// Writes a record into the shared segment. `written` is flushed and acknowledged if a new segment is begun.
+    fn append_small(
+        &mut self,
+        finished: Finished,
+        payload: &[u8],
+        written: &mut Vec<Written>,
+    ) -> Result<Arrival, SpoolError> {
+        self.shared.check()?;
+        let payload_offset = record::payload_after(finished.encoded_header.len());
+        let size = (payload_offset + finished.stored_length).next_multiple_of(ALIGNMENT);
+        if self.active.as_ref().is_none_or(|active| active.length - active.offset < size) {
+            self.flush_small(written);
+            self.retire();
+            self.shared.check()?;
+            self.active = Some(self.begin_segment(size)?);
+        }
+        let id = self.take_id();
+        let Some(active) = &mut self.active else { return Err(SpoolError::Closed) };
+        let place = Place { segment: active.number, offset: active.offset, salt: active.salt };
+        let head = finished.head(id, place, payload_offset, &self.shared);
+        let front = record::encode(&head, &finished.encoded_header);
+        let result = active
+            .file
+            .write_at(&front, place.offset)
+            .and_then(|()| active.file.write_at(payload, place.offset + payload_offset))
+            .doing("write", &active.path);
+        result.map_err(|failure| self.shared.refuse(failure))?;
+        active.offset = head.end();
+        Ok(finished.arrival(&head, Location { kind: Kind::Shared, segment: place.segment, offset: place.offset }))
+    }
+
+    /// Writes the front of a large instance and gives it its name. Its directory is still to be flushed.
+    fn append_large(&mut self, finished: Finished, mut spill: Spill) -> Result<Arrival, SpoolError> {
+        self.shared.check()?;
+        let id = self.take_id();
+        let salt = self.salt()?;
+        let place = Place { segment: id.0, offset: FIRST_RECORD, salt };
+        let head = finished.head(id, place, LARGE_PAYLOAD, &self.shared);
+        let created = clock::wall();
+        let mut front = SegmentHeader { kind: Kind::Large, number: id.0, salt, first_id: id, created }.encode();
+        front.extend_from_slice(&record::encode(&head, &finished.encoded_header));
+        let refuse = |failure| self.shared.refuse(failure);
+        spill.file.write_at(&front, 0).doing("write", &spill.path).map_err(refuse)?;
+        let flushed = spill.file.sync_data().doing("flush", &spill.path);
+        flushed.map_err(|failure| self.shared.unsynced(&failure))?;
+        let path = self.shared.layout.segment(Kind::Large, id.0);
+        self.shared.disk.rename(&spill.path, &path).doing("rename", &spill.path).map_err(refuse)?;
+        spill.published = true;
+        Ok(finished.arrival(&head, Location { kind: Kind::Large, segment: id.0, offset: FIRST_RECORD }))
+    }
+
+    fn take_id(&mut self) -> InstanceId {
+        let id = self.next_id;
+        self.next_id = InstanceId(id.0 + 1);
+        id
+    }
+
+    fn salt(&self) -> Result<u64, SpoolError> {
+        let mut salt = [0; 8];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| self.shared.fail("the system gives no random numbers".into()))?;
+        Ok(u64::from_le_bytes(salt))
+    }
+
+    /// Creates the next shared segment, with room for a record of `size` bytes at least, and makes it durable.
+    fn begin_segment(&mut self, size: u64) -> Result<Active, SpoolError> {
+        let needed = FIRST_RECORD + size;
+        let room = self.shared.room()?;
+        let wanted = self.shared.options.segment_size.max(needed);
+        let length = wanted.min(room.max(needed) / ALIGNMENT * ALIGNMENT);
+        if room < needed {
+            return Err(SpoolError::NoRoom(format!("{needed} bytes are needed and {room} are left above the reserve")));
+        }
+        let (number, salt) = (self.next_segment, self.salt()?);
+        self.next_segment += 1;
+        let path = self.shared.layout.segment(Kind::Shared, number);
+        let temporary = path.with_extension("tmp");
+        let disk = &self.shared.disk;
+        let file =
+            disk.create(&temporary).doing("create", &temporary).map_err(|failure| self.shared.refuse(failure))?;
+        let first_id = self.next_id;
+        let header = SegmentHeader { kind: Kind::Shared, number, salt, first_id, created: clock::wall() };
+        let prepared = file
+            .allocate(length)
+            .doing("reserve room for", &temporary)
+            .and_then(|()| file.write_at(&header.encode(), 0).doing("write", &temporary))
+            .map_err(|failure| self.shared.refuse(failure))
+            .and_then(|()| {
+                let flushed = file.sync_all().doing("flush", &temporary);
+                flushed.map_err(|failure| self.shared.unsynced(&failure))
+            })
+            .and_then(|()| {
+                let renamed = disk.rename(&temporary, &path).doing("rename", &temporary);
+                renamed.map_err(|failure| self.shared.refuse(failure))
+            });
+        if let Err(error) = prepared {
+            // Best effort: the next start sweeps it otherwise.
+            let _ = disk.remove(&temporary);
+            return Err(error);
+        }
+        let directory = &self.shared.layout.log;
+        let published = disk.sync_dir(directory).doing("flush", directory);
+        published.map_err(|failure| self.shared.unsynced(&failure))?;
+        Ok(Active { number, salt, file, path, offset: FIRST_RECORD, length })
+    }
+
+    /// Leaves the active segment and gives its unused tail back.
+    fn retire(&mut self) {
+        if let Some(active) = self.active.take()
+            && let Err(error) = active.file.set_length(active.offset)
+        {
+            log::warn!("cannot give back the unused end of {}: {error}", active.path.display());
+        }
+    }
+}
+
+impl Finished {
+    fn head(&self, id: InstanceId, place: Place, payload_offset: u64, shared: &Shared) -> Head {
+        Head {
+            place,
+            id,
+            queued_at: shared.time(),
+            compression: self.compression,
+            payload_offset,
+            stored_length: self.stored_length,
+            length: self.length,
+            hash: self.hash,
+            payload_crc: self.payload_crc,
+        }
+    }
+
+    fn arrival(self, head: &Head, location: Location) -> Arrival {
+        Arrival::new(head, location, self.header)
+    }
+}
