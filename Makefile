@@ -15,7 +15,7 @@ build: ## The gateway, optimised: target/release/waystation
 	cargo build --release --locked
 
 demo: ## Two gateways, a throw-away CA and a study, on this machine: sent, carried over TLS, proven
-	STUDY='$(STUDY)' ARCHIVE='$(ARCHIVE)' cargo run --release --locked --example demo
+	cargo run --release --locked --example demo
 
 check: ## Format, lints, documentation, dependencies (cargo-deny, if it is installed)
 	cargo fmt --all --check

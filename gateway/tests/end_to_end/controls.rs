@@ -1,14 +1,15 @@
 //! The peers against each other, without the gateway: these prove the harness.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::support::dcmtk::{Outcome, Storescp, Target, all_succeed, dcmsend, echoscu, storescu};
 use crate::support::orthanc::Orthanc;
 use crate::support::part10::{DataSet, data_sets, read_meta};
 use crate::support::pki::Pki;
-use crate::support::pynetdicom::{self, Manners, Scp, assert_same_elements};
+use crate::support::pynetdicom::{self, Manners, ResendingScu, Scp, same_elements};
 use crate::support::wire::Relay;
-use crate::support::{Scratch, phantom, studies};
+use crate::support::{Scratch, phantom, studies, until};
 
 /// A phantom that DCMTK would have to change to be transferred would make every comparison below worthless.
 #[test]
@@ -66,7 +67,7 @@ fn pynetdicom_carries_every_valid_file_byte_for_byte() {
     let scratch = Scratch::new();
     let pki = Pki::new(scratch.path(), "pki");
     let scp = Scp::start(&scratch.folder("scp"), Some(&pki.identity("archive")));
-    let (valid, _): (Vec<_>, Vec<_>) = studies::all().into_iter().partition(|study| study.reason.is_none());
+    let (valid, _): (Vec<_>, Vec<_>) = studies::all().iter().partition(|study| study.reason.is_none());
     let files: Vec<PathBuf> = valid.iter().map(|study| study.path.clone()).collect();
     all_succeed(&pynetdicom::send(&scp.target(Some(&pki.identity("modality"))), &files), &files);
     let arrived = scp.stored();
@@ -131,7 +132,42 @@ fn orthanc_keeps_what_it_is_sent_element_by_element() {
     println!("Orthanc takes {} of {} files", taken.len(), offered.len());
     assert!(taken.len() * 10 >= offered.len() * 9, "{taken:#?}");
     let fetched = orthanc.fetch_all(&scratch.folder("fetched"));
-    assert_same_elements(&paired_by_instance(&taken, &fetched));
+    same_elements(&paired_by_instance(&taken, &fetched)).unwrap();
+}
+
+/// A comparison that never fails proves nothing.
+#[test]
+fn the_comparison_by_elements_finds_a_changed_value() {
+    let scratch = Scratch::new();
+    let files = phantom::ct_series(&scratch.folder("series"), 2, 16);
+    same_elements(&[(files[0].clone(), files[0].clone())]).unwrap();
+    let found = same_elements(&[(files[0].clone(), files[1].clone())]).unwrap_err();
+    for tag in ["(0008,0018)", "(0020,0013)", "(7FE0,0010)"] {
+        assert!(found.contains(tag), "{found}");
+    }
+}
+
+/// The modality of the kill test repeats what was not answered with 0000, and tells the truth about what was.
+#[test]
+fn a_resending_modality_gets_everything_through_to_an_archive_that_dies_now_and_then() {
+    let scratch = Scratch::new();
+    let mut archive = Storescp::start(scratch.folder("storescp"), None);
+    let files = phantom::ct_series(&scratch.folder("series"), 200, 64);
+    let patience = Duration::from_secs(60);
+    let sender = ResendingScu::start(&archive.target(None), &files, Duration::from_millis(5), patience);
+    for share in 1..4 {
+        until("a part of the series", patience, || {
+            let count = sender.acknowledged().len();
+            if count >= files.len() * share / 5 { Ok(()) } else { Err(format!("{count} instances")) }
+        });
+        archive.go_away();
+        archive.come_back();
+    }
+    let seen = sender.finish(patience);
+    let acknowledged = seen.iter().filter(|sent| sent.status == Some(0)).count();
+    assert_eq!(acknowledged, files.len());
+    assert!(seen.len() > files.len(), "nothing had to be repeated");
+    assert_eq!(data_sets(&archive.files()), data_sets(&files));
 }
 
 /// The relay changes nothing and counts what passes.

@@ -174,9 +174,9 @@ fn table(root: &Path, studies: &[Study], passages: &[(&str, &Passage)]) -> Strin
 fn every_file_that_can_be_sent_arrives_identical_and_the_others_get_a_definite_status() {
     let studies = studies::all();
     let files: Vec<PathBuf> = studies.iter().map(|study| study.path.clone()).collect();
-    let (raw, dcmtk) = (by_pynetdicom(&studies, &files), by_dcmsend(&studies, &files));
+    let (raw, dcmtk) = (by_pynetdicom(studies, &files), by_dcmsend(studies, &files));
     let passages = [("pynetdicom over TLS", &raw), ("dcmsend", &dcmtk)];
-    std::fs::write(repository().join("target/every-file.md"), table(&studies::root(), &studies, &passages)).unwrap();
+    std::fs::write(repository().join("target/every-file.md"), table(&studies::root(), studies, &passages)).unwrap();
 
     let valid = studies.iter().filter(|study| study.reason.is_none()).count();
     println!("{} files, {valid} of them valid; the table is in target/every-file.md", studies.len());
@@ -184,6 +184,6 @@ fn every_file_that_can_be_sent_arrives_identical_and_the_others_get_a_definite_s
         println!("{}", passage.summary(sender));
     }
     let broken: Vec<String> =
-        passages.iter().flat_map(|(sender, passage)| passage.broken_promises(sender, &studies)).collect();
+        passages.iter().flat_map(|(sender, passage)| passage.broken_promises(sender, studies)).collect();
     assert!(broken.is_empty(), "{} promises broken:\n{}", broken.len(), broken.join("\n"));
 }

@@ -18,6 +18,11 @@ def wanted(data_set):
     return {element.tag: element for element in data_set if element.tag.element != 0 and element.tag != PADDING}
 
 
+def same_kind(one, other):
+    """Whether two VRs may stand for each other: UN hides any, and DCMTK corrects OW of encapsulated pixel data to OB."""
+    return one == other or "UN" in (one, other) or {one, other} == {"OB", "OW"}
+
+
 def plain(value):
     """The value without its padding to even length, which is not part of it."""
     return value.rstrip(b"\0") if isinstance(value, bytes) else value
@@ -35,7 +40,7 @@ def differences(one, other):
                 yield f"{here} only on one side"
                 continue
             a, b = ours[tag], theirs[tag]
-            if a.VR != b.VR and "UN" not in (a.VR, b.VR):
+            if not same_kind(a.VR, b.VR):
                 yield f"{here} is {a.VR} and {b.VR}"
             elif a.VR == "SQ" and b.VR == "SQ":
                 if len(a.value) != len(b.value):

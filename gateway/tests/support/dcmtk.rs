@@ -6,6 +6,8 @@
 //! - `dcmsend` sends each file in its own transfer syntax and reports each answer; this version has no TLS.
 //! - `storescu` has TLS; it proposes uncompressed transfer syntaxes only, and Explicit VR in the byte order of the file
 //!   where that is explicit.
+//! - Debian's build leaves Nagle's algorithm on, which costs 40 ms for each instance; `TCP_NODELAY=1` in the environment
+//!   turns it off.
 //! - A data set that arrives with an odd number of bytes ends the association, `+B` or not ("Odd Fragment Length").
 //! - Both senders read and write a data set anew, so what they send is not always what is in the file: a direct run to
 //!   `storescp` says what it is.
@@ -69,6 +71,7 @@ fn with_tls(command: &mut Command, tls: Option<&Identity>) {
 
 fn sender(tool: &str, target: &Target) -> Command {
     let mut command = Command::new(tool);
+    command.env("TCP_NODELAY", "1");
     command.args(["-v", "-aet", &target.calling, "-aec", &target.called]);
     command.args(["-to", "10", "-ta", "30", "-td", "120"]);
     command
@@ -192,6 +195,7 @@ impl Storescp {
     /// Starts it, on the port it always had.
     pub(crate) fn come_back(&mut self) {
         let mut command = Command::new("storescp");
+        command.env("TCP_NODELAY", "1");
         command.args(["-v", "+B", "+xa", "-pm", "-ta", "10", "-td", "60", "-dhl", "-pdu", "131072"]);
         command.args(["-aet", self.aet, "-od"]).arg(&self.folder);
         with_tls(&mut command, self.tls.as_ref());

@@ -55,7 +55,7 @@ impl Orthanc {
         let file = folder.join("orthanc.json");
         std::fs::write(&file, configuration.to_string()).unwrap();
         let mut command = Command::new("Orthanc");
-        command.arg(&file);
+        command.env("TCP_NODELAY", "1").arg(&file);
         let process = Process::spawn("Orthanc", command);
         process.wait_for_line(0, PATIENCE, |line| line.contains("Orthanc has started").then_some(()));
         Self { port, http, tls: tls.is_some(), _process: process }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
@@ -38,8 +39,13 @@ pub(crate) fn root() -> PathBuf {
     entries.flatten().map(data).find(|folder| folder.is_dir()).expect("pydicom brings no test files along")
 }
 
-/// Every file below the root, judged.
-pub(crate) fn all() -> Vec<Study> {
+/// Every file below the root, judged once for all tests of this process.
+pub(crate) fn all() -> &'static [Study] {
+    static ALL: OnceLock<Vec<Study>> = OnceLock::new();
+    ALL.get_or_init(judge)
+}
+
+fn judge() -> Vec<Study> {
     let mut command = script("inspect_files.py");
     command.arg(root());
     let ended = Process::run("inspect_files.py", command, "", PATIENCE * 2);
@@ -50,22 +56,22 @@ pub(crate) fn all() -> Vec<Study> {
 }
 
 /// A few dozen valid files of many kinds, small enough to be sent often: one for each SOP class and transfer syntax, each
-/// another instance.
+/// another instance, called the same in its file meta group and its data set.
 ///
 /// Those with an odd number of bytes are left out: DCMTK, and with it Orthanc, ends the association over them.
 pub(crate) fn assortment() -> Vec<PathBuf> {
     let (mut kinds, mut instances) = (HashSet::new(), HashSet::new());
     let mut chosen = Vec::new();
-    for study in all() {
-        let kind = (study.sop_class, study.transfer_syntax);
-        if study.reason.is_none()
-            && study.size < 1 << 20
-            && DataSet::of_file(&study.path).length.is_multiple_of(2)
-            && !kinds.contains(&kind)
-            && instances.insert(study.sop_instance)
+    for study in all().iter().filter(|study| study.reason.is_none() && study.size < 1 << 20) {
+        let kind = (&study.sop_class, &study.transfer_syntax);
+        let file = DataSet::of_file(&study.path);
+        if !kinds.contains(&kind)
+            && file.length.is_multiple_of(2)
+            && file.sop_instance == study.sop_instance
+            && instances.insert(&study.sop_instance)
         {
             kinds.insert(kind);
-            chosen.push(study.path);
+            chosen.push(study.path.clone());
         }
     }
     chosen
