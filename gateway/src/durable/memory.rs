@@ -83,7 +83,7 @@ struct State {
     /// What was on the disk when the trace began.
     start: (Vec<Content>, BTreeMap<PathBuf, usize>),
     trace: Vec<Operation>,
-    syncs: u64,
+    ignore_directory_syncs: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
     sync_takes: Duration,
@@ -116,9 +116,9 @@ impl MemoryDisk {
         self.lock().trace.len()
     }
 
-    /// How many syncs of files there were.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.lock().syncs
+    /// From now on a sync of a directory does nothing: a negative control.
+    pub(crate) fn ignore_directory_syncs(&self) {
+        self.lock().ignore_directory_syncs = true;
     }
 
     /// The changing operation after the next `after` ones fails with `error`, and if `forever` so do all later ones.
@@ -380,7 +380,9 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.step()?;
-        state.record(Operation::SyncDir(directory.to_owned()));
+        if !state.ignore_directory_syncs {
+            state.record(Operation::SyncDir(directory.to_owned()));
+        }
         Ok(())
     }
 
@@ -448,7 +450,6 @@ impl DiskFile for MemoryFile {
             std::thread::sleep(takes);
         }
         let mut state = self.lock();
-        state.syncs += 1;
         if let Err(error) = state.step() {
             state.record(Operation::LoseFile(self.number));
             return Err(error);

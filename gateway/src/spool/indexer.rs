@@ -123,7 +123,7 @@ impl Indexer {
                             Kind::Shared => (arrival.location.segment, arrival.end),
                             Kind::Large => (0, 0),
                         };
-                        tables.advance(segment, offset, arrival.id, time);
+                        tables.advance(segment, offset, arrival.id);
                         queued.extend(arrival.header.destinations.iter().cloned());
                     }
                     IndexJob::Outcome { lease, outcome, now, at } => {
@@ -159,12 +159,13 @@ pub(super) fn index_failed(shared: &Shared, error: &IndexError) -> SpoolError {
     shared.fail(format!("the index {} failed: {error}", shared.layout.index.display()))
 }
 
-/// Enters what a replay found. `checked_to` is how far in the shared segments everything was looked at.
+/// Enters what a replay found. `checked_to` is how far in the shared segments everything was looked at, `large_to` up
+/// to which id among the large ones.
 pub(super) fn enter_replayed(
     index: &Index,
     arrivals: &[Arrival],
     checked_to: (u64, u64),
-    last_id: InstanceId,
+    large_to: InstanceId,
 ) -> Result<u64, IndexError> {
     index.write(|tables| {
         let mut new = 0;
@@ -172,7 +173,7 @@ pub(super) fn enter_replayed(
             new += u64::from(tables.arrive(arrival)?);
             tables.set_time(arrival.queued_at);
         }
-        tables.advance(checked_to.0, checked_to.1, last_id, SpoolTime(0));
+        tables.advance(checked_to.0, checked_to.1, large_to);
         Ok(new)
     })
 }

@@ -158,14 +158,14 @@ impl Replay<'_> {
             self.shared_segment(number, from)?;
         }
         let mut arrivals = Vec::new();
-        for number in segments(self.disk, self.layout, Kind::Large)?.into_iter().filter(|id| *id > state.last_id) {
+        for number in segments(self.disk, self.layout, Kind::Large)?.into_iter().filter(|id| *id > state.large_to) {
             self.last_id = self.last_id.max(InstanceId(number));
             arrivals.extend(self.large_segment(number)?);
             if arrivals.len() >= BATCH {
                 self.enter(&mut arrivals, (0, 0), InstanceId(number))?;
             }
         }
-        if !arrivals.is_empty() || self.last_id.0 > state.last_id {
+        if !arrivals.is_empty() || self.last_id.0 > state.large_to {
             self.enter(&mut arrivals, (0, 0), self.last_id)?;
         }
         let state = self.index.read().and_then(|view| view.state());
@@ -178,9 +178,9 @@ impl Replay<'_> {
         &mut self,
         arrivals: &mut Vec<Arrival>,
         checked_to: (u64, u64),
-        last_id: InstanceId,
+        large_to: InstanceId,
     ) -> Result<(), OpenError> {
-        let new = enter_replayed(self.index, arrivals, checked_to, last_id);
+        let new = enter_replayed(self.index, arrivals, checked_to, large_to);
         self.opened.replayed += new.map_err(|error| index_error(self.layout, &error))?;
         arrivals.clear();
         Ok(())
@@ -202,7 +202,7 @@ impl Replay<'_> {
                 arrivals.push(arrival);
             }
             if arrivals.len() >= BATCH {
-                // Large instances have their own checkpoint, the last id: it stays where it is until they were looked at.
+                // Large instances have a checkpoint of their own: it stays where it is until they were looked at.
                 let end = arrivals.last().map_or(from, |arrival| arrival.end);
                 self.enter(&mut arrivals, (number, end), InstanceId(0))?;
             }

@@ -1,1 +1,242 @@
+//! The index against a plain model: after any sequence of operations rows, order, counters and answers agree.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::durable::memory::MemoryDisk;
+use crate::model::{DestinationName, Priority};
+use crate::spool::claims::Outcome;
+use crate::spool::record::tests::header;
+
+const DESTINATIONS: [&str; 3] = ["central", "cloud", "nas"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Arrive { destinations: Vec<usize>, priority: Priority, length: u64 },
+    Record { destination: usize, id: u64, outcome: Outcome },
+    RetryParked { destination: usize, limit: usize },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Delivery {
+    Queued { due: u64, attempts: u32 },
+    Delivered,
+    Parked,
+}
+
+/// What the index should say.
+#[derive(Debug, Default)]
+struct Model {
+    instances: Vec<(Priority, u64)>,
+    deliveries: BTreeMap<(usize, u64), Delivery>,
+}
+
+impl Model {
+    fn instance(&self, id: u64) -> (Priority, u64) {
+        self.instances[usize::try_from(id - 1).unwrap()]
+    }
+
+    fn apply(&mut self, step: &Step, now: u64) {
+        match step {
+            Step::Arrive { destinations, priority, length } => {
+                self.instances.push((*priority, *length));
+                let id = self.instances.len() as u64;
+                for destination in destinations {
+                    self.deliveries.insert((*destination, id), Delivery::Queued { due: now, attempts: 0 });
+                }
+            }
+            Step::Record { destination, id, outcome } => {
+                if let Some(delivery) = self.deliveries.get_mut(&(*destination, *id))
+                    && let Delivery::Queued { attempts, .. } = *delivery
+                {
+                    match outcome {
+                        Outcome::Delivered { .. } => *delivery = Delivery::Delivered,
+                        Outcome::Parked { .. } => *delivery = Delivery::Parked,
+                        Outcome::Retry { after, .. } => {
+                            let due = now + u64::try_from(after.as_millis()).unwrap();
+                            *delivery = Delivery::Queued { due, attempts: attempts + 1 };
+                        }
+                        Outcome::Released => {}
+                    }
+                }
+            }
+            Step::RetryParked { destination, limit } => {
+                let all = self.deliveries.range_mut((*destination, 0)..=(*destination, u64::MAX));
+                for (_, delivery) in all.filter(|(_, delivery)| **delivery == Delivery::Parked).take(*limit) {
+                    *delivery = Delivery::Queued { due: now, attempts: 0 };
+                }
+            }
+        }
+    }
+
+    /// (priority, due, id, attempts) of what is queued, in the order of sending.
+    fn queue(&self, destination: usize) -> Vec<(Priority, u64, u64, u32)> {
+        let mut queue: Vec<_> = self
+            .deliveries
+            .range((destination, 0)..=(destination, u64::MAX))
+            .filter_map(|((_, id), delivery)| match delivery {
+                Delivery::Queued { due, attempts } => Some((self.instance(*id).0, *due, *id, *attempts)),
+                Delivery::Delivered | Delivery::Parked => None,
+            })
+            .collect();
+        queue.sort_unstable();
+        queue
+    }
+
+    fn tally(&self, destination: usize, matches: impl Fn(&Delivery) -> bool) -> Tally {
+        let mut tally = Tally::default();
+        for ((_, id), delivery) in self.deliveries.range((destination, 0)..=(destination, u64::MAX)) {
+            if matches(delivery) {
+                tally.add(self.instance(*id).1);
+            }
+        }
+        tally
+    }
+}
+
+fn name(destination: usize) -> DestinationName {
+    DESTINATIONS[destination].parse().unwrap()
+}
+
+fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now: u64) -> Arrival {
+    let destinations = destinations.iter().map(|destination| name(*destination)).collect();
+    Arrival {
+        id: InstanceId(id),
+        location: Location { kind: Kind::Shared, segment: 1, offset: id * 4_096 },
+        end: (id + 1) * 4_096,
+        queued_at: SpoolTime(now),
+        hash: ContentHash([1; 32]),
+        length,
+        stored_length: length / 2,
+        header: InstanceHeader { destinations, priority, ..header(id) },
+    }
+}
+
+fn check(index: &Index, model: &Model, now: u64) {
+    let view = index.read().unwrap();
+    assert_eq!(view.state().unwrap().all.instances, model.instances.len() as u64);
+    let known = view.destinations().unwrap();
+    for destination in 0..DESTINATIONS.len() {
+        let name = name(destination);
+        let queue = model.queue(destination);
+        let (queued, order, delivered, parked) = view.count(&name);
+        assert_eq!(order, queue.len());
+        assert_eq!(queued, model.tally(destination, |delivery| matches!(delivery, Delivery::Queued { .. })));
+        assert_eq!(delivered, model.tally(destination, |delivery| *delivery == Delivery::Delivered));
+        assert_eq!(parked, model.tally(destination, |delivery| *delivery == Delivery::Parked));
+        if let Some(row) = known.iter().find(|row| row.name == name) {
+            assert_eq!((row.queued, row.delivered, row.parked), (queued, delivered, parked));
+            assert_eq!(row.oldest.map(|oldest| oldest.id.0), queue.iter().map(|row| row.2).min());
+        } else {
+            assert!(queue.is_empty());
+        }
+        let claimed = |id: InstanceId| id.0.is_multiple_of(3);
+        let free = queue.iter().filter(|row| !claimed(InstanceId(row.2)));
+        let due = view.due(&name, SpoolTime(now), 4, claimed).unwrap();
+        let due: Vec<_> = due.into_iter().map(|(id, attempts, _)| (id.0, attempts)).collect();
+        let expected: Vec<_> = free.clone().filter(|row| row.1 <= now).map(|row| (row.2, row.3)).take(4).collect();
+        assert_eq!(due, expected);
+        let next = view.next_due(&name, claimed).unwrap().map(|due| due.0);
+        assert_eq!(next, free.map(|row| row.1).min());
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let priority = prop_oneof![Just(Priority::Stat), Just(Priority::Routine), Just(Priority::Low)];
+    let outcome = prop_oneof![
+        Just(Outcome::Delivered { answer: "0000".into() }),
+        (0_u64..20).prop_map(|after| Outcome::Retry { after: Duration::from_millis(after), answer: "A700".into() }),
+        Just(Outcome::Parked { reason: "é".repeat(400) }),
+        Just(Outcome::Released),
+    ];
+    let step = prop_oneof![
+        3 => (prop::collection::vec(0..DESTINATIONS.len(), 0..4), priority, 0_u64..1_000)
+            .prop_map(|(destinations, priority, length)| Step::Arrive { destinations, priority, length }),
+        5 => (0..DESTINATIONS.len(), 1_u64..20, outcome)
+            .prop_map(|(destination, id, outcome)| Step::Record { destination, id, outcome }),
+        1 => (0..DESTINATIONS.len(), 1_usize..4)
+            .prop_map(|(destination, limit)| Step::RetryParked { destination, limit }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_agrees_with_a_plain_model_after_any_sequence_of_operations(
+        steps in steps(),
+        batch in 1_usize..8,
+    ) {
+        let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+        let index = Index::create(&disk, path).unwrap();
+        let mut model = Model::default();
+        let mut now = 1_000;
+        for batch in steps.chunks(batch) {
+            index.write(|tables| {
+                for step in batch {
+                    now += 1;
+                    match step {
+                        Step::Arrive { destinations, priority, length } => {
+                            let id = model.instances.len() as u64 + 1;
+                            let arrival = arrival(id, destinations, *priority, *length, now);
+                            assert!(tables.arrive(&arrival)?);
+                            assert!(!tables.arrive(&arrival)?, "a replay may meet it again");
+                        }
+                        Step::Record { destination, id, outcome } => {
+                            let at = Timestamp::from_millis(now);
+                            tables.record(&name(*destination), InstanceId(*id), outcome, SpoolTime(now), at)?;
+                        }
+                        Step::RetryParked { destination, limit } => {
+                            tables.retry_parked(&name(*destination), *limit, SpoolTime(now))?;
+                        }
+                    }
+                    model.apply(step, now);
+                }
+                Ok(())
+            }).unwrap();
+            check(&index, &model, now);
+        }
+        drop(index);
+        let Opened::Usable(index) = Index::open(&disk, path).unwrap() else { panic!("it was closed cleanly") };
+        check(&index, &model, now + 100);
+    }
+}
+
+#[test]
+fn an_index_of_another_schema_is_not_used() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    let index = Index::create(&disk, path).unwrap();
+    let transaction = index.database.begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("schema", &99_u64.to_le_bytes()[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(index);
+    match Index::open(&disk, path).unwrap() {
+        Opened::Unusable(problem) => assert!(problem.contains("99"), "{problem}"),
+        Opened::Usable(_) | Opened::Missing => panic!("it must not be used"),
+    }
+}
+
+#[test]
+fn the_checkpoint_and_the_clock_never_go_back() {
+    let index = Index::create(&MemoryDisk::new(), Path::new("/data/index.redb")).unwrap();
+    let advance = |segment, offset, id, time| {
+        let change = |tables: &mut Tables<'_>| {
+            tables.advance(segment, offset, InstanceId(id));
+            tables.set_time(SpoolTime(time));
+            Ok(())
+        };
+        index.write(change).unwrap();
+        let State { segment, offset, large_to, last_id, time, .. } = index.read().unwrap().state().unwrap();
+        assert_eq!(large_to, last_id);
+        (segment, offset, last_id, time)
+    };
+    assert_eq!(advance(3, 8_192, 7, 100), (3, 8_192, 7, 100));
+    assert_eq!(advance(2, 16_384, 6, 90), (3, 8_192, 7, 100));
+    assert_eq!(advance(0, 0, 8, 110), (3, 8_192, 8, 110));
+    assert_eq!(advance(4, 4_096, 9, 110), (4, 4_096, 9, 110));
+}

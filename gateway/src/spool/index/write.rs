@@ -64,15 +64,16 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Moves the checkpoint and the clock; neither ever goes back.
-    pub(in crate::spool) fn advance(&mut self, segment: u64, offset: u64, last_id: InstanceId, time: SpoolTime) {
+    /// Moves the checkpoint, which never goes back: everything before (`segment`, `offset`) in the shared segments is
+    /// entered, and every large instance up to `large_to`.
+    pub(in crate::spool) fn advance(&mut self, segment: u64, offset: u64, large_to: InstanceId) {
         let state = &mut self.state;
         (state.segment, state.offset) = (state.segment, state.offset).max((segment, offset));
-        state.last_id = state.last_id.max(last_id.0);
-        state.time = state.time.max(time.0);
+        state.large_to = state.large_to.max(large_to.0);
+        state.last_id = state.last_id.max(large_to.0);
     }
 
-    /// Keeps the latest time that was seen.
+    /// Keeps the latest time that was seen; it never goes back.
     pub(in crate::spool) fn set_time(&mut self, time: SpoolTime) {
         self.state.time = self.state.time.max(time.0);
     }
@@ -94,6 +95,7 @@ impl<'t> Tables<'t> {
             header: arrival.header.clone(),
         };
         self.instances.insert(id, &pack("instances", &row)?[..])?;
+        self.state.last_id = self.state.last_id.max(id);
         self.state.all.add(arrival.length);
         self.state.stored = self.state.stored.saturating_add(arrival.stored_length);
         let priority = arrival.header.priority as u8;
