@@ -10,12 +10,13 @@
 //! - after any error of a sync nothing is known about what was written before, now or later: the kernel marks pages
 //!   clean that never reached the disk. There is no second try ([`fate`]).
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
@@ -183,8 +184,25 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
 }
 
 /// The operating system's file system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FileSystem;
+///
+/// It keeps the directories open that it has made or flushed, so that a process which has run out of descriptors can
+/// still make durable what it has begun.
+#[derive(Debug, Default)]
+pub struct FileSystem {
+    directories: Mutex<BTreeMap<PathBuf, Arc<File>>>,
+}
+
+impl FileSystem {
+    fn directory(&self, path: &Path) -> io::Result<Arc<File>> {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = directories.get(path) {
+            return Ok(Arc::clone(open));
+        }
+        let open = Arc::new(File::open(path)?);
+        directories.insert(path.to_owned(), Arc::clone(&open));
+        Ok(open)
+    }
+}
 
 impl Disk for FileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -215,17 +233,19 @@ impl Disk for FileSystem {
 
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
         match DirBuilder::new().mode(0o700).create(directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
-            other => other,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+            other => other?,
         }
+        self.directory(directory)?;
+        Ok(())
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        File::open(directory)?.sync_all()
+        self.directory(directory)?.sync_all()
     }
 
     fn sync_file_system(&self, directory: &Path) -> io::Result<()> {
-        Ok(nix::unistd::syncfs(File::open(directory)?)?)
+        Ok(nix::unistd::syncfs(&*self.directory(directory)?)?)
     }
 
     fn free(&self, directory: &Path) -> io::Result<u64> {
@@ -334,7 +354,8 @@ mod tests {
     #[test]
     fn the_file_system_allocates_writes_publishes_and_lists() {
         let directory = tempfile::tempdir().unwrap();
-        let (disk, from, to) = (FileSystem, directory.path().join("a.tmp"), directory.path().join("a"));
+        let disk = FileSystem::default();
+        let (from, to) = (directory.path().join("a.tmp"), directory.path().join("a"));
         let file = disk.create(&from).unwrap();
         assert!(disk.create(&from).is_err(), "a file is created once");
         file.allocate(8_192).unwrap();

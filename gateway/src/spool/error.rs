@@ -51,8 +51,8 @@ pub enum SpoolError {
     /// The disk is too full to take another instance. Transient: refuse this one politely and go on.
     #[error("no room: {0}; receptions are refused until instances are delivered or room is made on the disk")]
     NoRoom(String),
-    /// A limit of the process was reached. Transient: refuse this one politely and go on.
-    #[error("out of resources: {0}; this reception is refused, others go on")]
+    /// A limit of the process was reached. Transient: refuse or retry this one, and go on.
+    #[error("out of resources: {0}; this one fails, others go on")]
     Busy(IoFailure),
     /// The spool has stopped, because the disk failed under it; the process must end.
     #[error("the spool has stopped: {0}")]

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::claims::{Lease, Leases, Outcome};
-use super::error::SpoolError;
-use super::index::{Arrival, Index, IndexError};
+use super::error::{Doing, SpoolError};
+use super::index::{Arrival, Index, IndexError, guarded};
 use super::segment::Kind;
 use super::shared::Shared;
 use crate::clock::{self, SpoolTime};
@@ -90,7 +90,7 @@ impl Indexer {
             }
         }
         if !changes.is_empty() {
-            match self.apply(&changes) {
+            match guarded(|| self.apply(&changes)) {
                 Ok(queued) => {
                     // Claims end here, after their outcome is safe; then whoever waits for work is told.
                     drop(changes);
@@ -103,7 +103,7 @@ impl Indexer {
             }
         }
         for (destination, answer) in retries {
-            let retried = self.retry_parked(&destination).map_err(|error| self.failed(&error));
+            let retried = guarded(|| self.retry_parked(&destination)).map_err(|error| self.failed(&error));
             // Whoever asked may have gone.
             let _ = answer.send(retried);
             self.leases.notify(&destination);
@@ -154,8 +154,16 @@ impl Indexer {
     }
 }
 
-/// What it means for the spool when the index fails: it stops, and the next start opens or rebuilds the index.
+/// What it means for the spool when the index fails: it stops. If the disk was not to blame, the next start is told to
+/// check the whole index before it trusts it.
 pub(super) fn index_failed(shared: &Shared, error: &IndexError) -> SpoolError {
+    let suspect = &shared.layout.suspect;
+    if error.is_suspicious() && shared.failure().is_none() {
+        let marked = shared.disk.create(suspect).and_then(|_| shared.disk.sync_dir(&shared.layout.data));
+        if let Err(failure) = marked.doing("create", suspect) {
+            log::warn!("{failure}; if the index is damaged, the next start may fail like this one");
+        }
+    }
     shared.fail(format!("the index {} failed: {error}", shared.layout.index.display()))
 }
 

@@ -15,7 +15,7 @@ use super::error::{Doing, SpoolError};
 use super::index::Row;
 use super::record::{self, Compression, Head};
 use super::segment::Layout;
-use crate::durable::{Disk, DiskFile, read_exact_at};
+use crate::durable::{Disk, DiskFile, Fate, read_exact_at};
 use crate::model::{ContentHash, InstanceId};
 
 /// Bytes that are read from the disk at once.
@@ -62,7 +62,10 @@ impl PayloadReader {
         let damaged = |problem: String| SpoolError::Damaged { id, problem };
         let location = row.location;
         let path = layout.segment(location.kind, location.segment);
-        let file = disk.open(&path, false).doing("open", &path).map_err(|failure| damaged(failure.to_string()))?;
+        let file = disk.open(&path, false).doing("open", &path).map_err(|failure| match failure.fate() {
+            Fate::Busy => SpoolError::Busy(failure),
+            Fate::NoRoom | Fate::Fatal => damaged(failure.to_string()),
+        })?;
         let front = read_front(&*file, location.offset);
         let front = front.doing("read", &path).map_err(|failure| damaged(failure.to_string()))?;
         let (head, _) = record::decode(&front, location.segment, location.offset, None)

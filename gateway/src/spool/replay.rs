@@ -94,7 +94,15 @@ fn sweep(disk: &dyn Disk, layout: &Layout) -> Result<u64, OpenError> {
 
 fn open_index(disk: &dyn Disk, layout: &Layout, opened: &mut Opened) -> Result<Index, OpenError> {
     let path = &layout.index;
-    let reason = match Index::open(disk, path).doing("open", path)? {
+    let suspect = disk.open(&layout.suspect, false).is_ok();
+    if suspect {
+        log::warn!("the last run has met an error in the index: the whole of it is checked");
+    }
+    let found = Index::open(disk, path, suspect).doing("open", path)?;
+    if suspect {
+        disk.remove(&layout.suspect).doing("remove", &layout.suspect)?;
+    }
+    let reason = match found {
         index::Opened::Usable(index) => return Ok(index),
         index::Opened::Missing => None,
         index::Opened::Unusable(problem) => {

@@ -31,12 +31,20 @@ pub(super) struct Layout {
     pub(super) log: PathBuf,
     pub(super) large: PathBuf,
     pub(super) index: PathBuf,
+    /// Exists if the next start must check the whole index.
+    pub(super) suspect: PathBuf,
 }
 
 impl Layout {
     pub(super) fn of(data: &Path) -> Self {
         let log = data.join("log");
-        Self { data: data.to_owned(), large: log.join("large"), log, index: data.join("index.redb") }
+        Self {
+            data: data.to_owned(),
+            large: log.join("large"),
+            log,
+            index: data.join("index.redb"),
+            suspect: data.join("index.suspect"),
+        }
     }
 
     pub(super) fn directory(&self, kind: Kind) -> &Path {

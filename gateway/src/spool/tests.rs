@@ -273,6 +273,32 @@ fn a_lost_or_damaged_index_is_built_again_from_the_log() {
 }
 
 #[test]
+fn an_index_that_failed_is_checked_by_the_next_start_and_built_again_only_if_it_is_damaged() {
+    let disk = MemoryDisk::new();
+    let (spool, ..) = open(&disk);
+    receive(&spool, header(1), b"data").unwrap();
+    wait_for(&spool, 1);
+    let error = index_failed(&spool.inner.shared, &IndexError::Row("queued"));
+    assert!(matches!(error, SpoolError::Failed(_)));
+    spool.close();
+    drop(spool);
+    let suspect = Path::new("/data/index.suspect");
+    assert!(disk.names().iter().any(|path| path == suspect));
+    let (spool, opened, _) = open(&disk);
+    assert_eq!((opened.rebuilt, opened.replayed), (None, 0));
+    assert!(!disk.names().iter().any(|path| path == suspect));
+    spool.close();
+    drop(spool);
+    disk.create(suspect).unwrap();
+    let index = Path::new("/data/index.redb");
+    let length = usize::try_from(disk.open(index, false).unwrap().length().unwrap()).unwrap();
+    (4_096..length).step_by(50).for_each(|at| disk.flip(index, at, 1));
+    let (spool, opened, _) = open(&disk);
+    assert!(opened.rebuilt.is_some());
+    assert_eq!(read(&spool, InstanceId(1)).unwrap(), b"data");
+}
+
+#[test]
 fn damage_in_the_log_is_reported_and_costs_nobody_else_anything() {
     let disk = MemoryDisk::new();
     let (spool, ..) = open(&disk);

@@ -257,6 +257,7 @@ impl Writer {
         spill.file.write_at(&front, 0).doing("write", &spill.path).map_err(refuse)?;
         let flushed = spill.file.sync_data().doing("flush", &spill.path);
         flushed.map_err(|failure| self.shared.unsynced(&failure))?;
+        self.shared.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let path = self.shared.layout.segment(Kind::Large, id.0);
         self.shared.disk.rename(&spill.path, &path).doing("rename", &spill.path).map_err(refuse)?;
         spill.published = true;

@@ -202,7 +202,7 @@ proptest! {
             check(&index, &model, now);
         }
         drop(index);
-        let Opened::Usable(index) = Index::open(&disk, path).unwrap() else { panic!("it was closed cleanly") };
+        let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it was closed cleanly") };
         check(&index, &model, now + 100);
     }
 }
@@ -215,7 +215,7 @@ fn an_index_of_another_schema_is_not_used() {
     transaction.open_table(META).unwrap().insert("schema", &99_u64.to_le_bytes()[..]).unwrap();
     transaction.commit().unwrap();
     drop(index);
-    match Index::open(&disk, path).unwrap() {
+    match Index::open(&disk, path, false).unwrap() {
         Opened::Unusable(problem) => assert!(problem.contains("99"), "{problem}"),
         Opened::Usable(_) | Opened::Missing => panic!("it must not be used"),
     }
