@@ -1,0 +1,102 @@
+//! What a caller sets for an association.
+
+use std::time::Duration;
+
+use super::associate::ProposedContext;
+use crate::model::{AeTitle, Uid};
+
+/// The maximum PDU length that we announce unless told otherwise, in bytes. DCMTK's own maximum.
+const MAX_PDU: u32 = 128 * 1024;
+
+/// The bounds between which an announced maximum PDU length is kept, in bytes.
+const MAX_PDU_BOUNDS: (u32, u32) = (4 * 1024, 16 * 1024 * 1024);
+
+/// How long what may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// ARTIM (PS3.8 9.1.4): from the connection to the end of the negotiation, TLS handshake included; also for the
+    /// answer to A-RELEASE-RQ.
+    pub association: Duration,
+    /// The longest silence between two messages.
+    pub idle: Duration,
+    /// The longest time in which one PDU must leave.
+    pub write: Duration,
+    /// How long after A-ABORT, A-ASSOCIATE-RJ or A-RELEASE-RP the peer's end of the connection is waited for.
+    pub linger: Duration,
+    /// Over which span of waiting the data rate is measured within a message.
+    pub rate_window: Duration,
+    /// The least rate within a message, in bytes per second of waiting; 0 for none.
+    pub minimum_rate: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            association: Duration::from_secs(30),
+            idle: Duration::from_secs(600),
+            write: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+            rate_window: Duration::from_secs(30),
+            minimum_rate: 1024,
+        }
+    }
+}
+
+/// What the acceptor of associations is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptorSettings {
+    /// The longest P-DATA-TF that we take and send, in bytes after the head; kept between 4 KiB and 16 MiB.
+    pub max_pdu: u32,
+    /// How long what may take.
+    pub timeouts: Timeouts,
+}
+
+impl Default for AcceptorSettings {
+    fn default() -> Self {
+        Self { max_pdu: MAX_PDU, timeouts: Timeouts::default() }
+    }
+}
+
+/// What the requestor of one association is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestorSettings {
+    /// Our AE title.
+    pub calling_ae: AeTitle,
+    /// The peer's AE title.
+    pub called_ae: AeTitle,
+    /// What is proposed; at most 128, with the ids 1, 3, 5, ….
+    pub contexts: Vec<ProposedContext>,
+    /// The longest P-DATA-TF that we take and send, in bytes after the head; kept between 4 KiB and 16 MiB.
+    pub max_pdu: u32,
+    /// How long what may take.
+    pub timeouts: Timeouts,
+}
+
+impl RequestorSettings {
+    /// Settings that propose nothing yet.
+    #[must_use]
+    pub fn new(calling_ae: AeTitle, called_ae: AeTitle) -> Self {
+        let AcceptorSettings { max_pdu, timeouts } = AcceptorSettings::default();
+        Self { calling_ae, called_ae, contexts: Vec::new(), max_pdu, timeouts }
+    }
+
+    /// Proposes one more presentation context, with the next free id. An association has room for 128; what comes after
+    /// that is not proposed.
+    #[must_use]
+    pub fn propose(mut self, abstract_syntax: &Uid, transfer_syntaxes: impl IntoIterator<Item = Uid>) -> Self {
+        let id = self.contexts.last().map_or(Some(1), |context| context.id.checked_add(2));
+        if let Some(id) = id {
+            self.contexts.push(ProposedContext {
+                id,
+                abstract_syntax: Some(abstract_syntax.clone()),
+                transfer_syntaxes: transfer_syntaxes.into_iter().collect(),
+            });
+        }
+        self
+    }
+}
+
+/// A maximum PDU length within the bounds.
+pub(super) fn bounded(max_pdu: u32) -> u32 {
+    max_pdu.clamp(MAX_PDU_BOUNDS.0, MAX_PDU_BOUNDS.1)
+}
