@@ -1,3 +1,50 @@
-//! Waystation's forward.
+//! Carries what the spool holds to where it belongs, for as long as that takes.
+//!
+//! # Promises
+//!
+//! - One destination never holds up another: each has a worker, a circuit and a queue of its own.
+//! - Deliveries go in the order (priority, due, arrival). An instance that fails is due again later and lets the others
+//!   pass; a destination that fails keeps its whole queue as it is and is tried again after a growing, jittered delay.
+//! - It never gives up: transient failures are retried for ever. What can never succeed as things stand is parked with a
+//!   sentence that says why and what to do; `waystation retry` brings it back.
+//! - The last fragment of a data set leaves only after the whole payload has been read back and has matched its hash.
+//!
+//! # A worker
+//!
+//! ```text
+//!            ┌────────────── circuit open: wait ◀─────────────┐
+//!            ▼                                                │ the destination failed
+//! wait for work ─▶ claim the best due ─▶ associate, if needed ─▶ send ─▶ answer ─▶ record
+//!            ▲                                                            │
+//!            └────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A claim is a lease in memory and ends with its record. A process that dies in between sends the instance once more:
+//! delivery is at least once, and the archive tells duplicates by their UID.
+//!
+//! # The parts
+//!
+//! - [`retry`], [`circuit`], [`verdict`]: policy, pure, in virtual time;
+//! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE;
+//! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
+//!   the uncompressed transfer syntaxes;
+//! - [`worker`]: the loop above, one task per destination.
+//!
+//! # Deliberately absent
+//!
+//! Nothing is deleted here. Nothing is known of how the instance came in.
 
+mod archive;
+pub mod circuit;
+pub mod cstore;
+pub mod folder;
+pub mod open;
+pub mod pump;
+pub mod retry;
+#[cfg(test)]
+mod tests;
 pub mod transcode;
+pub mod verdict;
+mod worker;
+
+pub use worker::{Activity, Destination, Health, Settings, run};

@@ -1,0 +1,118 @@
+//! Whether a destination may be tried now. Pure: time and randomness are arguments.
+//!
+//! A failure of the destination as a whole (no route, TLS refused, association rejected, out of resources) opens the
+//! circuit for a [`Backoff`] delay; the queue behind it keeps its order and costs nothing meanwhile. One success closes
+//! it. Failures of a single instance never come here: those delay that instance alone.
+
+use std::time::Instant;
+
+use crate::forward::retry::Backoff;
+use crate::model::Timestamp;
+
+/// The circuit breaker of one destination.
+#[derive(Debug, Clone)]
+pub struct Circuit {
+    backoff: Backoff,
+    failures: u32,
+    open_until: Option<Instant>,
+    last_failure: Option<Failure>,
+}
+
+/// The latest failure of a destination, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// When it happened, by the wall clock.
+    pub at: Timestamp,
+    /// What went wrong and what to do, in one sentence.
+    pub sentence: String,
+}
+
+impl Circuit {
+    /// A closed circuit.
+    #[must_use]
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, failures: 0, open_until: None, last_failure: None }
+    }
+
+    /// The destination failed: no attempt before the delay has passed.
+    pub fn failed(&mut self, now: Instant, random: f64, failure: Failure) {
+        self.failures = self.failures.saturating_add(1);
+        self.open_until = now.checked_add(self.backoff.delay(self.failures, random));
+        self.last_failure = Some(failure);
+    }
+
+    /// The destination answered as it should.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+        self.open_until = None;
+    }
+
+    /// Somebody asked to try at once; the count of failures stays.
+    pub fn hasten(&mut self) {
+        self.open_until = None;
+    }
+
+    /// The moment before which no attempt may be made, if it is still to come.
+    #[must_use]
+    pub fn closed_before(&self, now: Instant) -> Option<Instant> {
+        self.open_until.filter(|until| *until > now)
+    }
+
+    /// Failures in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The latest failure, kept after a success for the history.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn failure() -> Failure {
+        Failure { at: Timestamp::from_millis(0), sentence: "the archive does not answer".into() }
+    }
+
+    fn circuit() -> Circuit {
+        Circuit::new(Backoff { first: Duration::from_secs(2), cap: Duration::from_secs(300) })
+    }
+
+    #[test]
+    fn a_failure_holds_the_next_attempt_back_and_time_lets_it_go() {
+        let now = crate::clock::now();
+        let mut circuit = circuit();
+        assert_eq!(circuit.closed_before(now), None);
+        circuit.failed(now, 1.0, failure());
+        assert_eq!(circuit.closed_before(now), Some(now + Duration::from_secs(4)));
+        assert_eq!(circuit.closed_before(now + Duration::from_secs(4)), None);
+    }
+
+    #[test]
+    fn a_success_forgets_the_failures_but_not_the_sentence() {
+        let now = crate::clock::now();
+        let mut circuit = circuit();
+        circuit.failed(now, 0.5, failure());
+        circuit.failed(now, 0.5, failure());
+        circuit.succeeded();
+        assert_eq!((circuit.failures(), circuit.closed_before(now)), (0, None));
+        assert_eq!(circuit.last_failure(), Some(&failure()));
+    }
+
+    #[test]
+    fn an_operator_can_ask_for_an_attempt_at_once() {
+        let now = crate::clock::now();
+        let mut circuit = circuit();
+        circuit.failed(now, 0.5, failure());
+        circuit.hasten();
+        assert_eq!(circuit.closed_before(now), None);
+        assert_eq!(circuit.failures(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! From the address of a DICOM destination to an association with it: name, TCP, TLS, A-ASSOCIATE.
+//!
+//! A destination with TLS is never tried without: there is no fallback.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::association::transport::{self, Stream};
+use crate::association::{Association, ConnectError, RequestorSettings};
+use crate::config::DicomPeer;
+use crate::tls;
+
+/// How long one address may take to accept a TCP connection.
+const TCP: Duration = Duration::from_secs(20);
+
+/// How long the TLS handshake may take: several round trips over a satellite link with loss.
+const TLS: Duration = Duration::from_secs(30);
+
+/// Why there is no association. Every variant is about the destination, none about an instance.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The name has no address.
+    #[error("cannot find the address of {host}: {source}; check the name, and the DNS server of this box")]
+    Name {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody accepts the connection.
+    #[error("cannot connect to {peer}: {source}; is the link up, is the archive running, does a firewall block it?")]
+    Tcp {
+        /// Host and port.
+        peer: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The TLS handshake failed; not one byte of DICOM was sent.
+    #[error("TLS to {peer} failed: {reason}")]
+    Tls {
+        /// Host and port.
+        peer: String,
+        /// Cause and remedy.
+        reason: String,
+    },
+    /// The association was not established.
+    #[error("no association with {peer}: {source}")]
+    Association {
+        /// AE title, host and port.
+        peer: String,
+        /// Cause and remedy.
+        source: ConnectError,
+    },
+}
+
+/// Connects to `peer`, with TLS if `tls` is given, ready for the association.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn connect(peer: &DicomPeer, tls: Option<&TlsConnector>) -> Result<Box<dyn Stream>, OpenError> {
+    let tcp = connect_tcp(peer).await?;
+    let Some(connector) = tls else { return Ok(Box::new(tcp)) };
+    let failed = |reason: String| OpenError::Tls { peer: address(peer), reason };
+    let name = tls::server_name(&peer.host).map_err(|error| failed(error.to_string()))?;
+    match timeout(TLS, connector.connect(name, tcp)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(failed(tls::explain(&error))),
+        Err(_) => Err(failed(format!("no answer within {} s; does the port speak TLS?", TLS.as_secs()))),
+    }
+}
+
+/// Connects to `peer` and establishes an association.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn associate(
+    peer: &DicomPeer,
+    tls: Option<&TlsConnector>,
+    settings: &RequestorSettings,
+) -> Result<Association, OpenError> {
+    let stream = connect(peer, tls).await?;
+    transport::connect(stream, settings)
+        .await
+        .map_err(|source| OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source })
+}
+
+/// Tries the addresses of the host in turn.
+async fn connect_tcp(peer: &DicomPeer) -> Result<TcpStream, OpenError> {
+    let name = |source| OpenError::Name { host: peer.host.clone(), source };
+    let addresses = timeout(TCP, lookup_host((peer.host.as_str(), peer.port)))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(name)?;
+    let mut failure = None;
+    for candidate in addresses {
+        let connected = timeout(TCP, TcpStream::connect(candidate)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                stream.set_nodelay(true).map_err(|source| OpenError::Tcp { peer: address(peer), source })?;
+                return Ok(stream);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(source) => Err(OpenError::Tcp { peer: address(peer), source }),
+        None => Err(name(io::ErrorKind::NotFound.into())),
+    }
+}
+
+fn address(peer: &DicomPeer) -> String {
+    match peer.host.contains(':') {
+        true => format!("[{}]:{}", peer.host, peer.port),
+        false => format!("{}:{}", peer.host, peer.port),
+    }
+}

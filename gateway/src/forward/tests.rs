@@ -1,0 +1,461 @@
+//! The worker against an archive that follows a script. The archive is built on our own acceptor, over a real socket;
+//! strange archives of other makes are in `tests/`.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::retry::Backoff;
+use super::{Destination, Settings};
+use crate::association::{
+    Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, Preference,
+    Rejection, Timeouts, transport,
+};
+use crate::clock;
+use crate::config::{DestinationUrl, DicomPeer};
+use crate::dataset::digest::{Digest, Over};
+use crate::dataset::transfer_syntax;
+use crate::dimse::{Command, Response, Status};
+use crate::metrics::Metrics;
+use crate::model::{ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
+use crate::phantom::Phantom;
+use crate::spool::{DeliveryState, InstanceHeader, Spool, SpoolOptions};
+
+const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const IMPLICIT: &str = "1.2.840.10008.1.2";
+const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+
+fn name(text: &str) -> DestinationName {
+    text.parse().unwrap()
+}
+
+fn uid(text: &str) -> Uid {
+    text.parse().unwrap()
+}
+
+/// What the archive does with the next association, or with the next instance.
+#[derive(Debug, Clone)]
+enum Act {
+    /// Answer the instance with this status.
+    Answer(u16),
+    /// Abort after the first piece of the data set.
+    AbortMidway,
+    /// Take the whole data set, then close without an answer.
+    Forget,
+    /// Reject the association.
+    Reject(Rejection),
+}
+
+/// What is done, and what has arrived whole.
+#[derive(Default)]
+struct Script {
+    acts: VecDeque<Act>,
+    arrived: Vec<(Uid, Uid, Vec<u8>)>,
+    begun: u32,
+}
+
+/// An archive on loopback; when the script is over, it answers everything with 0000.
+struct Archive {
+    port: u16,
+    script: Arc<Mutex<Script>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Archive {
+    async fn start(acts: impl IntoIterator<Item = Act>, accepts: &'static [&'static str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script = Arc::new(Mutex::new(Script { acts: acts.into_iter().collect(), ..Script::default() }));
+        let task = tokio::spawn({
+            let script = Arc::clone(&script);
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    serve(stream, &script, accepts).await;
+                }
+            }
+        });
+        Self { port, script, task }
+    }
+
+    fn arrived(&self) -> Vec<(Uid, Uid, Vec<u8>)> {
+        self.script.lock().unwrap().arrived.clone()
+    }
+
+    fn url(&self) -> DestinationUrl {
+        let aet = "ARCHIVE".parse().unwrap();
+        DestinationUrl::Dicom(DicomPeer { aet, host: "127.0.0.1".into(), port: self.port })
+    }
+}
+
+async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
+    stream.set_nodelay(true).unwrap();
+    let next = || script.lock().unwrap().acts.pop_front();
+    let decide = |request: &AssociateRequest| {
+        let front = script.lock().unwrap().acts.front().cloned();
+        if let Some(Act::Reject(rejection)) = front {
+            next();
+            return Decision::Reject(rejection);
+        }
+        match accepts.is_empty() {
+            true => Decision::accept_storage(request, &Preference::default()),
+            false => only(request, accepts),
+        }
+    };
+    let settings = AcceptorSettings::default();
+    let Ok(mut association) = transport::accept(stream, &settings, clock::now(), decide).await else { return };
+    let mut store = None;
+    let mut data = Vec::new();
+    while let Ok(indication) = association.next().await {
+        match indication {
+            Indication::Command { context, command } => {
+                script.lock().unwrap().begun += 1;
+                store = Some((context, command));
+                data.clear();
+            }
+            Indication::Data(bytes) => {
+                data.extend_from_slice(&bytes);
+                if matches!(script.lock().unwrap().acts.front(), Some(Act::AbortMidway)) {
+                    next();
+                    return association.abort(Abort::BY_USER).await;
+                }
+            }
+            Indication::DataEnd => {
+                let Some((context, command)) = store.take() else { return };
+                let Command::CStore(request) = &command else { return };
+                let syntax = association.context(context).unwrap().transfer_syntax.clone();
+                script.lock().unwrap().arrived.push((request.sop_instance_uid.clone(), syntax, data.clone()));
+                let status = match next() {
+                    Some(Act::Forget) => return,
+                    Some(Act::Answer(status)) => Status(status),
+                    _ => Status::SUCCESS,
+                };
+                association.respond(context, &Response::to(&command, status)).await.unwrap();
+            }
+            Indication::Response { .. } | Indication::Released => return,
+        }
+    }
+}
+
+/// Accepts these transfer syntaxes and no other.
+fn only(request: &AssociateRequest, accepts: &[&str]) -> Decision {
+    let answer = |syntaxes: &[Uid]| {
+        let taken = syntaxes.iter().find(|syntax| accepts.contains(&syntax.as_str()));
+        taken.cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported)
+    };
+    let contexts = request.contexts.iter();
+    Decision::Accept(
+        contexts.map(|context| ContextAnswer { id: context.id, result: answer(&context.transfer_syntaxes) }).collect(),
+    )
+}
+
+/// A spool with workers.
+struct Station {
+    spool: Spool,
+    shutdown: CancellationToken,
+    workers: Vec<JoinHandle<()>>,
+    destinations: Vec<Arc<Destination>>,
+    data: tempfile::TempDir,
+}
+
+impl Station {
+    fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let options = SpoolOptions { segment_size: 4 << 20, reserve: 0, ..SpoolOptions::default() };
+        let (spool, _) = Spool::open(data.path(), options, |reason| panic!("{reason}")).unwrap();
+        Self { spool, shutdown: CancellationToken::new(), workers: vec![], destinations: vec![], data }
+    }
+
+    fn deliver_to(&mut self, destination: &str, url: DestinationUrl) -> Arc<Destination> {
+        let destination = Arc::new(Destination::new(name(destination), url));
+        let listener = Arc::clone(&destination);
+        self.spool.on_queued(move |name| {
+            if *name == listener.name {
+                listener.queued();
+            }
+        });
+        let settings = Settings {
+            calling: "WAYSTATION".parse().unwrap(),
+            backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
+            timeouts: Timeouts::default(),
+            tries: 3,
+            patience: Duration::from_secs(20),
+        };
+        let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
+        self.workers.push(tokio::spawn(async move {
+            super::run(d, settings, None, spool, Metrics::new(), shutdown).await.unwrap();
+        }));
+        self.destinations.push(Arc::clone(&destination));
+        destination
+    }
+
+    /// Puts slice `slice` of a small phantom into the spool, as `syntax` says it is encoded.
+    async fn keep(&self, slice: u32, syntax: &str, destinations: &[&str]) -> (InstanceId, Vec<u8>) {
+        let mut data = Vec::new();
+        Phantom::small(100).write_data_set(slice, &mut data).unwrap();
+        let mut incoming = self.spool.receive().unwrap();
+        incoming.write(&data).unwrap();
+        let header = InstanceHeader {
+            sop_class_uid: uid(CT),
+            sop_instance_uid: Phantom::small(100).file_meta(slice).unwrap().sop_instance_uid,
+            study_instance_uid: Some(uid("1.2")),
+            series_instance_uid: Some(uid("1.2.3")),
+            transfer_syntax: uid(syntax),
+            calling_ae: "CT1".parse().unwrap(),
+            called_ae: "WAYSTATION".parse().unwrap(),
+            peer: None,
+            received_at: Timestamp::from_millis(1),
+            priority: Priority::Routine,
+            modality: None,
+            destinations: destinations.iter().map(|d| name(d)).collect(),
+        };
+        let (done, safe) = oneshot::channel();
+        incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));
+        (safe.await.unwrap().unwrap().id, data)
+    }
+
+    /// The state of each delivery once `settled` holds for it.
+    async fn settled(&self, id: InstanceId, destination: &str) -> DeliveryState {
+        let changed = Arc::new(Notify::new());
+        let listener = Arc::clone(&changed);
+        self.spool.on_queued(move |_| listener.notify_one());
+        loop {
+            let state = self.state(id, destination);
+            match state {
+                Some(DeliveryState::Queued { .. }) | None => changed.notified().await,
+                Some(settled) => return settled,
+            }
+        }
+    }
+
+    fn state(&self, id: InstanceId, destination: &str) -> Option<DeliveryState> {
+        let views = self.spool.instances(None, 100).unwrap();
+        let view = views.into_iter().find(|view| view.id == id)?;
+        view.deliveries.into_iter().find(|d| d.destination == name(destination)).map(|d| d.state)
+    }
+
+    async fn stop(mut self) -> tempfile::TempDir {
+        self.shutdown.cancel();
+        for worker in self.workers.drain(..) {
+            worker.await.unwrap();
+        }
+        self.spool.close();
+        self.data
+    }
+}
+
+fn is_delivered(state: &DeliveryState) -> bool {
+    matches!(state, DeliveryState::Delivered { .. })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_is_what_was_kept_and_in_order_of_arrival() {
+    let archive = Archive::start([], &[]).await;
+    let mut station = Station::new();
+    let mut kept = vec![];
+    for slice in 0..8 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await);
+    }
+    station.deliver_to("central", archive.url());
+    for (id, _) in &kept {
+        assert!(is_delivered(&station.settled(*id, "central").await));
+    }
+    let arrived: Vec<Vec<u8>> = archive.arrived().into_iter().map(|(_, _, data)| data).collect();
+    assert!(arrived == kept.into_iter().map(|(_, data)| data).collect::<Vec<_>>());
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_broken_attempt_ends_in_one_whole_delivery() {
+    let acts = [
+        Act::Reject(Rejection::LOCAL_LIMIT_EXCEEDED),
+        Act::Reject(Rejection::CALLING_AE_NOT_RECOGNIZED),
+        Act::AbortMidway,
+        Act::Forget,
+        Act::Answer(0xA700),
+        Act::Answer(0xA7FF),
+        Act::Answer(0x0000),
+    ];
+    let archive = Archive::start(acts, &[]).await;
+    let mut station = Station::new();
+    let (id, data) = station.keep(0, EXPLICIT, &["central"]).await;
+    let destination = station.deliver_to("central", archive.url());
+    let DeliveryState::Delivered { attempts, answer, .. } = station.settled(id, "central").await else {
+        panic!("not delivered")
+    };
+    assert_eq!(attempts, 5, "a rejected association is no attempt of the instance");
+    assert!(answer.starts_with("0000"), "{answer}");
+    assert!(archive.arrived().iter().all(|(_, _, arrived)| *arrived == data), "an instance arrived that is not whole");
+    assert_eq!(destination.health().failures, 0);
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warnings_are_deliveries() {
+    for status in [0xB000, 0xB006, 0xB007] {
+        let archive = Archive::start([Act::Answer(status)], &[]).await;
+        let mut station = Station::new();
+        let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
+        station.deliver_to("central", archive.url());
+        let state = station.settled(id, "central").await;
+        let DeliveryState::Delivered { answer, attempts: 1, .. } = state else { panic!("{state:?}") };
+        assert!(answer.starts_with(&format!("{status:04X}")), "{answer}");
+        station.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_others_flow_on() {
+    for status in [0xA900, 0xA9FF, 0xC000, 0xC123, 0x0110, 0x0122, 0xFFFF] {
+        let archive = Archive::start([Act::Answer(status)], &[]).await;
+        let mut station = Station::new();
+        let (refused, _) = station.keep(0, EXPLICIT, &["central"]).await;
+        let (other, _) = station.keep(1, EXPLICIT, &["central"]).await;
+        station.deliver_to("central", archive.url());
+        assert!(is_delivered(&station.settled(other, "central").await));
+        // Refused once, then taken: a few tries are made.
+        assert!(is_delivered(&station.settled(refused, "central").await), "{status:04X}");
+        station.stop().await;
+
+        let archive = Archive::start(vec![Act::Answer(status); 3], &[]).await;
+        let mut station = Station::new();
+        let (refused, _) = station.keep(0, EXPLICIT, &["central"]).await;
+        station.deliver_to("central", archive.url());
+        let state = station.settled(refused, "central").await;
+        let DeliveryState::Parked { reason, attempts: 3, .. } = state else { panic!("{state:?}") };
+        assert!(reason.contains(&format!("{status:04X}")) && reason.contains("waystation retry"), "{reason}");
+        // Released by a person, it goes.
+        assert_eq!(tokio::task::block_in_place(|| station.spool.retry_parked(&name("central"))).unwrap(), 1);
+        assert!(is_delivered(&station.settled(refused, "central").await));
+        station.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_takes_only_another_uncompressed_syntax_gets_a_conversion() {
+    let archive = Archive::start([], &[IMPLICIT]).await;
+    let mut station = Station::new();
+    let (id, data) = station.keep(0, EXPLICIT, &["central"]).await;
+    station.deliver_to("central", archive.url());
+    assert!(is_delivered(&station.settled(id, "central").await));
+    let (_, syntax, converted) = archive.arrived().remove(0);
+    assert_eq!(syntax, uid(IMPLICIT));
+    assert!(digest(&converted, IMPLICIT) == digest(&data, EXPLICIT), "the elements differ");
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_archive_takes_in_no_form_is_parked_at_once_and_says_what_to_enable() {
+    let archive = Archive::start([], &["1.2.840.10008.1.2.4.50"]).await;
+    let mut station = Station::new();
+    let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
+    station.deliver_to("central", archive.url());
+    let state = station.settled(id, "central").await;
+    let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
+    assert!(reason.contains("Explicit VR Little Endian") && reason.contains("enable"), "{reason}");
+    assert_eq!(archive.script.lock().unwrap().begun, 0, "nothing may be sent");
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_payload_never_leaves_and_the_next_instance_does() {
+    let archive = Archive::start([], &[]).await;
+    let mut station = Station::new();
+    let (damaged, data) = station.keep(0, EXPLICIT, &["central"]).await;
+    let (sound, _) = station.keep(1, EXPLICIT, &["central"]).await;
+    flip_a_payload_byte(station.data.path());
+    station.deliver_to("central", archive.url());
+    assert!(is_delivered(&station.settled(sound, "central").await));
+    let state = station.settled(damaged, "central").await;
+    let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
+    assert!(reason.contains("send it again from the modality"), "{reason}");
+    let arrived = archive.arrived();
+    assert_eq!(arrived.len(), 1);
+    assert!(arrived[0].2 != data);
+    station.stop().await;
+}
+
+/// What a data set says, however it is encoded.
+fn digest(data: &[u8], syntax: &str) -> ContentHash {
+    let mut digest = Digest::new(transfer_syntax::describe(&uid(syntax)), Over::Elements);
+    digest.feed(data).unwrap();
+    digest.finish().unwrap()
+}
+
+/// Flips a bit in the payload of the first record, past its head and header.
+fn flip_a_payload_byte(data: &Path) {
+    use std::os::unix::fs::FileExt;
+    let segment = std::fs::read_dir(data.join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(segment).unwrap();
+    let mut byte = [0];
+    let offset = 4096 + 2000;
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_away_holds_nobody_up_and_gets_everything_when_it_is_back() {
+    let archive = Archive::start([], &[]).await;
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = away.local_addr().unwrap().port();
+    drop(away);
+    let mut station = Station::new();
+    let (id, data) = station.keep(0, EXPLICIT, &["central", "second"]).await;
+    let aet = "SECOND".parse().unwrap();
+    let second = station.deliver_to("second", DestinationUrl::Dicom(DicomPeer { aet, host: "127.0.0.1".into(), port }));
+    station.deliver_to("central", archive.url());
+    assert!(is_delivered(&station.settled(id, "central").await));
+    while second.health().failures < 3 {
+        tokio::task::yield_now().await;
+    }
+    let health = second.health();
+    assert!(health.last_failure.unwrap().sentence.contains("cannot connect to 127.0.0.1"), "it must say so");
+    let Some(DeliveryState::Queued { attempts: 0, .. }) = station.state(id, "second") else { panic!("not queued") };
+
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let script = Arc::new(Mutex::new(Script::default()));
+    let serving = tokio::spawn({
+        let script = Arc::clone(&script);
+        async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(stream, &script, &[]).await;
+        }
+    });
+    assert!(is_delivered(&station.settled(id, "second").await));
+    assert!(script.lock().unwrap().arrived[0].2 == data);
+    station.stop().await;
+    serving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_gets_files_that_hold_the_data_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut station = Station::new();
+    let (id, data) = station.keep(0, EXPLICIT, &["files"]).await;
+    station.deliver_to("files", DestinationUrl::Folder(folder.path().to_owned()));
+    let state = station.settled(id, "files").await;
+    let DeliveryState::Delivered { answer, .. } = state else { panic!("{state:?}") };
+    let path = folder.path().join(answer.strip_prefix("filed as ").unwrap());
+    let (meta, mut rest) = crate::dataset::part10::read_file_meta(std::fs::File::open(path).unwrap()).unwrap();
+    let mut filed = Vec::new();
+    std::io::Read::read_to_end(&mut rest, &mut filed).unwrap();
+    assert_eq!(meta.transfer_syntax, uid(EXPLICIT));
+    assert!(filed == data);
+    station.stop().await;
+}
