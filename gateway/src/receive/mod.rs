@@ -1,3 +1,100 @@
-//! Waystation's receive.
+//! The services offered to modalities: Verification (C-ECHO, PS3.4 A) and Storage (C-STORE, PS3.4 B).
+//!
+//! # Promises
+//!
+//! - A C-STORE response with status 0000 is sent after the spool has said that the instance is on stable storage, and
+//!   on no other path: see [`store`].
+//! - Every instance is answered: with 0000, or with the status that fits and an Error Comment that a person understands.
+//!   An instance that is refused is read to its end, so that the association lives on and the next one can be kept.
+//! - Memory per association is bounded by the largest PDU and the spool's small buffer, whatever the instance's size.
+//!
+//! # An association
+//!
+//! ```text
+//! listener ── slot? ── TLS ── A-ASSOCIATE-RQ ── admitted? ──▶ session: C-ECHO, C-STORE … ──▶ released or aborted
+//!                │                                  │
+//!                └─ A-ASSOCIATE-RJ (3, 2 transient)  └─ A-ASSOCIATE-RJ (1, 3) (1, 7) (3, 1 transient: no room)
+//! ```
+//!
+//! # Deliberately absent
+//!
+//! The end of an association means nothing: what was acknowledged is kept, whatever follows. No attribute is read but
+//! those that identify the instance, and none is changed.
 
+mod admission;
+mod listener;
 pub mod scan;
+mod session;
+mod slots;
+mod store;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::association::AcceptorSettings;
+use crate::config::{Admission, Limits};
+use crate::metrics::Metrics;
+use crate::model::{AeTitle, DestinationName};
+use crate::spool::Spool;
+
+pub use listener::{Door, serve};
+use slots::Slots;
+
+/// What all listeners and sessions share.
+#[derive(Debug)]
+pub struct Reception {
+    aet: AeTitle,
+    admission: Admission,
+    destinations: Vec<DestinationName>,
+    settings: AcceptorSettings,
+    spool: Spool,
+    metrics: Metrics,
+    slots: Arc<Slots>,
+    sessions: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Reception {
+    /// Prepares the services of the application entity `aet`.
+    ///
+    /// Every instance goes to all of `destinations`. After `shutdown`
+    /// no association is accepted, and those that are open end at the next instance boundary.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "called once, by the daemon, with everything named there")]
+    pub fn new(
+        aet: AeTitle,
+        admission: Admission,
+        destinations: Vec<DestinationName>,
+        settings: AcceptorSettings,
+        limits: &Limits,
+        spool: Spool,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            aet,
+            admission,
+            destinations,
+            settings,
+            spool,
+            metrics,
+            slots: Slots::new(limits.max_associations as usize, limits.max_associations_per_address as usize),
+            sessions: TaskTracker::new(),
+            shutdown,
+        }
+    }
+
+    /// Associations that are open now.
+    #[must_use]
+    pub fn open_associations(&self) -> usize {
+        self.slots.open()
+    }
+
+    /// Waits until every session has ended; call it after the shutdown has been asked for.
+    pub async fn ended(&self) {
+        self.sessions.close();
+        self.sessions.wait().await;
+    }
+}

@@ -1,0 +1,115 @@
+//! One listening socket: accepts connections, gives each a slot and a session of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
+use tokio_rustls::TlsAcceptor;
+
+use super::slots::{Full, Slot};
+use super::{Reception, session};
+use crate::metrics::Rejection;
+use crate::{clock, tls};
+
+/// Connections above the limit that are told so at a time; more than these are closed without a word.
+const REFUSED_POLITELY: usize = 16;
+
+/// The pause after the system could not give a connection (no file descriptor, no memory).
+const EXHAUSTED: Duration = Duration::from_millis(200);
+
+/// A bound socket and what is spoken on it.
+pub struct Door {
+    /// The socket.
+    pub listener: TcpListener,
+    /// For DICOM over TLS (PS3.15 B.12): how to do the handshake.
+    pub tls: Option<TlsAcceptor>,
+}
+
+/// Serves the door until the shutdown of the reception.
+pub async fn serve(door: Door, reception: Arc<Reception>) {
+    let refusals = Arc::new(Semaphore::new(REFUSED_POLITELY));
+    loop {
+        let accepted = tokio::select! {
+            () = reception.shutdown.cancelled() => return,
+            accepted = door.listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_the_peer(&error) => continue,
+            Err(error) => {
+                warn!("cannot accept a connection: {error}; trying again");
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            }
+        };
+        let arrived = clock::now();
+        let right = match reception.slots.take(peer.ip()) {
+            Ok(slot) => Right::ToBeServed { _slot: slot },
+            Err(full) => match Arc::clone(&refusals).try_acquire_owned() {
+                Ok(permit) => Right::ToBeRefused { full, _permit: permit },
+                Err(_) => {
+                    reception.metrics.association_rejected(Rejection::Congestion);
+                    continue;
+                }
+            },
+        };
+        let visit = Visit { tls: door.tls.clone(), peer, arrived, right };
+        reception.sessions.spawn(visit.run(stream, Arc::clone(&reception)));
+    }
+}
+
+/// The connection was gone before it could be accepted: nothing of ours failed.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// One connection, from its arrival to its end.
+struct Visit {
+    tls: Option<TlsAcceptor>,
+    peer: SocketAddr,
+    arrived: Instant,
+    right: Right,
+}
+
+/// What a connection may expect; it holds the room for it.
+enum Right {
+    ToBeServed { _slot: Slot },
+    ToBeRefused { full: Full, _permit: OwnedSemaphorePermit },
+}
+
+impl Visit {
+    async fn run(self, stream: TcpStream, reception: Arc<Reception>) {
+        let peer = self.peer;
+        if let Err(error) = stream.set_nodelay(true) {
+            info!(peer:%; "the connection was gone at once: {error}");
+            return;
+        }
+        let full = match &self.right {
+            Right::ToBeServed { .. } => None,
+            Right::ToBeRefused { full, .. } => Some(*full),
+        };
+        let caller = session::Caller { peer, arrived: self.arrived, full };
+        match &self.tls {
+            None => session::run(stream, caller, &reception).await,
+            Some(acceptor) => {
+                let deadline = self.arrived + reception.settings.timeouts.association;
+                match timeout_at(deadline.into(), acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => session::run(stream, caller, &reception).await,
+                    Ok(Err(error)) => {
+                        reception.metrics.association_rejected(Rejection::Tls);
+                        warn!(peer:%; "TLS handshake failed: {}", tls::explain(&error));
+                    }
+                    Err(_) => {
+                        reception.metrics.association_rejected(Rejection::Timeout);
+                        warn!(peer:%; "no TLS handshake in time: the device may speak plain DICOM to the TLS port");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! One association with a modality, from its request to its end.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use log::{info, warn};
+
+use super::Reception;
+use super::admission::{self, Refusal};
+use super::slots::Full;
+use super::store::{Sender, Store};
+use crate::association::transport::{self, Stream};
+use crate::association::{Abort, AcceptError, Association, AssociationError, Indication};
+use crate::clock;
+use crate::dimse::{Command, Response, Status};
+use crate::metrics::Rejection;
+
+/// A connection that has just arrived.
+pub(super) struct Caller {
+    pub(super) peer: SocketAddr,
+    pub(super) arrived: Instant,
+    /// Why there was no slot for it, if there was none.
+    pub(super) full: Option<Full>,
+}
+
+/// What the association is in the middle of.
+enum Stage {
+    /// Waiting for a command.
+    Idle,
+    /// Receiving a data set that is kept if all goes well.
+    Storing { context: u8, store: Box<Store> },
+}
+
+/// Negotiates the association and serves it to its end. Everything worth knowing is logged here, once.
+pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Reception) {
+    let peer = caller.peer;
+    let mut verdict = Ok(());
+    let accepted = transport::accept(stream, &reception.settings, caller.arrived, |request| {
+        verdict =
+            admission::admit(&reception.admission, &reception.aet, request, peer.ip()).and_then(|()| {
+                match caller.full {
+                    Some(full) => Err(Refusal::Full(full)),
+                    None if !reception.spool.has_room() => Err(Refusal::NoRoom),
+                    None => Ok(()),
+                }
+            });
+        admission::decision(&verdict, request)
+    })
+    .await;
+    let mut association = match accepted {
+        Ok(association) => association,
+        Err(error) => {
+            refused(&error, verdict.err(), peer, reception);
+            return;
+        }
+    };
+    reception.metrics.association_accepted();
+    let calling = association.request().calling_ae.clone();
+    let contexts = association.accepted_contexts().len();
+    info!(peer:%, calling:%, contexts; "association accepted");
+
+    let mut tally = Tally::default();
+    match serve(&mut association, peer, reception, &mut tally).await {
+        Ok(Ending::Released) => {
+            info!(peer:%, calling:%, stored = tally.stored, refused = tally.refused, bytes = tally.bytes; "association released");
+        }
+        Ok(Ending::Shutdown) => {
+            association.abort(Abort::BY_USER).await;
+            info!(peer:%, calling:%, stored = tally.stored; "association ended at an instance boundary: the gateway stops");
+        }
+        Err(error) => {
+            reception.metrics.association_aborted();
+            warn!(
+                peer:%, calling:%, stored = tally.stored, refused = tally.refused, bytes = tally.bytes;
+                "association ended early: {error}; what was acknowledged is kept"
+            );
+        }
+    }
+}
+
+fn refused(error: &AcceptError, refusal: Option<Refusal>, peer: SocketAddr, reception: &Reception) {
+    match (error, refusal) {
+        (AcceptError::Rejected { .. }, Some(refusal)) => {
+            reception.metrics.association_rejected(refusal.kind());
+            warn!(peer:%; "association refused: {refusal}");
+        }
+        // A connection that closes without a byte is how a port check looks; it deserves no line in the log.
+        (AcceptError::Closed { received_anything: false }, _) => {}
+        _ => {
+            let kind = if matches!(error, AcceptError::TimedOut(_)) { Rejection::Timeout } else { Rejection::Protocol };
+            reception.metrics.association_rejected(kind);
+            warn!(peer:%; "no association: {error}");
+        }
+    }
+}
+
+/// What one association brought.
+#[derive(Default)]
+struct Tally {
+    stored: u64,
+    refused: u64,
+    bytes: u64,
+}
+
+enum Ending {
+    Released,
+    Shutdown,
+}
+
+async fn serve(
+    association: &mut Association,
+    peer: SocketAddr,
+    reception: &Reception,
+    tally: &mut Tally,
+) -> Result<Ending, AssociationError> {
+    let mut stage = Stage::Idle;
+    loop {
+        let indication = match stage {
+            Stage::Idle => tokio::select! {
+                biased;
+                () = reception.shutdown.cancelled() => return Ok(Ending::Shutdown),
+                indication = association.next() => indication?,
+            },
+            Stage::Storing { .. } => association.next().await?,
+        };
+        stage = match (stage, indication) {
+            (Stage::Idle, Indication::Command { context, command }) => {
+                begin(association, context, command, peer, reception).await?
+            }
+            (Stage::Storing { context, mut store }, Indication::Data(bytes)) => {
+                tokio::task::block_in_place(|| store.write(&bytes));
+                Stage::Storing { context, store }
+            }
+            (Stage::Storing { context, store }, Indication::DataEnd) => {
+                let length = store.length();
+                let whole = clock::now();
+                let response = store.finish(reception).await;
+                if response.status == Status::SUCCESS {
+                    tally.stored += 1;
+                    tally.bytes += length;
+                } else {
+                    tally.refused += 1;
+                }
+                association.respond(context, &response).await?;
+                let elapsed = clock::now().saturating_duration_since(whole);
+                reception.metrics.instance_received(response.status.0, length, elapsed);
+                Stage::Idle
+            }
+            (_, Indication::Released) => return Ok(Ending::Released),
+            // The layer below lets nothing else through: it aborts what is out of turn.
+            (stage, _) => stage,
+        };
+    }
+}
+
+async fn begin(
+    association: &mut Association,
+    context: u8,
+    command: Command,
+    peer: SocketAddr,
+    reception: &Reception,
+) -> Result<Stage, AssociationError> {
+    if let Command::CStore(request) = command {
+        let sender = Sender {
+            calling: association.request().calling_ae.clone(),
+            called: association.request().called_ae.clone(),
+            address: peer.ip(),
+        };
+        let Some(transfer_syntax) = association.context(context).map(|context| context.transfer_syntax.clone()) else {
+            return Err(AssociationError::OutOfTurn("a C-STORE on a presentation context that was not accepted"));
+        };
+        let store = Box::new(Store::begin(request, transfer_syntax, sender, &reception.spool));
+        return Ok(Stage::Storing { context, store });
+    }
+    let answer = match &command {
+        Command::CEcho(_) => Some(Response::to(&command, Status::SUCCESS)),
+        Command::CCancel { .. } => None,
+        _ => command.refusal(),
+    };
+    if let Some(answer) = &answer
+        && answer.status != Status::SUCCESS
+    {
+        warn!(peer:%, command = command.name(); "refused with status {}", answer.status);
+    }
+    if let Some(answer) = answer {
+        association.respond(context, &answer).await?;
+    }
+    Ok(Stage::Idle)
+}

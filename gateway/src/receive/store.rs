@@ -1,0 +1,120 @@
+//! One C-STORE (PS3.4 B.2): from its request to the status of its response.
+//!
+//! ```text
+//! C-STORE-RQ ─▶ room? ─▶ data ─┬─▶ header scan ──┬─▶ agrees? ─▶ commit: one record, one flush ─▶ 0000
+//!                  │           └─▶ spool         │      │              │
+//!                  A700                          C000   A900 / C000    A700
+//! ```
+//!
+//! The status 0000 is made in [`Store::finish`], from the spool's word that the record is on stable storage, and nowhere
+//! else.
+
+use std::net::IpAddr;
+
+use log::{debug, error, warn};
+use tokio::sync::oneshot;
+
+use super::Reception;
+use super::scan::HeaderScan;
+use crate::clock;
+use crate::dimse::{CStore, Command, Response, Status};
+use crate::model::{AeTitle, Priority, Uid};
+use crate::spool::{Incoming, InstanceHeader, Spool, SpoolError};
+
+/// Who sends the instance.
+pub(super) struct Sender {
+    pub(super) calling: AeTitle,
+    pub(super) called: AeTitle,
+    pub(super) address: IpAddr,
+}
+
+/// An instance that is being received.
+pub(super) struct Store {
+    request: CStore,
+    transfer_syntax: Uid,
+    sender: Sender,
+    scan: HeaderScan,
+    /// The spool's half; an error once the spool has refused, and the rest is only read over.
+    incoming: Result<Incoming, SpoolError>,
+    length: u64,
+}
+
+impl Store {
+    pub(super) fn begin(request: CStore, transfer_syntax: Uid, sender: Sender, spool: &Spool) -> Self {
+        let scan = HeaderScan::new(&transfer_syntax);
+        Self { request, transfer_syntax, sender, scan, incoming: spool.receive(), length: 0 }
+    }
+
+    /// Bytes of the data set so far.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes the next bytes of the data set. Blocking: it hashes, compresses, and may write to the disk.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        if let Ok(incoming) = &mut self.incoming {
+            self.scan.feed(bytes);
+            if let Err(refused) = incoming.write(bytes) {
+                self.incoming = Err(refused);
+            }
+        }
+    }
+
+    /// The data set is whole as far as the peer says: keeps it, or says why not.
+    pub(super) async fn finish(self, reception: &Reception) -> Response {
+        let calling = self.sender.calling.clone();
+        let instance = self.request.sop_instance_uid.clone();
+        let command = Command::CStore(self.request.clone());
+        let incoming = match self.incoming {
+            Ok(incoming) => incoming,
+            Err(refused) => return refuse(&command, &refused, &calling, &instance),
+        };
+        let scan = self.scan.finish();
+        if let Err(refusal) = scan.check(&self.request.sop_class_uid, &self.request.sop_instance_uid) {
+            let status = Status(refusal.status);
+            warn!(calling:%, instance:%; "instance refused with status {status}: {}", refusal.comment);
+            return Response::to(&command, status).with_comment(&refusal.comment);
+        }
+        let header = InstanceHeader {
+            sop_class_uid: self.request.sop_class_uid,
+            sop_instance_uid: self.request.sop_instance_uid,
+            study_instance_uid: scan.study_instance_uid,
+            series_instance_uid: scan.series_instance_uid,
+            transfer_syntax: self.transfer_syntax,
+            calling_ae: self.sender.calling,
+            called_ae: self.sender.called,
+            peer: Some(self.sender.address),
+            received_at: clock::wall(),
+            // Order of arrival: no rule of this gateway raises or lowers anything yet, and the DIMSE Priority that
+            // devices send is a constant of their maker.
+            priority: Priority::Routine,
+            modality: scan.modality,
+            destinations: reception.destinations.clone(),
+        };
+        let (done, safe) = oneshot::channel();
+        tokio::task::block_in_place(|| {
+            // The session may be gone when the flush returns; then nobody is left to be told.
+            incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));
+        });
+        match safe.await {
+            Ok(Ok(committed)) => {
+                debug!(calling:%, instance:%, id:% = committed.id; "instance is safe");
+                Response::to(&command, Status::SUCCESS)
+            }
+            Ok(Err(refused)) => refuse(&command, &refused, &calling, &instance),
+            Err(_) => refuse(&command, &SpoolError::Closed, &calling, &instance),
+        }
+    }
+}
+
+/// The spool could not keep the instance: the modality is told to try again later (PS3.4 B.2.3, out of resources).
+fn refuse(command: &Command, refused: &SpoolError, calling: &AeTitle, instance: &Uid) -> Response {
+    let comment = match refused {
+        SpoolError::NoRoom { .. } => "No room on the gateway's disk; try again later",
+        SpoolError::Closed => "The gateway is stopping; try again in a minute",
+        _ => "The gateway's disk failed; try again later",
+    };
+    error!(calling:%, instance:%; "instance refused with status A700: {refused}");
+    Response::to(command, Status::OUT_OF_RESOURCES).with_comment(comment)
+}
