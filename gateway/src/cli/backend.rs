@@ -1,47 +1,113 @@
 //! Where each command enters the library: one function for each, with everything parsed and checked.
 
+#![expect(clippy::print_stdout, reason = "this is where the command speaks to its user")]
+
+use std::future::Future;
 use std::path::{Path, PathBuf};
 
+use hyper::Method;
+use serde::Serialize;
+use tokio_rustls::TlsConnector;
+use waystation::association::{RequestorSettings, Timeouts, transport};
 use waystation::config::Config;
+use waystation::control::{PAGE, Receipt, Released, Status, client};
+use waystation::forward::open;
 use waystation::model::DestinationName;
+use waystation::phantom::Phantom;
+use waystation::{clock, daemon, tls};
 
-use super::{Call, Failure};
+use super::{Call, Failure, render, send};
 
-fn not_in_this_build(command: &str) -> Result<(), Failure> {
-    Err(Failure::Failed(format!("this build has no {command:?}")))
+/// Anything that went wrong, as the sentence that it brings along.
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// Runs one command on a runtime of its own.
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(command)
 }
 
 /// Runs the gateway until it is told to stop. The log is set up, the TLS provider installed.
-pub(crate) fn run(_config: Config) -> Result<(), Failure> {
-    not_in_this_build("run")
+pub(crate) fn run(config: Config) -> Result<(), Failure> {
+    daemon::run(config).map_err(failed)
 }
 
 /// C-ECHO; prints how long the answer took.
-pub(crate) fn echo(_call: &Call) -> Result<(), Failure> {
-    not_in_this_build("echo")
+pub(crate) fn echo(call: &Call) -> Result<(), Failure> {
+    block_on(async {
+        let stream = open::connect(&call.peer, connector(call)?.as_ref()).await.map_err(failed)?;
+        let mut settings = RequestorSettings::new(call.calling.clone(), call.peer.aet.clone());
+        settings.timeouts = timeouts(call);
+        let took = transport::echo(stream, &settings).await.map_err(failed)?;
+        println!("{} answers C-ECHO with Success after {:.1} ms", call.peer, took.as_secs_f64() * 1e3);
+        Ok(())
+    })
 }
 
 /// C-STORE of every DICOM file at and below the paths; a progress bar, a summary.
-pub(crate) fn send(_call: &Call, _paths: &[PathBuf]) -> Result<(), Failure> {
-    not_in_this_build("send")
+pub(crate) fn send(call: &Call, paths: &[PathBuf]) -> Result<(), Failure> {
+    let started = clock::now();
+    let summary = block_on(async { send::send(call, connector(call)?.as_ref(), paths).await.map_err(failed) })?;
+    println!("{}", summary.describe(clock::now().saturating_duration_since(started)));
+    match summary.failed.len() {
+        0 => Ok(()),
+        count => Err(Failure::Failed(format!("{count} files were not taken"))),
+    }
+}
+
+fn connector(call: &Call) -> Result<Option<TlsConnector>, Failure> {
+    call.tls.as_ref().map(|files| tls::client_config(files).map(TlsConnector::from).map_err(failed)).transpose()
+}
+
+pub(super) fn timeouts(call: &Call) -> Timeouts {
+    Timeouts { association: call.timeout, ..Timeouts::default() }
 }
 
 /// Asks the gateway that runs on `data` over its control socket, and prints what it holds.
-pub(crate) fn status(_data: &Path, _json: bool) -> Result<(), Failure> {
-    not_in_this_build("status")
+pub(crate) fn status(data: &Path, json: bool) -> Result<(), Failure> {
+    let status: Status = block_on(async { client::ask(data, Method::GET, "/v1/status").await.map_err(failed) })?;
+    match json {
+        true => println!("{}", as_json(&status)?),
+        false => print!("{}", render::status(&status, clock::wall())),
+    }
+    Ok(())
 }
 
 /// Asks the gateway that runs on `data`, and prints a line for each instance and delivery.
-pub(crate) fn receipts(_data: &Path, _json: bool) -> Result<(), Failure> {
-    not_in_this_build("receipts")
+pub(crate) fn receipts(data: &Path, json: bool) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let question = match after {
+            None => format!("/v1/receipts?limit={PAGE}"),
+            Some(id) => format!("/v1/receipts?limit={PAGE}&after={id}"),
+        };
+        let page: Vec<Receipt> = block_on(async { client::ask(data, Method::GET, &question).await.map_err(failed) })?;
+        let Some(last) = page.last().map(|receipt| receipt.id) else { return Ok(()) };
+        match json {
+            true => page.iter().try_for_each(|receipt| as_json(receipt).map(|line| println!("{line}")))?,
+            false => print!("{}", render::receipts(&page, after.is_none())),
+        }
+        after = Some(last);
+    }
+}
+
+fn as_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(failed)
 }
 
 /// Asks the gateway that runs on `data` to try everything parked for this destination again.
-pub(crate) fn retry(_data: &Path, _destination: &DestinationName) -> Result<(), Failure> {
-    not_in_this_build("retry")
+pub(crate) fn retry(data: &Path, destination: &DestinationName) -> Result<(), Failure> {
+    let question = format!("/v1/destinations/{destination}/retry");
+    let released: Released = block_on(async { client::ask(data, Method::POST, &question).await.map_err(failed) })?;
+    println!("{} parked deliveries to {destination} wait for their turn again", released.released);
+    Ok(())
 }
 
 /// Writes a CT series of an invented patient into `folder`.
-pub(crate) fn phantom(_folder: &Path, _slices: u16) -> Result<(), Failure> {
-    not_in_this_build("phantom")
+pub(crate) fn phantom(folder: &Path, slices: u16) -> Result<(), Failure> {
+    let series = Phantom { slices: slices.into(), ..Phantom::default() };
+    let files = series.write_series(folder).map_err(failed)?;
+    println!("{} files of an invented patient are in {}", files.len(), folder.display());
+    Ok(())
 }

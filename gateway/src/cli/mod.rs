@@ -5,6 +5,8 @@
 
 pub(crate) mod backend;
 mod commands;
+mod render;
+mod send;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

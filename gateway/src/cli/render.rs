@@ -1,0 +1,206 @@
+//! Turns what the gateway says about itself into text for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use waystation::control::{Activity, Amount, DeliveryState, Destination, Receipt, Status};
+use waystation::model::Timestamp;
+
+/// The status page: three lines about the box, a table of the destinations, what somebody should look at.
+pub(super) fn status(status: &Status, now: Timestamp) -> String {
+    let mut page = String::new();
+    let up = duration(now.saturating_since(status.started_at));
+    let _ = writeln!(page, "{:<12}version {}, process {}, running for {up}", status.aet, status.version, status.pid);
+    let listening = [(&status.listen, "DICOM"), (&status.listen_tls, "DICOM over TLS")];
+    let listening: Vec<String> = listening
+        .iter()
+        .flat_map(|(addresses, kind)| addresses.iter().map(move |address| format!("{address} ({kind})")))
+        .collect();
+    let _ = writeln!(page, "listening   {}; associations open: {}", listening.join(", "), status.associations);
+    let spool = &status.spool;
+    let _ = writeln!(
+        page,
+        "spool       {} instances: {} received, {} on the disk; {} free, {} of it in reserve",
+        count(spool.instances),
+        bytes(spool.bytes),
+        bytes(spool.stored_bytes),
+        bytes(spool.free_bytes),
+        bytes(spool.reserve_bytes),
+    );
+    page.push('\n');
+    page.push_str(&destinations(&status.destinations, now));
+    for warning in &status.warnings {
+        let _ = writeln!(page, "\nwarning: {warning}");
+    }
+    page
+}
+
+fn destinations(destinations: &[Destination], now: Timestamp) -> String {
+    let header = ["DESTINATION", "QUEUED", "SENDING", "DELIVERED", "PARKED", "OLDEST WAITS", "STATE"];
+    let rows: Vec<[String; 7]> = destinations
+        .iter()
+        .map(|d| {
+            [
+                d.name.to_string(),
+                amount(d.queued),
+                count(d.sending),
+                amount(d.delivered),
+                amount(d.parked),
+                d.oldest_queued_at.map_or_else(|| "-".into(), |since| duration(now.saturating_since(since))),
+                activity(d.activity).into(),
+            ]
+        })
+        .collect();
+    let mut page = table(&header, &rows);
+    for destination in destinations.iter().filter(|d| !d.sentence.is_empty()) {
+        let next = destination
+            .next_attempt_seconds
+            .map_or_else(String::new, |s| format!(" (next attempt in {})", duration(Duration::from_secs(s))));
+        let _ = writeln!(page, "\n{}: {}{next}", destination.name, destination.sentence);
+    }
+    page
+}
+
+/// One line per instance and destination; the first page of them has a header.
+pub(super) fn receipts(receipts: &[Receipt], first: bool) -> String {
+    let header = ["INSTANCE", "BYTES", "SHA-256", "FROM", "RECEIVED", "TO", "STATE", "AT", "ANSWER"];
+    let rows: Vec<[String; 9]> = receipts
+        .iter()
+        .map(|r| {
+            [
+                tail(r.sop_instance_uid.as_str(), 24),
+                count(r.bytes),
+                r.sha256.to_string()[..16].to_owned(),
+                r.calling_ae.to_string(),
+                r.received_at.to_string(),
+                r.destination.to_string(),
+                delivery_state(r.state).into(),
+                r.last_attempt_at.map_or_else(|| "-".into(), |at| at.to_string()),
+                r.answer.clone().unwrap_or_else(|| "-".into()),
+            ]
+        })
+        .collect();
+    let page = table(&header, &rows);
+    match first {
+        true => page,
+        false => page.split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned()),
+    }
+}
+
+fn activity(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Idle => "idle",
+        Activity::Connecting => "connecting",
+        Activity::Sending => "sending",
+        Activity::Waiting => "waiting",
+        Activity::NotConfigured => "not configured",
+    }
+}
+
+fn delivery_state(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Queued => "queued",
+        DeliveryState::Delivered => "delivered",
+        DeliveryState::Parked => "parked",
+    }
+}
+
+/// Columns as wide as their widest cell, the last one free.
+fn table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
+    });
+    let mut page = String::new();
+    let mut line = |cells: &[&str; N]| {
+        let mut text = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            let _ = write!(text, "{cell:<width$}  ");
+        }
+        let _ = writeln!(page, "{}", text.trim_end());
+    };
+    line(header);
+    for row in rows {
+        line(&std::array::from_fn(|column| row[column].as_str()));
+    }
+    page
+}
+
+/// The end of a long UID, where instances of a series differ.
+fn tail(text: &str, length: usize) -> String {
+    match text.len().checked_sub(length) {
+        Some(cut) if cut > 0 => format!("…{}", text.get(cut + 1..).unwrap_or(text)),
+        _ => text.to_owned(),
+    }
+}
+
+fn amount(amount: Amount) -> String {
+    match amount.instances {
+        0 => "0".into(),
+        instances => format!("{} ({})", count(instances), bytes(amount.bytes)),
+    }
+}
+
+/// A number with thousands separated.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in decimal units, as links and disks are sold.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A duration in its two largest units.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_units_and_can_be_read() {
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(
+            (bytes(999), bytes(1_500), bytes(80_460_000_000)),
+            ("999 B".into(), "1.5 kB".into(), "80.4 GB".into())
+        );
+        assert_eq!(duration(Duration::from_secs(59)), "59 s");
+        assert_eq!(duration(Duration::from_secs(3_700)), "1 h 1 min");
+        assert_eq!(duration(Duration::from_secs(10 * 86_400 + 7_200)), "10 d 2 h");
+    }
+
+    #[test]
+    fn a_long_uid_is_cut_at_its_front() {
+        assert_eq!(tail("1.2.3", 24), "1.2.3");
+        let cut = tail("1.2.840.113619.2.55.3.604688119.969.1268071029.320", 24);
+        assert!(cut.starts_with('…') && cut.ends_with("1268071029.320"), "{cut}");
+        assert_eq!(cut.chars().count(), 24);
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "1,000".to_owned()], ["longer".to_owned(), "2".to_owned()]];
+        assert_eq!(table(&["X", "Y"], &rows), "X       Y\na       1,000\nlonger  2\n");
+    }
+}

@@ -1,0 +1,275 @@
+//! Answers the questions of [`super`] from the running gateway.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, SpoolUse, Status};
+use crate::clock;
+use crate::config::DestinationUrl;
+use crate::forward;
+use crate::metrics::Metrics;
+use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
+use crate::receive::Reception;
+use crate::spool::{self, DeliveryView, Spool, SpoolError, Tally};
+
+/// What the answers are made of.
+pub struct Gateway {
+    /// The gateway's AE title.
+    pub aet: AeTitle,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// Addresses bound for plain DICOM.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses bound for DICOM over TLS.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Sentences about the configuration that stand as long as it does.
+    pub warnings: Vec<String>,
+    /// The spool.
+    pub spool: Spool,
+    /// The side of the modalities.
+    pub reception: Arc<Reception>,
+    /// The configured destinations, in order.
+    pub destinations: Vec<Arc<forward::Destination>>,
+    /// The figures.
+    pub metrics: Metrics,
+}
+
+/// Why the control socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the control socket {path}: {source}; check the permissions of the data directory")]
+pub struct SocketError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Opens the control socket in `data`, for the owner alone. A socket that a dead process left is replaced; the lock of
+/// the spool, taken before, makes sure that it is dead.
+///
+/// # Errors
+/// The socket cannot be created.
+pub fn bind(data: &Path) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError { path: data.join(SOCKET), source };
+    let folder = File::open(data).map_err(failed)?;
+    let path = super::client::socket_path(data, &folder);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves the socket until `shutdown`.
+///
+/// # Errors
+/// The socket failed.
+pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: CancellationToken) -> io::Result<()> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/receipts", get(receipts))
+        .route("/v1/destinations/{name}/retry", post(retry))
+        .route("/metrics", get(metrics))
+        .with_state(gateway);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// A question that could not be answered: the status and a sentence.
+struct Failed(StatusCode, String);
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+impl From<SpoolError> for Failed {
+    fn from(error: SpoolError) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Status>, Failed> {
+    Ok(Json(tokio::task::block_in_place(|| gateway.status())?))
+}
+
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed> {
+    let spool = tokio::task::block_in_place(|| gateway.spool.status())?;
+    gateway.metrics.spool_counts(spool.log.bytes_stored, spool.log.flushes);
+    gateway.metrics.free_bytes(spool.free);
+    let now = clock::wall();
+    for queue in &spool.destinations {
+        let waiting = queue.queued.instances + queue.parked.instances;
+        gateway.metrics.queue(&queue.name, waiting, queue.oldest_received_at.map(|since| now.saturating_since(since)));
+    }
+    let text = gateway.metrics.encode();
+    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+}
+
+#[derive(Deserialize)]
+struct Page {
+    after: Option<InstanceId>,
+    limit: Option<usize>,
+}
+
+async fn receipts(State(gateway): State<Arc<Gateway>>, Query(page): Query<Page>) -> Result<Json<Vec<Receipt>>, Failed> {
+    let limit = page.limit.unwrap_or(PAGE).min(PAGE);
+    let instances = tokio::task::block_in_place(|| gateway.spool.instances(page.after, limit))?;
+    Ok(Json(instances.iter().flat_map(receipts_of).collect()))
+}
+
+async fn retry(State(gateway): State<Arc<Gateway>>, UrlPath(name): UrlPath<String>) -> Result<Json<Released>, Failed> {
+    let name: DestinationName = name.parse().map_err(|error| Failed(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let Some(destination) = gateway.destinations.iter().find(|destination| destination.name == name) else {
+        return Err(Failed(StatusCode::NOT_FOUND, format!("no destination is called {name}; see waystation status")));
+    };
+    let released = tokio::task::block_in_place(|| gateway.spool.retry_parked(&name))?;
+    log::info!(destination:% = name, released; "an operator asked for a retry");
+    destination.hasten();
+    Ok(Json(Released { released }))
+}
+
+impl Gateway {
+    fn status(&self) -> Result<Status, SpoolError> {
+        let spool = self.spool.status()?;
+        let configured = self.destinations.iter().map(|destination| {
+            let queue = spool.destinations.iter().find(|queue| queue.name == destination.name);
+            describe(destination, queue)
+        });
+        let is_configured = |name: &DestinationName| self.destinations.iter().any(|d| d.name == *name);
+        let forgotten =
+            spool.destinations.iter().filter(|queue| !is_configured(&queue.name) && queue.queued.instances > 0);
+        let destinations = configured.chain(forgotten.map(not_configured)).collect();
+        let addresses = |bound: &[SocketAddr]| bound.iter().map(ToString::to_string).collect();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            aet: self.aet.clone(),
+            started_at: self.started_at,
+            listen: addresses(&self.listen),
+            listen_tls: addresses(&self.listen_tls),
+            associations: self.reception.open_associations(),
+            spool: SpoolUse {
+                instances: spool.instances.instances,
+                bytes: spool.instances.bytes,
+                stored_bytes: spool.stored_bytes,
+                free_bytes: spool.free,
+                reserve_bytes: spool.reserve,
+                flushes: spool.log.flushes,
+                records: spool.log.records,
+            },
+            destinations,
+            warnings: self.warnings.clone(),
+        })
+    }
+}
+
+fn describe(destination: &forward::Destination, queue: Option<&spool::DestinationStatus>) -> super::Destination {
+    let health = destination.health();
+    let mut described = super::Destination {
+        name: destination.name.clone(),
+        url: Some(destination.url.to_string()),
+        activity: health.activity,
+        sentence: String::new(),
+        next_attempt_seconds: None,
+        failures: health.failures,
+        queued: Amount::default(),
+        sending: health.sending,
+        delivered: Amount::default(),
+        parked: Amount::default(),
+        oldest_queued_at: None,
+    };
+    if let Some(queue) = queue {
+        fill(&mut described, queue);
+    }
+    if health.failures > 0
+        && let Some(failure) = health.last_failure
+    {
+        described.sentence = failure.sentence;
+        described.next_attempt_seconds =
+            health.next_attempt.map(|at| at.saturating_duration_since(clock::now()).as_secs());
+    } else if described.parked.instances > 0 {
+        described.sentence = format!(
+            "{} are parked: waystation receipts --state parked says why; waystation retry {} queues them again",
+            described.parked.instances, destination.name
+        );
+    } else if matches!(destination.url, DestinationUrl::Dicom(_)) && described.activity == Activity::Sending {
+        described.sentence = "sending in the clear".into();
+    }
+    described
+}
+
+fn not_configured(queue: &spool::DestinationStatus) -> super::Destination {
+    let mut described = super::Destination {
+        name: queue.name.clone(),
+        url: None,
+        activity: Activity::NotConfigured,
+        sentence: "instances wait for a destination that the configuration does not name any more; add it again".into(),
+        next_attempt_seconds: None,
+        failures: 0,
+        queued: Amount::default(),
+        sending: 0,
+        delivered: Amount::default(),
+        parked: Amount::default(),
+        oldest_queued_at: None,
+    };
+    fill(&mut described, queue);
+    described
+}
+
+fn fill(described: &mut super::Destination, queue: &spool::DestinationStatus) {
+    let amount = |tally: Tally| Amount { instances: tally.instances, bytes: tally.bytes };
+    described.queued = amount(queue.queued);
+    described.delivered = amount(queue.delivered);
+    described.parked = amount(queue.parked);
+    described.oldest_queued_at = queue.oldest_received_at;
+}
+
+/// One receipt per destination.
+fn receipts_of(instance: &spool::InstanceView) -> Vec<Receipt> {
+    let receipt = |delivery: &DeliveryView| {
+        let (state, attempts, at, answer) = match &delivery.state {
+            spool::DeliveryState::Queued { attempts, last_at, last_answer, .. } => {
+                (DeliveryState::Queued, *attempts, *last_at, last_answer.clone())
+            }
+            spool::DeliveryState::Delivered { attempts, at, answer } => {
+                (DeliveryState::Delivered, *attempts, Some(*at), Some(answer.clone()))
+            }
+            spool::DeliveryState::Parked { attempts, at, reason } => {
+                (DeliveryState::Parked, *attempts, Some(*at), Some(reason.clone()))
+            }
+        };
+        let header = &instance.header;
+        Receipt {
+            id: instance.id,
+            sop_class_uid: header.sop_class_uid.clone(),
+            sop_instance_uid: header.sop_instance_uid.clone(),
+            study_instance_uid: header.study_instance_uid.clone(),
+            transfer_syntax: header.transfer_syntax.clone(),
+            calling_ae: header.calling_ae.clone(),
+            received_at: header.received_at,
+            bytes: instance.length,
+            sha256: instance.hash,
+            destination: delivery.destination.clone(),
+            state,
+            attempts,
+            last_attempt_at: at,
+            answer,
+        }
+    };
+    instance.deliveries.iter().map(receipt).collect()
+}

@@ -1,1 +1,0 @@
-//! Waystation's daemon.

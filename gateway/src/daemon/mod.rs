@@ -1,0 +1,403 @@
+//! The running gateway: opens the spool, binds, starts the tasks, tells the service manager, drains.
+//!
+//! Crash-only: a core task that ends, ends the process, and the start is the recovery. READY is said only when the
+//! spool is open, every socket is bound, and a modality that connects would be served.
+//!
+//! ```text
+//! bind ─▶ open the spool (lock, replay) ─▶ control socket ─▶ destinations ─▶ doors ─▶ READY
+//!                                                                                      │
+//!            SIGTERM, SIGINT ─▶ doors close ─▶ sessions and deliveries finish what is in flight ─▶ end
+//! ```
+
+mod inherited;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{error, info, warn};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
+
+use crate::association::{AcceptorSettings, Timeouts};
+use crate::clock;
+use crate::config::{Config, DestinationUrl};
+use crate::control::server::{self, Gateway, SocketError};
+use crate::forward::{self, Destination};
+use crate::metrics::Metrics;
+use crate::receive::{self, Door, Reception};
+use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions};
+use crate::tls::{self, TlsError, TlsFiles};
+
+/// Why the gateway could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A listening address is not to be had.
+    #[error(
+        "cannot listen on {address}: {source}; is another program using it, or does a port below 1024 need the socket unit?"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The sockets that the service manager passed make no sense.
+    #[error("the sockets of the service manager cannot be used: {0}; check waystation.socket")]
+    Inherited(io::Error),
+    /// Nothing listens anywhere.
+    #[error("no listener: set listen or listen-tls, or start the gateway by its socket unit")]
+    NoListener,
+    /// The certificates cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The spool cannot be opened.
+    #[error("{0}")]
+    Spool(#[from] OpenError),
+    /// The control socket cannot be opened.
+    #[error("{0}")]
+    Control(#[from] SocketError),
+    /// The system gave no signal handler, no runtime or no thread.
+    #[error("the system refused what the gateway needs to run: {0}")]
+    System(#[from] io::Error),
+    /// The disk can no longer be trusted.
+    #[error("{0}")]
+    Fatal(String),
+    /// A core task ended although nobody had asked it to.
+    #[error("the task {name} ended: {reason}; the gateway ends with it and is started again by the service manager")]
+    TaskEnded {
+        /// Which one.
+        name: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Runs the gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It could not start, or something happened after which only a new start is safe.
+pub fn run(config: Config) -> Result<(), DaemonError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), DaemonError> {
+    let started_at = clock::wall();
+    let signals = Signals::install()?;
+    let sockets = bind(&config)?;
+    let acceptor = acceptor(&config, &sockets)?;
+    let connector = connector(&config)?;
+
+    let (fatal, died) = mpsc::channel(1);
+    let spool = open_spool(&config, fatal).await?;
+    let control = server::bind(&config.data)?;
+
+    let metrics = Metrics::new();
+    let shutdown = CancellationToken::new();
+    let mut tasks = Tasks::default();
+
+    let destinations: Vec<_> =
+        config.destinations.iter().map(|d| Arc::new(Destination::new(d.name.clone(), d.url.clone()))).collect();
+    wake_on_queued(&spool, &destinations);
+    let names = config.destinations.iter().map(|d| d.name.clone()).collect();
+    let reception = Arc::new(Reception::new(
+        config.aet.clone(),
+        config.admission.clone(),
+        names,
+        AcceptorSettings { max_pdu: config.limits.max_pdu, timeouts: timeouts(&config) },
+        &config.limits,
+        spool.clone(),
+        metrics.clone(),
+        shutdown.clone(),
+    ));
+    let doors = sockets.doors(acceptor.as_ref())?;
+    let gateway = Arc::new(Gateway {
+        aet: config.aet.clone(),
+        started_at,
+        listen: doors.addresses(false)?,
+        listen_tls: doors.addresses(true)?,
+        warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        spool: spool.clone(),
+        reception: Arc::clone(&reception),
+        destinations: destinations.clone(),
+        metrics: metrics.clone(),
+    });
+    let (listen, listen_tls) = (gateway.listen.clone(), gateway.listen_tls.clone());
+
+    let asked = CancellationToken::new();
+    let control = server::serve(control, gateway, asked.clone());
+    tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
+    for destination in destinations {
+        let worker = worker(&config, destination, connector.clone(), &spool, &metrics, &shutdown);
+        tasks.spawn(worker.0, worker.1);
+    }
+    for door in doors.0 {
+        let name = format!("listener {}", door.listener.local_addr()?);
+        let serving = receive::serve(door, Arc::clone(&reception));
+        tasks.spawn(name, async move {
+            serving.await;
+            Ok(())
+        });
+    }
+    if let Some(interval) = sd_notify::watchdog_enabled() {
+        tasks.spawn("watchdog", feed_watchdog(spool.clone(), interval / 2, shutdown.clone()));
+    }
+
+    tell(&[NotifyState::Ready]);
+    info!(aet:% = config.aet, listen:? = listen, listen_tls:? = listen_tls; "ready");
+    let ended = until_the_end(signals, died, &mut tasks).await;
+    tell(&[NotifyState::Stopping]);
+    shutdown.cancel();
+    if ended.is_ok() {
+        drain(&config, &reception, &mut tasks, &asked).await;
+    }
+    tokio::task::block_in_place(|| spool.close());
+    ended
+}
+
+/// Why the process ends: asked to (`Ok`), or because it cannot go on.
+async fn until_the_end(
+    mut signals: Signals,
+    mut died: mpsc::Receiver<String>,
+    tasks: &mut Tasks,
+) -> Result<(), DaemonError> {
+    tokio::select! {
+        signal = signals.received() => {
+            info!(signal; "stopping: what is in flight is finished first");
+            Ok(())
+        }
+        reason = died.recv() => Err(DaemonError::Fatal(reason.unwrap_or_else(|| "the spool ended".into()))),
+        (name, reason) = tasks.ended() => Err(DaemonError::TaskEnded { name, reason }),
+    }
+}
+
+/// Lets sessions and deliveries finish what is in flight, within the grace; the control socket answers to the end.
+async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, asked: &CancellationToken) {
+    let finished = async {
+        reception.ended().await;
+        while tasks.len() > 1 {
+            tasks.ended().await;
+        }
+    };
+    if tokio::time::timeout(config.drain.grace, finished).await.is_err() {
+        warn!(
+            seconds = config.drain.grace.as_secs();
+            "not everything in flight could be finished in time; it is in the spool, or the modality keeps it"
+        );
+    } else {
+        info!("everything in flight is finished");
+    }
+    asked.cancel();
+}
+
+/// How to do the handshake on the sockets for TLS, if there are any.
+fn acceptor(config: &Config, sockets: &Sockets) -> Result<Option<TlsAcceptor>, TlsError> {
+    if sockets.tls.is_empty() {
+        return Ok(None);
+    }
+    let files = config.tls.clone().unwrap_or(TlsFiles { ca: None, identity: None });
+    Ok(Some(tls::server_config(&files, config.client_certificates)?.into()))
+}
+
+/// How to do the handshake with destinations over TLS, if there are any.
+fn connector(config: &Config) -> Result<Option<TlsConnector>, TlsError> {
+    if !config.destinations.iter().any(|destination| matches!(destination.url, DestinationUrl::Dicoms(_))) {
+        return Ok(None);
+    }
+    let files = config.tls.clone().unwrap_or(TlsFiles { ca: None, identity: None });
+    Ok(Some(tls::client_config(&files)?.into()))
+}
+
+/// The sockets before anything is served on them.
+#[derive(Default)]
+struct Sockets {
+    plain: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
+}
+
+struct Doors(Vec<Door>);
+
+/// Binds what the configuration names; without a name there, takes what the service manager passed.
+fn bind(config: &Config) -> Result<Sockets, DaemonError> {
+    let listen = |address: &SocketAddr| {
+        TcpListener::bind(address).map_err(|source| DaemonError::Bind { address: *address, source })
+    };
+    let mut sockets = Sockets {
+        plain: config.listen.iter().map(listen).collect::<Result<_, _>>()?,
+        tls: config.listen_tls.iter().map(listen).collect::<Result<_, _>>()?,
+    };
+    for inherited in inherited::take().map_err(DaemonError::Inherited)? {
+        match inherited.tls {
+            true => sockets.tls.push(inherited.listener),
+            false => sockets.plain.push(inherited.listener),
+        }
+    }
+    if sockets.plain.is_empty() && sockets.tls.is_empty() {
+        return Err(DaemonError::NoListener);
+    }
+    Ok(sockets)
+}
+
+impl Sockets {
+    fn doors(self, acceptor: Option<&TlsAcceptor>) -> io::Result<Doors> {
+        let door = |listener: TcpListener, tls: Option<TlsAcceptor>| {
+            listener.set_nonblocking(true)?;
+            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, tls })
+        };
+        let plain = self.plain.into_iter().map(|listener| door(listener, None));
+        let tls = self.tls.into_iter().map(|listener| door(listener, acceptor.cloned()));
+        plain.chain(tls).collect::<io::Result<Vec<_>>>().map(Doors)
+    }
+}
+
+impl Doors {
+    fn addresses(&self, tls: bool) -> io::Result<Vec<SocketAddr>> {
+        self.0.iter().filter(|door| door.tls.is_some() == tls).map(|door| door.listener.local_addr()).collect()
+    }
+}
+
+async fn open_spool(config: &Config, fatal: mpsc::Sender<String>) -> Result<Spool, DaemonError> {
+    let (data, options) = (config.data.clone(), options(config));
+    let opening = tokio::task::spawn_blocking(move || {
+        Spool::open(&data, options, move |reason: String| {
+            // Only the first reason counts, and a process that is ending already needs none.
+            let _ = fatal.try_send(reason);
+        })
+    });
+    let (spool, opened) = opening.await.map_err(|error| io::Error::other(error.to_string()))??;
+    report(&config.data, &opened);
+    Ok(spool)
+}
+
+fn report(data: &Path, opened: &Opened) {
+    let milliseconds = u64::try_from(opened.took.as_millis()).unwrap_or(u64::MAX);
+    info!(data:% = data.display(), replayed = opened.replayed, swept = opened.swept, milliseconds; "spool open");
+    if let Some(reason) = &opened.rebuilt {
+        warn!(
+            "the index was built again from the log: {reason}; what had been delivered before is delivered once more"
+        );
+    }
+    if opened.damaged > 0 {
+        error!(places = opened.damaged; "the log is damaged and these places were skipped; check the disk of this box");
+    }
+}
+
+fn options(config: &Config) -> SpoolOptions {
+    SpoolOptions {
+        segment_size: config.spool.segment_size,
+        reserve: config.spool.reserve,
+        zstd_level: config.spool.compression_level,
+        ..SpoolOptions::default()
+    }
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    Timeouts {
+        association: config.limits.association_timeout,
+        idle: config.limits.idle_timeout,
+        minimum_rate: config.limits.min_rate,
+        ..Timeouts::default()
+    }
+}
+
+fn wake_on_queued(spool: &Spool, destinations: &[Arc<Destination>]) {
+    let destinations = destinations.to_vec();
+    spool.on_queued(move |name| {
+        if let Some(destination) = destinations.iter().find(|destination| destination.name == *name) {
+            destination.queued();
+        }
+    });
+}
+
+fn worker(
+    config: &Config,
+    destination: Arc<Destination>,
+    connector: Option<TlsConnector>,
+    spool: &Spool,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> (String, impl Future<Output = Result<(), String>> + use<>) {
+    let settings = forward::Settings {
+        calling: config.aet.clone(),
+        backoff: forward::retry::Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
+        timeouts: Timeouts { association: config.delivery.connect_timeout, ..timeouts(config) },
+        tries: config.retry.tries_before_parking,
+        patience: config.delivery.response_timeout,
+    };
+    let name = format!("destination {}", destination.name);
+    let running = forward::run(destination, settings, connector, spool.clone(), metrics.clone(), shutdown.clone());
+    (name, async move { running.await.map_err(|error: SpoolError| error.to_string()) })
+}
+
+/// Tells the service manager that the gateway works, as long as the spool answers.
+async fn feed_watchdog(spool: Spool, interval: Duration, shutdown: CancellationToken) -> Result<(), String> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(interval) => {}
+        }
+        tokio::task::block_in_place(|| spool.status()).map_err(|error| error.to_string())?;
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Without a service manager there is nobody to tell.
+fn tell(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state)
+        && std::env::var_os("NOTIFY_SOCKET").is_some()
+    {
+        warn!("the service manager cannot be told {state:?}: {error}");
+    }
+}
+
+/// Named tasks, each of which should run as long as the process.
+#[derive(Default)]
+struct Tasks(JoinSet<(String, Result<(), String>)>);
+
+impl Tasks {
+    fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), String>> + Send + 'static) {
+        let name = name.into();
+        self.0.spawn(async move {
+            let result = task.await;
+            (name, result)
+        });
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The next task that ends, and why.
+    async fn ended(&mut self) -> (String, String) {
+        match self.0.join_next().await {
+            Some(Ok((name, Ok(())))) => (name, "it had nothing more to do".into()),
+            Some(Ok((name, Err(reason)))) => (name, reason),
+            Some(Err(error)) => ("of unknown name".into(), error.to_string()),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
