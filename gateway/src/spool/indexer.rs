@@ -20,8 +20,11 @@ use crate::model::{DestinationName, InstanceId, Timestamp};
 pub(super) const QUEUE: usize = 1_024;
 /// The most changes in one commit.
 const LARGEST_BATCH: usize = 2_048;
-/// Commits are at least this far apart, unless nothing else waits.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The shortest and the longest pause after a commit during which changes are collected for the next one.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// The pause after a commit, in units of the time that the commit took: on a disk whose flush is slow, four fifths of
+/// its time stay for the acknowledgements.
+const PAUSE_PER_COMMIT: u32 = 4;
 /// Parked deliveries that are queued again in one commit.
 const RETRIED_AT_ONCE: usize = 1_000;
 
@@ -58,11 +61,10 @@ impl Indexer {
 
     /// Works until it is told to close, or until nobody is left who could ask for anything.
     pub(super) fn run(self, jobs: &Receiver<IndexJob>) {
-        let mut committed: Option<Instant> = None;
+        let mut pause_ends: Option<Instant> = None;
         let mut closing = false;
         while !closing {
             let Ok(first) = jobs.recv() else { break };
-            let pause_ends = committed.map(|at| at + PAUSE);
             let mut batch = vec![first];
             while batch.len() < LARGEST_BATCH && !matches!(batch.last(), Some(IndexJob::Close)) {
                 let wait = pause_ends.map_or(Duration::ZERO, |end| end.saturating_duration_since(clock::now()));
@@ -71,8 +73,11 @@ impl Indexer {
                 batch.push(job);
             }
             closing = matches!(batch.last(), Some(IndexJob::Close));
+            let began = clock::now();
             self.commit(batch);
-            committed = Some(clock::now());
+            let ended = clock::now();
+            let took = ended.saturating_duration_since(began);
+            pause_ends = Some(ended + (took * PAUSE_PER_COMMIT).clamp(PAUSES.0, PAUSES.1));
         }
     }
 
