@@ -12,8 +12,8 @@ use crate::model::{AeTitle, Uid};
 /// What a peer did that the standard forbids. It is answered with an A-ABORT.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A TLS hello on a connection without TLS.
-    #[error("it speaks TLS to a port without TLS: set it to the TLS port, or switch TLS off there")]
+    /// A TLS hello or alert on a connection without TLS.
+    #[error("it speaks TLS on a connection without: switch TLS on or off on both sides, each with its own port")]
     Tls,
     /// Some other protocol.
     #[error("it does not speak DICOM (it looks like {0}): check which address and port it is set to")]

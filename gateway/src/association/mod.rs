@@ -75,6 +75,8 @@ pub mod negotiation;
 mod pace;
 mod pdu;
 mod settings;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 
 pub use associate::{AssociateRequest, ProposedContext, RoleSelection, UserIdentity};

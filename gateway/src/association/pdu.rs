@@ -107,7 +107,8 @@ impl Head {
 pub(super) fn other_protocol(input: &[u8]) -> Option<Violation> {
     let http: [&[u8]; 7] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS", b"CONNECT", b"HTTP/"];
     match input {
-        [0x16, 3, ..] => Some(Violation::Tls),
+        // A handshake or an alert record, of TLS 1.0 to 1.3.
+        [0x15 | 0x16, 3, ..] => Some(Violation::Tls),
         _ if http.iter().any(|verb| input.starts_with(verb.get(..HEAD).unwrap_or(verb))) => {
             Some(Violation::OtherProtocol("HTTP"))
         }
