@@ -5,6 +5,7 @@
 //! [`Channel::output`]; then, before waiting for bytes, [`Channel::handle_waiting`]; then wait until bytes come or
 //! [`Channel::deadline`].
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::buf::Limit;
@@ -20,8 +21,8 @@ use super::pace::{Pace, Slowness};
 use super::settings::{AcceptorSettings, RequestorSettings, Timeouts, bounded};
 use crate::dimse::{Assembler, Command, Message, Response};
 
-/// What the peer of an established association does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the peer of an established association does. Shown without the bytes of a data set, which name the patient.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Indication {
     /// It makes a request.
     Command {
@@ -43,6 +44,20 @@ pub enum Indication {
     },
     /// It has released the association; that has been confirmed, and nothing more will come.
     Released,
+}
+
+impl fmt::Debug for Indication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command { context, command } => write!(f, "{} on context {context}", command.name()),
+            Self::Data(data) => write!(f, "{} bytes of data", data.len()),
+            Self::DataEnd => f.write_str("the end of the data set"),
+            Self::Response { context, response } => {
+                write!(f, "the answer to {} on context {context}: {}", response.name(), response.status)
+            }
+            Self::Released => f.write_str("the release of the association"),
+        }
+    }
 }
 
 /// What happened.

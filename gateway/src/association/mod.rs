@@ -2,9 +2,9 @@
 //!
 //! # What this module promises
 //!
-//! - **The protocol is pure.** [`Channel`](channel) is one association as a value: bytes, time and commands go in,
+//! - **The protocol is pure.** `Channel` is one association as a value: bytes, time and commands go in,
 //!   bytes, events and one time-out come out. It does no I/O and reads no clock, so every state is tested in virtual
-//!   time. [`transport`] is the only place that touches a stream.
+//!   time. [`transport`], with its driver, is the only place that touches a stream.
 //! - **Nothing is buffered on a peer's word.** The six bytes of a PDU head are checked against what the present state
 //!   allows (type and length) before anything behind them is waited for; a bad head is answered with an A-ABORT at the
 //!   sixth byte. An A-ASSOCIATE-RQ may have 64 KiB, a P-DATA-TF what we announced, everything else a few bytes. Memory
@@ -23,7 +23,7 @@
 //! # The parts
 //!
 //! ```text
-//!   transport ── stream, tokio clock ──┐
+//!   transport, driver ── stream, tokio clock
 //!      │ input, time      ▲ output, events, time-out
 //!      ▼                  │
 //!   channel: one association; commands and data, message pace, who may send what where
@@ -68,6 +68,7 @@
 mod associate;
 mod channel;
 mod codes;
+mod driver;
 mod error;
 mod fragment;
 mod machine;
@@ -84,5 +85,6 @@ pub use channel::Indication;
 pub use codes::{Abort, ContextRefusal, Rejection};
 pub use error::{AcceptError, AssociationError, ConnectError, EchoError, Violation};
 pub use negotiation::{Context, ContextAnswer, Decision, Preference};
+pub use pdu::PduKind;
 pub use settings::{AcceptorSettings, RequestorSettings, Timeouts};
 pub use transport::{Association, Sent};

@@ -82,6 +82,9 @@ impl RequestorSettings {
 
     /// Proposes one more presentation context, with the next free id. An association has room for 128; what comes after
     /// that is not proposed.
+    ///
+    /// The acceptor picks one transfer syntax per context: what the data are encoded in and what they could be converted
+    /// to belong in contexts of their own, or the peer may pick what we do not want to send.
     #[must_use]
     pub fn propose(mut self, abstract_syntax: &Uid, transfer_syntaxes: impl IntoIterator<Item = Uid>) -> Self {
         let id = self.contexts.last().map_or(Some(1), |context| context.id.checked_add(2));

@@ -1,14 +1,16 @@
 //! Puts messages together from the fragments of presentation data values (PS3.8 E.2). The module's first page has the
 //! states.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::Response;
 use super::command::{Command, field};
 use super::command_set::{CommandSet, CommandSetError, MAX_COMMAND_SET, Tag, element};
 
-/// What has been put together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What has been put together. Shown without the bytes of a data set, which name the patient.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Message {
     /// A request.
     Command {
@@ -28,6 +30,17 @@ pub enum Message {
     Data(Bytes),
     /// The data set of the last C-STORE is complete.
     DataEnd,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command { context, command } => write!(f, "{command:?} on context {context}"),
+            Self::Response { context, response } => write!(f, "{response:?} on context {context}"),
+            Self::Data(data) => write!(f, "{} bytes of data", data.len()),
+            Self::DataEnd => f.write_str("the end of the data set"),
+        }
+    }
 }
 
 /// Why fragments do not make a message. Each means an A-ABORT: the two sides no longer agree on what is being sent.

@@ -1,5 +1,7 @@
 //! Responses (PS3.7 9.3 and 10.3): of every operation alike, because their command sets differ little.
 
+use std::fmt;
+
 use super::command::{field, name, required};
 use super::command_set::{CommandSet, CommandSetError, Encoder, NO_DATA_SET, Tag, element};
 use super::{CEcho, CStore, Command, Status};
@@ -8,8 +10,8 @@ use crate::model::Uid;
 /// The longest Error Comment (0000,0902), in characters: value representation LO.
 const MAX_COMMENT: usize = 64;
 
-/// A response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A response. Shown without its comment.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// Command Field (0000,0100), such as 8001 for C-STORE-RSP.
     pub field: u16,
@@ -26,6 +28,17 @@ pub struct Response {
     pub comment: Option<String>,
     /// Offending Element (0000,0901).
     pub offending: Vec<Tag>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(self.name())
+            .field("message_id", &self.message_id)
+            .field("status", &self.status)
+            .field("sop_instance_uid", &self.sop_instance_uid)
+            .field("offending", &self.offending)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Response {

@@ -38,7 +38,7 @@ fn a_bad_length_is_aborted_at_the_sixth_byte_and_nothing_is_buffered() {
 #[test]
 fn any_other_pdu_before_an_association_is_unexpected() {
     for kind in [2, 3, 4, 5, 6] {
-        let (mut side, happened) = knock(&pdu(kind, &[0; 100])[..6].to_vec());
+        let (mut side, happened) = knock(&pdu(kind, &[0; 100])[..6]);
         let violation = the_violation(&happened);
         // The short PDUs may not have 100 bytes in the first place.
         if matches!(kind, 2 | 4) {

@@ -193,3 +193,11 @@ fn the_callers_own_mistakes_are_told_and_nothing_is_sent() {
     assert!(channel.send_data(3, b"x", true).is_err(), "after the end");
     assert!(channel.send_command(1, &an_echo(2)).is_err(), "before the answer");
 }
+
+#[test]
+fn what_may_name_a_patient_is_not_shown() {
+    let shown = format!("{:?}", Indication::Data(Bytes::from_static(b"DOE^JOHN")));
+    assert_eq!(shown, "8 bytes of data");
+    let response = Response::to(&a_store(1), Status::CANNOT_UNDERSTAND).with_comment("patient DOE^JOHN is unknown");
+    assert!(!format!("{response:?}").contains("DOE"));
+}

@@ -297,7 +297,9 @@ async fn a_peer_that_releases_instead_of_answering_is_told() {
 fn associations_and_their_futures_are_send() {
     fn assert_send<T: Send>(_: &T) {}
     let (ours, theirs) = duplex(1);
-    assert_send(&accepted(ours));
+    let future = accepted(ours);
+    assert_send(&future);
+    assert!(size_of_val(&future) < 4096, "hundreds of idle connections: {}", size_of_val(&future));
     assert_send(&in_one_task(theirs));
     async fn in_one_task(stream: DuplexStream) {
         let settings = requestor_settings();

@@ -1,0 +1,291 @@
+//! Drives one [`Channel`] over one stream: waits, reads, writes, and brings the connection to its end.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BufMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use super::channel::{Channel, End, Happening, Indication};
+use super::codes::Abort;
+use super::error::{AssociationError, Violation};
+use super::machine::Ending;
+use super::transport::Stream;
+use crate::dimse::Response;
+
+/// Why the driver stopped.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Ended(End),
+    WriteStalled(Duration),
+    Io(io::Error),
+}
+
+/// Whether the read side is watched while something is written.
+pub(super) enum Watch<'a> {
+    No,
+    /// It is, and an answer that comes early is put here.
+    For(&'a mut Option<Response>),
+}
+
+/// A channel and its stream.
+pub(super) struct Driver {
+    io: Box<dyn Stream>,
+    pub(super) channel: Channel,
+    /// The connection is of no use any more.
+    over: bool,
+    eof: bool,
+}
+
+impl Driver {
+    pub(super) fn new(stream: impl Stream + 'static, channel: Channel) -> Self {
+        Self { io: Box::new(stream), channel, over: false, eof: false }
+    }
+
+    pub(super) fn check_alive(&self) -> Result<(), AssociationError> {
+        if self.over { Err(AssociationError::Over) } else { Ok(()) }
+    }
+
+    /// The next thing that happens, waited for until it does or a time-out expires. It never returns
+    /// [`Happening::Ended`]: that is a failure, and the connection is closed then.
+    pub(super) async fn happening(&mut self) -> Result<Happening, Failure> {
+        loop {
+            if self.over {
+                return Err(Failure::Ended(End::Closed { received_anything: true }));
+            }
+            self.flush(Watch::No).await?;
+            match self.channel.poll_event(now()) {
+                Some(Happening::Ended(end)) => return Err(self.finish(end).await),
+                Some(happening) => return Ok(happening),
+                None => {}
+            }
+            if !self.channel.output().is_empty() {
+                continue;
+            }
+            if let Some(end) = self.wait_for_input().await? {
+                return Err(self.finish(end).await);
+            }
+        }
+    }
+
+    /// Waits until bytes have come, the peer has closed, or a time-out has expired.
+    async fn wait_for_input(&mut self) -> Result<Option<End>, Failure> {
+        self.channel.handle_waiting(now());
+        let deadline = self.channel.deadline();
+        let read = async {
+            let mut input = self.channel.input();
+            self.io.read_buf(&mut input).await
+        };
+        match within(deadline, read).await {
+            None => Ok(self.channel.handle_timeout(now())),
+            Some(Ok(0)) => {
+                self.eof = true;
+                self.channel.handle_eof();
+                Ok(None)
+            }
+            Some(Ok(length)) => Ok(self.channel.handle_input(now(), length)),
+            Some(Err(error)) => Err(self.broken(error)),
+        }
+    }
+
+    /// Writes the whole output, within the write time-out.
+    pub(super) async fn flush(&mut self, mut watch: Watch<'_>) -> Result<(), Failure> {
+        if self.channel.output().is_empty() && matches!(watch, Watch::No) {
+            return Ok(());
+        }
+        let patience = self.channel.timeouts().write;
+        let deadline = now() + patience;
+        loop {
+            let step = within(Some(deadline), poll_fn(|task| self.poll_step(task, &watch))).await;
+            match step {
+                None => {
+                    self.over = true;
+                    return Err(Failure::WriteStalled(patience));
+                }
+                Some(Step::Written(Ok(()))) => return Ok(()),
+                Some(Step::Written(Err(error))) => return Err(self.after_failed_write(error).await),
+                Some(Step::Read(Err(error))) => return Err(self.broken(error)),
+                Some(Step::Read(Ok(length))) => {
+                    if let Watch::For(early) = &mut watch
+                        && let Some(end) = self.handle_while_sending(length, early)
+                    {
+                        return Err(self.finish(end).await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what the stream takes, and reads what has come if that is watched; ready when all is written or something
+    /// has been read.
+    fn poll_step(&mut self, task: &mut TaskContext<'_>, watch: &Watch<'_>) -> Poll<Step> {
+        if matches!(watch, Watch::For(_)) && !self.eof {
+            match poll_read(&mut *self.io, &mut self.channel, task) {
+                Poll::Ready(read) => return Poll::Ready(Step::Read(read)),
+                Poll::Pending => {}
+            }
+        }
+        while !self.channel.output().is_empty() {
+            match Pin::new(&mut *self.io).poll_write(task, self.channel.output()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Step::Written(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(length)) => self.channel.handle_written(length),
+                Poll::Ready(Err(error)) => return Poll::Ready(Step::Written(Err(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // A TLS stream keeps what the socket did not take.
+        Pin::new(&mut *self.io).poll_flush(task).map(Step::Written)
+    }
+
+    /// Looks at what came while data were being sent.
+    fn handle_while_sending(&mut self, length: usize, early: &mut Option<Response>) -> Option<End> {
+        if length == 0 {
+            self.eof = true;
+            self.channel.handle_eof();
+        } else {
+            self.channel.handle_input(now(), length);
+        }
+        loop {
+            match self.channel.poll_event(now())? {
+                Happening::Ended(end) => return Some(end),
+                // A second answer is none that was asked for; the channel sees to that.
+                Happening::Indication(Indication::Response { response, .. }) => *early = Some(response),
+                Happening::Indication(Indication::Released) => return Some(End::Released),
+                Happening::Indication(Indication::Command { command, .. }) => {
+                    return Some(self.channel.violated(now(), Violation::UnexpectedRequest(command.name())));
+                }
+                Happening::Indication(Indication::Data(_) | Indication::DataEnd)
+                | Happening::Requested(_)
+                | Happening::Accepted => {}
+            }
+        }
+    }
+
+    /// A write has failed: the peer has closed. Perhaps it has said why, and that is here already.
+    async fn after_failed_write(&mut self, error: io::Error) -> Failure {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let deadline = now() + PATIENCE;
+        let mut early = None;
+        while let Some(Ok(length)) =
+            within(Some(deadline), poll_fn(|task| poll_read(&mut *self.io, &mut self.channel, task))).await
+        {
+            if let Some(end) = self.handle_while_sending(length, &mut early) {
+                self.over = true;
+                return Failure::Ended(end);
+            }
+            if length == 0 {
+                break;
+            }
+        }
+        self.broken(error)
+    }
+
+    fn broken(&mut self, error: io::Error) -> Failure {
+        self.over = true;
+        Failure::Io(error)
+    }
+
+    pub(super) async fn abort(&mut self, abort: Abort) {
+        self.channel.abort(now(), abort);
+        self.finish(End::Aborted(abort)).await;
+    }
+
+    /// Brings the connection to its end, within `linger`: writes what is left, closes our side, and where the last word
+    /// was ours waits for the peer to close its own.
+    pub(super) async fn finish(&mut self, end: End) -> Failure {
+        let deadline = now() + self.channel.timeouts().linger;
+        let farewell = async {
+            while !self.channel.output().is_empty() {
+                let length = self.io.write(self.channel.output()).await?;
+                if length == 0 {
+                    break;
+                }
+                self.channel.handle_written(length);
+            }
+            self.io.shutdown().await?;
+            if self.channel.ending() == Some(Ending::HalfClose) {
+                // The channel throws away what comes now.
+                while !self.eof && self.io.read_buf(&mut self.channel.input()).await? > 0 {}
+            }
+            io::Result::Ok(())
+        };
+        // Whether the peer hears it or not, the end is the one that is told.
+        let _ = within(Some(deadline), farewell).await;
+        self.over = true;
+        Failure::Ended(end)
+    }
+
+    /// The A-ABORT of an association that is dropped: written if the stream takes it without waiting, and if it would
+    /// not be taken for the data of a PDU that is half written.
+    pub(super) fn abort_at_once(&mut self) {
+        if self.over || self.channel.is_within_output() {
+            return;
+        }
+        self.channel.abort(now(), Abort::BY_USER);
+        let mut task = TaskContext::from_waker(Waker::noop());
+        if let Poll::Ready(Ok(_)) = Pin::new(&mut *self.io).poll_write(&mut task, self.channel.output()) {
+            let _ = Pin::new(&mut *self.io).poll_flush(&mut task);
+        }
+    }
+
+    /// What a failure means on an established association.
+    pub(super) fn error(&self, failure: Failure) -> AssociationError {
+        let timeouts = self.channel.timeouts();
+        match failure {
+            Failure::Io(error) => AssociationError::Io(error),
+            Failure::WriteStalled(patience) => AssociationError::WriteStalled(patience),
+            Failure::Ended(end) => match end {
+                End::Released => AssociationError::Released,
+                End::Aborted(abort) => AssociationError::Aborted(abort),
+                End::Violation(violation) => AssociationError::Violation(violation),
+                End::TimedOut => AssociationError::NoResponse(timeouts.association),
+                End::NoResponse(patience) => AssociationError::NoResponse(patience),
+                End::Idle => AssociationError::Idle(timeouts.idle),
+                End::TooSlow { received } => AssociationError::TooSlow {
+                    received,
+                    window: timeouts.rate_window,
+                    minimum_rate: timeouts.minimum_rate,
+                },
+                End::Closed { .. } | End::Rejected(_) | End::Refused { .. } => AssociationError::Closed,
+            },
+        }
+    }
+}
+
+/// What came of one step of writing.
+enum Step {
+    Written(io::Result<()>),
+    Read(io::Result<usize>),
+}
+
+/// Reads into the channel's input once; tells how many bytes came.
+fn poll_read(io: &mut dyn Stream, channel: &mut Channel, task: &mut TaskContext<'_>) -> Poll<io::Result<usize>> {
+    let mut buffer = [0; 4096];
+    let mut input = channel.input();
+    let room = input.remaining_mut().min(buffer.len());
+    let mut read = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
+    match Pin::new(io).poll_read(task, &mut read) {
+        Poll::Ready(Ok(())) => {
+            input.put_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        }
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// The result of `work`, or `None` if the deadline comes first.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// The clock of the runtime, which a test can pause; outside tests the same as [`crate::clock::now`].
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
