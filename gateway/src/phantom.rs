@@ -25,19 +25,22 @@ use crate::model::{InvalidValue, Uid};
 const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 const MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7.3";
 
-/// What is drawn: ellipsoids, later ones over earlier ones. Centre and half axes in units of half the image (x, y) and
-/// of half the series (z), cosine and sine of the turn in the plane, Hounsfield units.
-const HEAD: [([f64; 3], [f64; 3], [f64; 2], i32); 10] = [
-    ([0.0, 0.0, 0.0], [0.69, 0.92, 1.30], [1.0, 0.0], 900),
-    ([0.0, -0.0184, 0.0], [0.6624, 0.874, 1.25], [1.0, 0.0], 38),
-    ([0.22, 0.0, 0.0], [0.11, 0.31, 0.60], [0.951, -0.309], 6),
-    ([-0.22, 0.0, 0.0], [0.16, 0.41, 0.75], [0.951, 0.309], 4),
-    ([0.0, 0.35, -0.15], [0.21, 0.25, 0.41], [1.0, 0.0], 62),
-    ([0.0, 0.1, 0.25], [0.046, 0.046, 0.5], [1.0, 0.0], 75),
-    ([0.0, -0.1, 0.25], [0.046, 0.046, 0.5], [1.0, 0.0], 20),
-    ([-0.08, -0.605, 0.0], [0.046, 0.023, 0.4], [1.0, 0.0], 300),
-    ([0.0, -0.605, 0.0], [0.023, 0.023, 0.6], [1.0, 0.0], -90),
-    ([0.06, -0.605, -0.3], [0.023, 0.046, 0.3], [1.0, 0.0], 55),
+/// An ellipsoid of one tissue: centre and half axes in units of half the image (x, y) and of half the series (z), the
+/// cosine and sine of its turn in the plane, Hounsfield units.
+struct Ellipsoid([f64; 3], [f64; 3], [f64; 2], i32);
+
+/// What is drawn, later ones over earlier ones.
+const HEAD: [Ellipsoid; 10] = [
+    Ellipsoid([0.0, 0.0, 0.0], [0.69, 0.92, 1.30], [1.0, 0.0], 900),
+    Ellipsoid([0.0, -0.0184, 0.0], [0.6624, 0.874, 1.25], [1.0, 0.0], 38),
+    Ellipsoid([0.22, 0.0, 0.0], [0.11, 0.31, 0.60], [0.951, -0.309], 6),
+    Ellipsoid([-0.22, 0.0, 0.0], [0.16, 0.41, 0.75], [0.951, 0.309], 4),
+    Ellipsoid([0.0, 0.35, -0.15], [0.21, 0.25, 0.41], [1.0, 0.0], 62),
+    Ellipsoid([0.0, 0.1, 0.25], [0.046, 0.046, 0.5], [1.0, 0.0], 75),
+    Ellipsoid([0.0, -0.1, 0.25], [0.046, 0.046, 0.5], [1.0, 0.0], 20),
+    Ellipsoid([-0.08, -0.605, 0.0], [0.046, 0.023, 0.4], [1.0, 0.0], 300),
+    Ellipsoid([0.0, -0.605, 0.0], [0.023, 0.023, 0.6], [1.0, 0.0], -90),
+    Ellipsoid([0.06, -0.605, -0.3], [0.023, 0.046, 0.3], [1.0, 0.0], 55),
 ];
 
 /// A CT series.
@@ -256,14 +259,19 @@ impl MultiFrame {
         pixel_module(out, self.rows, self.columns, Some(self.frames), 16)?;
         pixel_data_header(out, u64::from(self.rows) * u64::from(self.columns) * 2 * u64::from(self.frames))?;
         let mut noise = Random(self.seed);
-        let mut row = Vec::with_capacity(usize::from(self.columns) * 2);
+        let mut row = vec![0; usize::from(self.columns) * 2];
         for frame in 0..self.frames {
             for row_number in 0..self.rows {
-                row.clear();
-                let slope = u64::from(row_number) + u64::from(frame) * 7;
-                for column in 0..self.columns {
-                    let [low, high, ..] = ((slope + u64::from(column)) * 8 + (noise.next() & 0x1f)).to_le_bytes();
-                    row.extend([low, high]);
+                let mut value = u32::from(row_number).wrapping_add(frame.wrapping_mul(7)).wrapping_mul(8);
+                // One draw is enough noise, five bits each, for twelve pixels.
+                for pixels in row.chunks_mut(24) {
+                    let mut bits = noise.next();
+                    for pixel in pixels.chunks_exact_mut(2) {
+                        let [low, high, ..] = value.wrapping_add(Random::low_bits(bits)).to_le_bytes();
+                        pixel.copy_from_slice(&[low, high]);
+                        value = value.wrapping_add(8);
+                        bits >>= 5;
+                    }
                 }
                 out.write_all(&row)?;
             }
@@ -344,7 +352,7 @@ fn pixel_data_header(out: &mut impl Write, length: u64) -> io::Result<()> {
 
 fn hounsfield(x: f64, y: f64, z: f64) -> i32 {
     let mut found = -1_000;
-    for ([centre_x, centre_y, centre_z], [half_x, half_y, half_z], [cosine, sine], value) in HEAD {
+    for Ellipsoid([centre_x, centre_y, centre_z], [half_x, half_y, half_z], [cosine, sine], value) in HEAD {
         let (x, y, z) = (x - centre_x, y + centre_y, (z - centre_z) / half_z);
         let (along, across) = ((x * cosine + y * sine) / half_x, (y * cosine - x * sine) / half_y);
         if along * along + across * across + z * z <= 1.0 {
@@ -375,6 +383,12 @@ impl Random {
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
+    }
+
+    /// The lowest five bits.
+    fn low_bits(bits: u64) -> u32 {
+        let [lowest, ..] = bits.to_le_bytes();
+        u32::from(lowest & 0x1f)
     }
 
     /// About normally distributed around 0, standard deviation about 12.

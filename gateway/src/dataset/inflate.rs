@@ -1,5 +1,5 @@
 //! Deflated data sets (PS3.5 A.5): one raw deflate stream (RFC 1951) and at most a zero byte behind it, to make the
-//! length even.
+//! length even. Some writers leave the checksum and length of a gzip file there; a few bytes of anything are let pass.
 //!
 //! Both directions stream through one buffer of fixed size. What a hostile stream can cost is bounded: [`Inflater`]
 //! stops at a limit of inflated bytes, and [`InflateReader`], which is used on what was accepted before, is bounded by
@@ -15,12 +15,15 @@ use super::defect::Defect;
 /// The size of the buffers, in bytes.
 const BUFFER: usize = 32 * 1024;
 
+/// How many bytes of anything may stand behind the last block: the trailer of a gzip file and its padding.
+const TRAILER: usize = 9;
+
 /// Where an [`Inflater`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// More may follow.
     Inflating,
-    /// The last block is complete; only zero bytes may follow.
+    /// The last block is complete; a few bytes may follow, and zero bytes.
     Ended,
     /// The limit has been reached; nothing more is inflated and whatever follows is not looked at.
     LimitReached,
@@ -33,13 +36,34 @@ pub struct Inflater {
     buffer: Vec<u8>,
     left: u64,
     progress: Progress,
+    trailer: Trailer,
+}
+
+/// Watches what stands behind the last block.
+#[derive(Debug, Default)]
+struct Trailer {
+    seen: usize,
+}
+
+impl Trailer {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Defect> {
+        let allowed = TRAILER.saturating_sub(self.seen);
+        self.seen = self.seen.saturating_add(bytes.len());
+        if bytes.iter().skip(allowed).any(|byte| *byte != 0) { Err(Defect::AfterDeflate) } else { Ok(()) }
+    }
 }
 
 impl Inflater {
     /// Inflates at most `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self { stream: Decompress::new(false), buffer: vec![0; BUFFER], left: limit, progress: Progress::Inflating }
+        Self {
+            stream: Decompress::new(false),
+            buffer: vec![0; BUFFER],
+            left: limit,
+            progress: Progress::Inflating,
+            trailer: Trailer::default(),
+        }
     }
 
     /// Takes the next deflated bytes and passes on what they inflate to.
@@ -54,8 +78,10 @@ impl Inflater {
         loop {
             match self.progress {
                 Progress::LimitReached => return Ok(self.progress),
-                Progress::Ended if bytes.iter().any(|byte| *byte != 0) => return Err(Defect::AfterDeflate),
-                Progress::Ended => return Ok(self.progress),
+                Progress::Ended => {
+                    self.trailer.feed(bytes)?;
+                    return Ok(self.progress);
+                }
                 Progress::Inflating => {}
             }
             let room = self.buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -119,10 +145,11 @@ impl<R: Read> InflateReader<R> {
 
     /// Reads the source to its end behind the last block: a reader that checks itself has to be asked.
     fn drain(&mut self) -> io::Result<()> {
+        let mut trailer = Trailer::default();
         loop {
-            if self.buffer[self.filled.clone()].iter().any(|byte| *byte != 0) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, Defect::AfterDeflate));
-            }
+            trailer
+                .feed(self.buffer.get(self.filled.clone()).unwrap_or_default())
+                .map_err(|defect| io::Error::new(io::ErrorKind::InvalidData, defect))?;
             if self.refill()? == 0 {
                 return Ok(());
             }
@@ -266,7 +293,7 @@ mod tests {
     fn garbage_is_refused_before_and_behind() {
         assert_eq!(inflated(&[0xff; 100], 100, u64::MAX).0, Err(Defect::BadDeflate));
         let mut packed = deflated(&[1, 2, 3]);
-        packed.extend([0, 0, 0]);
+        packed.extend([0x4e, 0xd0, 0x58, 0x45, 0x1a, 0x02, 0x04, 0x00, 0, 0, 0, 0]);
         assert_eq!(inflated(&packed, 1, u64::MAX).0, Ok(Progress::Ended));
         packed.push(1);
         assert_eq!(inflated(&packed, 1, u64::MAX).0, Err(Defect::AfterDeflate));

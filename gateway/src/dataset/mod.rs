@@ -33,7 +33,8 @@
 //! What can be followed is accepted, as other toolkits accept it: odd lengths, elements out of order, unknown value
 //! representations (two capital letters have the long form of the header, as every VR added to the standard since
 //! 1993; two other printable characters the short one), UN of undefined length (its content is Implicit VR Little
-//! Endian, PS3.5 6.2.2), delimiters with a length, zero bytes after the last element. What cannot be followed is a
+//! Endian, PS3.5 6.2.2), delimiters with a length, zero bytes after the last element, and for storing (not for
+//! converting) a data set whose first header shows that it was announced in the wrong transfer syntax. What cannot be followed is a
 //! [`Defect`]: data that ends early, lengths that lead beyond the end, an undefined length where none is allowed, an
 //! item where an element must be, an element where an item must be, bytes that are no value representation.
 //!
@@ -48,6 +49,8 @@ pub mod digest;
 pub mod inflate;
 pub mod part10;
 pub mod recode;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod transfer_syntax;
 pub mod vr;
 pub mod walker;

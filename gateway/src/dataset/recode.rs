@@ -67,7 +67,7 @@ pub enum RecodeError {
         /// Its VR in the source.
         vr: Vr,
     },
-    /// Pixels of more than 16 bits in words.
+    /// Pixels of more than 16 bits in words, or of more than 8 in bytes.
     #[error("The byte order of {0} cannot be turned: its pixels are wider than its words.")]
     WidePixels(Tag),
     /// The length is no multiple of the size of the numbers.
@@ -110,13 +110,15 @@ impl Recoder {
             lengths_change,
             surroundings: vec![Surroundings::default()],
             swapper: None,
+            sign: None,
             dropping: false,
             noted: None,
         };
         Ok(Self { walker: Walker::descending(from), writer })
     }
 
-    /// Takes the next bytes and appends what they become to `out`: at most three times as many, and a header.
+    /// Takes the next bytes and appends what they become to `out`: at most three times as many, a header, and the
+    /// delimiters of what ends there.
     ///
     /// # Errors
     /// The data set cannot be converted; what was appended must not be used.
@@ -171,6 +173,7 @@ struct Writer {
     /// Of the data set and of every open item; as many as the walker's depth allows.
     surroundings: Vec<Surroundings>,
     swapper: Option<Swapper>,
+    sign: Option<SignWatch>,
     /// The value that passes is one of those that are left out.
     dropping: bool,
     noted: Option<Noted>,
@@ -183,9 +186,13 @@ impl Writer {
             Event::Value(_) if self.dropping => {}
             Event::Value(piece) => {
                 self.note_value(piece)?;
+                let start = out.len();
                 match &mut self.swapper {
                     Some(swapper) => swapper.feed(piece, out),
                     None => out.extend_from_slice(piece),
+                }
+                if let Some(sign) = &mut self.sign {
+                    sign.feed(out.get(start..).unwrap_or_default())?;
                 }
             }
             Event::ValueEnd => {
@@ -239,8 +246,12 @@ impl Writer {
             None if self.writes_implicit(element) => Vr::UN,
             None => self.choose_vr(element)?,
         };
-        if self.to == Encoding::ImplicitLe {
+        self.sign = None;
+        if self.to == Encoding::ImplicitLe && element.vr.is_some() {
             check_against_dictionary(element, vr)?;
+            if sign_is_lost(tag, vr) {
+                self.sign = Some(SignWatch { vr, tag, word: vr.word(), at: 0 });
+            }
         }
         self.swapper = Swapper::to_little_endian(element);
         self.write_header(element, vr, element.length, out);
@@ -315,7 +326,7 @@ impl Writer {
             0 => Ok(()),
             _ if unknown => Err(RecodeError::OrderUnknown { tag, vr }),
             length if !length.is_multiple_of(vr.word()) => Err(RecodeError::TornNumber(tag)),
-            _ if tag == tags::PIXEL_DATA && bits > 16 => Err(RecodeError::WidePixels(tag)),
+            _ if tag == tags::PIXEL_DATA && usize::from(bits) > 8 * vr.word() => Err(RecodeError::WidePixels(tag)),
             _ => Ok(()),
         }
     }
@@ -350,11 +361,46 @@ impl Writer {
     }
 }
 
+/// Numbers that one reader takes as signed and another as unsigned: the same as long as the highest bit is clear.
+#[derive(Debug, Clone, Copy)]
+struct SignWatch {
+    tag: Tag,
+    vr: Vr,
+    word: usize,
+    /// How many bytes of the current number have passed.
+    at: usize,
+}
+
+impl SignWatch {
+    /// Takes the next bytes, in little endian.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), RecodeError> {
+        for byte in bytes {
+            self.at += 1;
+            if self.at == self.word {
+                self.at = 0;
+                if byte & 0x80 != 0 {
+                    return Err(RecodeError::Contradiction { tag: self.tag, vr: self.vr });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_signed(vr: Vr) -> bool {
+    matches!(vr, Vr::SS | Vr::SL | Vr::SV)
+}
+
+/// Whether the dictionary, which is all that a reader of the result has, takes numbers of this VR for those of the other
+/// sign. Where it says US or SS, Pixel Representation decides for every reader of either
+/// encoding, whatever the header says: scanners that write their negative padding value as US are common.
+fn sign_is_lost(tag: Tag, vr: Vr) -> bool {
+    let Entry::Exactly(known) = dictionary::look_up(tag) else { return false };
+    matches!(vr.kind(), Kind::Integers(_)) && is_signed(vr) != is_signed(known)
+}
+
 /// The VR is about to be lost: whoever reads the result will have the dictionary's, and must read the same.
 fn check_against_dictionary(element: &Element, vr: Vr) -> Result<(), RecodeError> {
-    if element.vr.is_none() {
-        return Ok(());
-    }
     let words = |kind| matches!(kind, Kind::Integers(2) | Kind::Bytes);
     let alike = match dictionary::look_up(element.tag) {
         Entry::Exactly(Vr::SQ) => false,

@@ -97,6 +97,10 @@ impl Vr {
     pub const US: Self = Self(*b"US");
     /// Signed Short.
     pub const SS: Self = Self(*b"SS");
+    /// Signed Long.
+    pub const SL: Self = Self(*b"SL");
+    /// Signed 64-bit Very Long.
+    pub const SV: Self = Self(*b"SV");
     /// Other Byte.
     pub const OB: Self = Self(*b"OB");
     /// Other Word.

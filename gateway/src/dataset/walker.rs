@@ -23,6 +23,10 @@
 //! **Descending** ([`Walker::descending`]) is for conversions, which have to see every element. What has a defined
 //! length must end exactly there, so the ends are kept on a stack, bounded by [`MAX_DEPTH`].
 //!
+//! A scanning walker also believes its eyes: devices announce an explicit transfer syntax and send an implicit data set,
+//! or the other way round, and other readers go by the first header, too. A descending walker takes the transfer syntax
+//! at its word, because what is announced wrongly is not to be converted.
+//!
 //! # Where the encoding changes
 //!
 //! The content of a UN element of undefined length is Implicit VR Little Endian whatever the transfer syntax
@@ -33,7 +37,7 @@
 use dicom_core::Tag;
 
 use super::defect::Defect;
-use super::dictionary;
+use super::dictionary::{self, Entry};
 use super::tags;
 use super::transfer_syntax::Encoding;
 use super::vr::{HeaderForm, Vr};
@@ -268,6 +272,9 @@ impl Walker {
 
     /// The header is as long as was needed so far: understand it, or ask for four bytes more.
     fn take_header(&mut self, sink: &mut impl FnMut(Event<'_>)) -> Result<(), Defect> {
+        if self.offset == 8 && self.containers.is_none() {
+            self.encoding = what_it_looks_like(self.header, self.encoding);
+        }
         let [a, b, c, d, vr0, vr1, e, f, ..] = self.header;
         let encoding = self.current_encoding();
         let tag = Tag(encoding.u16([a, b]), encoding.u16([c, d]));
@@ -473,6 +480,18 @@ impl Walker {
 
     fn current_encoding(&self) -> Encoding {
         if self.implicit_from.is_some() { Encoding::ImplicitLe } else { self.encoding }
+    }
+}
+
+/// The encoding that the first header of a data set shows, if that is clearly not the one that it was announced in.
+fn what_it_looks_like(header: [u8; 12], announced: Encoding) -> Encoding {
+    let [a, b, c, d, vr0, vr1, ..] = header;
+    let tag = Tag(Encoding::ImplicitLe.u16([a, b]), Encoding::ImplicitLe.u16([c, d]));
+    let known = dictionary::look_up(tag);
+    match (announced, Vr::from_wire([vr0, vr1])) {
+        (Encoding::ImplicitLe, Some(vr)) if known == Entry::Exactly(vr) => Encoding::ExplicitLe,
+        (Encoding::ExplicitLe, None) if known != Entry::Unknown => Encoding::ImplicitLe,
+        _ => announced,
     }
 }
 

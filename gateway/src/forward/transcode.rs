@@ -128,8 +128,8 @@ impl<R: Read> Converter<R> {
         self.recoded.clear();
         self.read = 0;
         let read = match &mut self.source {
-            Source::Plain(source) => read_some(source, &mut self.chunk),
-            Source::Deflated(source) => read_some(source, &mut self.chunk),
+            Source::Plain(source) => fill(source, &mut self.chunk),
+            Source::Deflated(source) => fill(source, &mut self.chunk),
         };
         let piece = self.chunk.get(..read.map_err(TranscodeError::Read)?).unwrap_or_default();
         let at_end = piece.is_empty();
@@ -232,6 +232,19 @@ fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
             result => return result,
         }
     }
+}
+
+/// Reads until the buffer is full or the source ends. What a deflater makes of its input depends on the pieces in which
+/// it comes: they must not depend on how the source happens to be read.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match read_some(source, room)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
 }
 
 /// Digests what is read through it.

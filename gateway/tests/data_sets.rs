@@ -1,0 +1,179 @@
+//! The header scan and the conversions over real files, and over phantoms where there are none.
+//!
+//! `WAYSTATION_STUDIES=folder` names a folder of DICOM files. A `MANIFEST.tsv` in it may say which of them are broken
+//! on purpose: a row with "trunc", "too_short" or "unparsable" in it. The verdict on every file is written as a table
+//! to `data_sets.tsv` below the target directory's `tmp`. With `WAYSTATION_CONVERTED=folder`, every conversion is also
+//! written there as a file, for `tests/check_conversions.py` to compare with an independent reader.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use waystation::dataset::digest::{Digest, Over};
+use waystation::dataset::part10::{FileMeta, read_file_meta, write_file_meta};
+use waystation::dataset::transfer_syntax::{describe, name};
+use waystation::forward::transcode::{Converter, TranscodeError, conversions, transcode_error, verify};
+use waystation::model::{ContentHash, Uid};
+use waystation::phantom::{MultiFrame, Phantom};
+use waystation::receive::scan::{HeaderScan, Scan};
+
+struct Sample {
+    name: String,
+    transfer_syntax: Uid,
+    data_set: Vec<u8>,
+    /// Said to be broken by who put it there.
+    broken: bool,
+}
+
+fn samples() -> Vec<Sample> {
+    let mut samples = phantoms();
+    let Some(folder) = std::env::var_os("WAYSTATION_STUDIES").map(PathBuf::from) else { return samples };
+    let manifest = fs::read_to_string(folder.join("MANIFEST.tsv")).unwrap_or_default();
+    let rows: BTreeMap<_, _> = manifest.lines().filter_map(|row| row.split_once('\t')).collect();
+    for path in files_below(&folder) {
+        let name = path.strip_prefix(&folder).unwrap().to_string_lossy().into_owned();
+        let row = format!("{name} {}", rows.get(name.as_str()).unwrap_or(&""));
+        let broken = ["trunc", "too_short", "unparsable"].iter().any(|word| row.contains(word));
+        let Ok((meta, mut rest)) = read_file_meta(fs::File::open(&path).unwrap()) else { continue };
+        let mut data_set = Vec::new();
+        rest.read_to_end(&mut data_set).unwrap();
+        samples.push(Sample { name, transfer_syntax: meta.transfer_syntax, data_set, broken });
+    }
+    assert!(samples.len() > 2, "WAYSTATION_STUDIES holds no DICOM file");
+    samples
+}
+
+fn phantoms() -> Vec<Sample> {
+    let slice = Phantom::small(2);
+    let multi_frame = MultiFrame { seed: 1, rows: 64, columns: 64, frames: 40 };
+    let mut samples = Vec::new();
+    let mut add = |name: &str, meta: FileMeta, data_set| {
+        samples.push(Sample { name: name.to_owned(), transfer_syntax: meta.transfer_syntax, data_set, broken: false });
+    };
+    let mut data_set = Vec::new();
+    slice.write_data_set(0, &mut data_set).unwrap();
+    add("phantom slice", slice.file_meta(0).unwrap(), data_set);
+    let mut data_set = Vec::new();
+    multi_frame.write_data_set(&mut data_set).unwrap();
+    add("phantom multi-frame", multi_frame.file_meta().unwrap(), data_set);
+    samples
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn scan(sample: &Sample, piece: usize) -> Scan {
+    let mut scan = HeaderScan::new(&sample.transfer_syntax);
+    sample.data_set.chunks(piece).for_each(|piece| scan.feed(piece));
+    scan.finish()
+}
+
+fn convert(data_set: &[u8], from: &Uid, to: &Uid) -> Result<Vec<u8>, TranscodeError> {
+    let mut out = Vec::new();
+    Converter::new(data_set, from, to)?.read_to_end(&mut out).map_err(transcode_error)?;
+    Ok(out)
+}
+
+fn digest(data_set: &[u8], syntax: &Uid) -> ContentHash {
+    let mut digest = Digest::new(describe(syntax), Over::Elements);
+    digest.feed(data_set).unwrap();
+    digest.finish().unwrap()
+}
+
+/// Writes the result as a file for the independent check.
+fn export(sample: &Sample, to: &Uid, converted: &[u8]) {
+    let Some(folder) = std::env::var_os("WAYSTATION_CONVERTED").map(PathBuf::from) else { return };
+    let meta = FileMeta {
+        sop_class_uid: "1.2.3".parse().unwrap(),
+        sop_instance_uid: "1.2.3".parse().unwrap(),
+        transfer_syntax: to.clone(),
+        source_ae: None,
+    };
+    fs::create_dir_all(&folder).unwrap();
+    let mut file = Vec::new();
+    write_file_meta(&mut file, &meta).unwrap();
+    file.extend_from_slice(converted);
+    fs::write(folder.join(format!("{}@{to}", sample.name.replace('/', "%"))), file).unwrap();
+}
+
+#[test]
+fn every_readable_file_scans_without_defect_and_the_same_in_pieces_of_any_size() {
+    let mut table = String::from("file\ttransfer syntax\tverdict\n");
+    let mut wrong = Vec::new();
+    for sample in samples() {
+        let whole = scan(&sample, usize::MAX);
+        for piece in [1, 7, 4_093] {
+            assert_eq!(scan(&sample, piece), whole, "{} in pieces of {piece}", sample.name);
+        }
+        let unknown = "1.2".parse().unwrap();
+        let class = whole.sop_class_uid.as_ref().unwrap_or(&unknown);
+        let instance = whole.sop_instance_uid.as_ref().unwrap_or(&unknown);
+        let verdict = match whole.check(class, instance) {
+            Ok(()) => "accepted".to_owned(),
+            Err(refusal) => {
+                assert!(refusal.comment.len() <= 64, "{}", refusal.comment);
+                format!("{:04X} {}", refusal.status, refusal.comment)
+            }
+        };
+        let syntax = name(&sample.transfer_syntax).unwrap_or(sample.transfer_syntax.as_str());
+        writeln!(table, "{}\t{syntax}\t{verdict}", sample.name).unwrap();
+        let structural = whole.defect.filter(|defect| !matches!(defect, waystation::dataset::Defect::InvalidUid(_)));
+        if structural.is_some() && !sample.broken {
+            wrong.push(format!("{}: {verdict}", sample.name));
+        }
+    }
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/data_sets.tsv"), table).unwrap();
+    assert!(wrong.is_empty(), "refused though readable: {wrong:#?}");
+}
+
+#[test]
+fn every_offered_conversion_verifies_and_leads_back_to_an_equal_data_set() {
+    let (mut done, mut refused) = (0, Vec::new());
+    let mut table = String::from("file\tfrom\tto\toutcome\n");
+    for sample in samples().iter().filter(|sample| !sample.broken) {
+        let from = &sample.transfer_syntax;
+        for to in conversions(from) {
+            let to: Uid = to.parse().unwrap();
+            let outcome = verify(&sample.data_set[..], from, &to);
+            let shown = outcome.as_ref().map_or_else(ToString::to_string, |length| format!("{length} bytes"));
+            writeln!(table, "{}\t{from}\t{to}\t{shown}", sample.name).unwrap();
+            let length = match outcome {
+                Ok(length) => length,
+                Err(TranscodeError::Recode(reason)) => {
+                    refused.push(format!("{} to {to}: {reason}", sample.name));
+                    continue;
+                }
+                Err(error) => panic!("{} to {to}: {error}", sample.name),
+            };
+            let converted = convert(&sample.data_set, from, &to).unwrap();
+            assert_eq!(converted.len() as u64, length, "{} to {to}", sample.name);
+            export(sample, &to, &converted);
+            // Nothing is written in big endian, so from there the way back leads to little endian.
+            let back = if conversions(&to).contains(&from.as_str()) { from.clone() } else { other(&to) };
+            verify(&converted[..], &to, &back).unwrap_or_else(|error| panic!("{} back: {error}", sample.name));
+            let returned = convert(&converted, &to, &back).unwrap();
+            if describe(from).deflated == describe(&back).deflated {
+                assert_eq!(digest(&returned, &back), digest(&sample.data_set, from), "{} to {to}", sample.name);
+            }
+            done += 1;
+        }
+    }
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/conversions.tsv"), table).unwrap();
+    assert!(done >= 4);
+    assert!(refused.len() * 10 < done, "{done} conversions, refused: {refused:#?}");
+}
+
+fn other(syntax: &Uid) -> Uid {
+    conversions(syntax)[0].parse().unwrap()
+}
