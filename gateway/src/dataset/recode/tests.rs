@@ -117,6 +117,20 @@ fn unknown_with_a_length_is_a_sequence_where_the_dictionary_says_so() {
 }
 
 #[test]
+fn the_content_of_unknown_of_undefined_length_is_implicit_in_every_result() {
+    let content =
+        [open(ITEM, None), implicit((0x0028, 0x0010), b"\0\x02"), ITEM_END.to_vec(), SEQUENCE_END.to_vec()].concat();
+    let private = (0x0009, 0x1002);
+    let name = explicit((0x0010, 0x0010), b"PN", b"A^B ");
+    let source = [open(private, Some(b"UN")), content.clone(), name].concat();
+    let expected = [open(private, None), content.clone(), implicit((0x0010, 0x0010), b"A^B ")].concat();
+    assert_eq!(to_implicit(&source).unwrap(), expected);
+    let big = [b"\0\x09\x10\x02UN\0\0\xff\xff\xff\xff", &content[..], b"\0\x10\0\x10PN\0\x04A^B "].concat();
+    assert_eq!(recode(&big, ExplicitBe, ExplicitLe, 1).unwrap(), source);
+    assert_eq!(recode(&big, ExplicitBe, ImplicitLe, 1).unwrap(), expected);
+}
+
+#[test]
 fn a_vr_that_contradicts_the_dictionary_is_not_given_up() {
     let refused = |tag, vr: &[u8; 2], value: &[u8]| {
         matches!(to_implicit(&explicit(tag, vr, value)), Err(RecodeError::Contradiction { .. }))
