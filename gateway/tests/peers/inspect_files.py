@@ -69,6 +69,7 @@ def inspect(path):
             raise NotValid("a DICOMDIR is not a storage instance")
         try:
             read = dcmread(path)
+            vrs = {name: read.get_item(name).VR for name in NEEDED if name in read}
             parse_everything(read)
         except Exception as error:
             raise NotValid(f"pydicom cannot read it wholly: {type(error).__name__}") from error
@@ -77,6 +78,8 @@ def inspect(path):
         check_dcmtk(path)
         for name in NEEDED:
             check_uid(name, read.get(name))
+            if vrs[name] not in ("UI", None):
+                raise NotValid(f"{name} has the VR {vrs[name]}")
         # Where the file meta group names another instance, a sender goes by the data set.
         line["sop_class"], line["sop_instance"] = str(read.SOPClassUID), str(read.SOPInstanceUID)
     except NotValid as reason:

@@ -96,7 +96,8 @@ pub(crate) fn echoscu(target: &Target) -> Result<(), String> {
 /// Sends files over one association.
 pub(crate) fn storescu(target: &Target, files: &[PathBuf]) -> Outcomes {
     let mut command = sender("storescu", target);
-    command.arg("-nh");
+    // Without -R it proposes a fixed list of SOP classes, in which the rarer ones are missing.
+    command.args(["-nh", "-R"]);
     with_tls(&mut command, target.tls.as_ref());
     peer(&mut command, target);
     command.args(files);
@@ -158,8 +159,8 @@ pub(crate) fn dcmsend(target: &Target, files: &[PathBuf], scratch: &Path) -> Out
 fn why_not_sent(lines: &[String], path: &Path) -> String {
     let name = format!("{}: ", path.display());
     let told = lines.iter().find_map(|line| after(line, &name));
-    let last_error = || lines.iter().rev().find_map(|line| line.strip_prefix("E: ").or(line.strip_prefix("F: ")));
-    told.or_else(last_error).unwrap_or("no reason given").to_owned()
+    let fatal = || lines.iter().find_map(|line| line.strip_prefix("F: "));
+    told.or_else(fatal).unwrap_or("dcmsend names no reason").to_owned()
 }
 
 fn after<'a>(line: &'a str, mark: &str) -> Option<&'a str> {

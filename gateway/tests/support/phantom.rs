@@ -94,11 +94,11 @@ impl Image<'_> {
 }
 
 /// One row of 12-bit pixels: a smooth ramp in even bands, noise that does not compress in odd ones.
-fn row(out: &mut Vec<u8>, columns: u16, frame: u32, line: u16, random: &mut fastrand::Rng) {
+fn row(out: &mut Vec<u8>, columns: u16, place: u32, line: u16, random: &mut fastrand::Rng) {
     out.clear();
     for column in 0..columns {
         let pixel = if (line / 16).is_multiple_of(2) {
-            u16::try_from((frame * 3 + u32::from(line) + u32::from(column)) % 4096).unwrap()
+            u16::try_from((place * 3 + u32::from(line) + u32::from(column)) % 4096).unwrap()
         } else {
             random.u16(0..4096)
         };
@@ -113,7 +113,7 @@ fn write(path: &Path, image: &Image, seed: u64) {
     let mut line_bytes = Vec::new();
     for frame in 0..image.frames.max(1) {
         for line in 0..image.rows {
-            row(&mut line_bytes, image.columns, frame, line, &mut random);
+            row(&mut line_bytes, image.columns, image.number + frame, line, &mut random);
             out.write_all(&line_bytes).unwrap();
         }
     }

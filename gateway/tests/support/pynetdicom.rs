@@ -84,7 +84,7 @@ impl Scp {
         Target { port: self.port, called: "ARCHIVE".to_owned(), calling: "MODALITY".to_owned(), tls: client.cloned() }
     }
 
-    /// What has arrived, with the files that hold the bare data sets, sorted by data set.
+    /// What has arrived, with the files that hold the bare data sets, in the order of arrival.
     pub(crate) fn stored_files(&self) -> Vec<(DataSet, PathBuf)> {
         let parse = |line: String| serde_json::from_str::<Stored>(&line).ok();
         let arrived = |stored: Stored| {
@@ -97,14 +97,19 @@ impl Scp {
             };
             (data_set, stored.file)
         };
-        let mut all: Vec<_> = self.process.lines().into_iter().filter_map(parse).map(arrived).collect();
-        all.sort();
-        all
+        self.process.lines().into_iter().filter_map(parse).map(arrived).collect()
+    }
+
+    /// What has arrived, in the order of arrival.
+    pub(crate) fn stored_in_order(&self) -> Vec<DataSet> {
+        self.stored_files().into_iter().map(|(data_set, _)| data_set).collect()
     }
 
     /// What has arrived, sorted.
     pub(crate) fn stored(&self) -> Vec<DataSet> {
-        self.stored_files().into_iter().map(|(data_set, _)| data_set).collect()
+        let mut all = self.stored_in_order();
+        all.sort();
+        all
     }
 }
 
