@@ -31,7 +31,8 @@ fn whatever_was_answered_0000_arrives_whole_however_often_the_gateway_is_killed(
     let files = phantom::ct_series(&scratch.folder("series"), INSTANCES, 64);
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
-        .tls(&pki.identity("gateway"));
+        .tls(&pki.identity("gateway"))
+        .quick_retries();
     let mut gateway = setup.start();
     let mut sender = ResendingScu::start(&gateway.target(), &files, PACE, LIMIT);
 

@@ -22,7 +22,7 @@ fn wait_for_arrival(gateway: &mut Gateway, archive: &Storescp, files: &[PathBuf]
     assert_eq!(data_sets(&archive.files()), data_sets(files));
 }
 
-/// A clinic's link is away for a day; nobody looks after the box.
+/// A clinic's link is away for a day; nobody looks after the box, which has the pauses between tries that it comes with.
 #[test]
 fn what_came_while_the_archive_was_away_is_delivered_when_it_comes_back() {
     let scratch = Scratch::new();
@@ -50,7 +50,8 @@ fn an_archive_that_dies_in_the_middle_gets_everything_when_it_is_back() {
     let mut archive = Storescp::start(scratch.folder("archive"), Some(&pki.identity("archive")));
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
-        .tls(&pki.identity("gateway"));
+        .tls(&pki.identity("gateway"))
+        .quick_retries();
     let mut gateway = setup.start();
     let files = phantom::ct_series(&scratch.folder("series"), 60, 512);
     let mut sender = ResendingScu::start(&gateway.target(), &files, Duration::ZERO, RECOVERY);
@@ -72,7 +73,8 @@ fn sigterm_in_the_middle_of_a_transfer_loses_nothing_and_ends_in_time() {
     let archive = Storescp::start(scratch.folder("archive"), Some(&pki.identity("archive")));
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
-        .tls(&pki.identity("gateway"));
+        .tls(&pki.identity("gateway"))
+        .quick_retries();
     let gateway = setup.start();
     let setup = gateway.setup().clone();
     let files = phantom::ct_series(&scratch.folder("series"), 100, 512);
@@ -94,7 +96,10 @@ fn sigterm_in_the_middle_of_a_transfer_loses_nothing_and_ends_in_time() {
 fn a_restart_keeps_the_queue() {
     let scratch = Scratch::new();
     let mut archive = Storescp::away(scratch.folder("archive"), None);
-    let mut gateway = Setup::new(scratch.folder("data")).with_destination("archive", &archive.url("127.0.0.1")).start();
+    let mut gateway = Setup::new(scratch.folder("data"))
+        .with_destination("archive", &archive.url("127.0.0.1"))
+        .quick_retries()
+        .start();
     let setup = gateway.setup().clone();
     let files = phantom::ct_series(&scratch.folder("series"), 30, 64);
     all_succeed(&storescu(&gateway.target(), &files), &files);
@@ -132,7 +137,10 @@ fn nothing_leaves(gateway_shows: impl Fn(&Pki, &Pki) -> Identity, archive_shows:
     let archive = Scp::start(&scratch.folder("archive"), Some(&archive_shows(&pki, &other)));
     let relay = Relay::to(archive.port);
     let url = format!("dicoms://ARCHIVE@127.0.0.1:{}", relay.port);
-    let setup = Setup::new(scratch.folder("data")).with_destination("archive", &url).tls(&gateway_shows(&pki, &other));
+    let setup = Setup::new(scratch.folder("data"))
+        .with_destination("archive", &url)
+        .tls(&gateway_shows(&pki, &other))
+        .quick_retries();
     let gateway = setup.start();
     let files = phantom::ct_series(&scratch.folder("series"), 2, 512);
     all_succeed(&storescu(&gateway.target(), &files), &files);
@@ -183,8 +191,11 @@ fn nothing_leaves_for_an_archive_that_speaks_without_tls() {
     let archive = Storescp::start(scratch.folder("archive"), None);
     let relay = Relay::to(archive.port);
     let url = format!("dicoms://ARCHIVE@127.0.0.1:{}", relay.port);
-    let gateway =
-        Setup::new(scratch.folder("data")).with_destination("archive", &url).tls(&pki.identity("gateway")).start();
+    let gateway = Setup::new(scratch.folder("data"))
+        .with_destination("archive", &url)
+        .tls(&pki.identity("gateway"))
+        .quick_retries()
+        .start();
     let files = phantom::ct_series(&scratch.folder("series"), 1, 512);
     all_succeed(&storescu(&gateway.target(), &files), &files);
     until("a try", RECOVERY, || if relay.sent() > 0 { Ok(()) } else { Err("none".to_owned()) });

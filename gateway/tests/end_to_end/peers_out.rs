@@ -16,7 +16,11 @@ const TRANSFER: Duration = Duration::from_secs(120);
 
 /// A gateway with one destination, and what it needs to be one.
 fn gateway_to(scratch: &Scratch, pki: &Pki, url: &str) -> Gateway {
-    Setup::new(scratch.folder("data")).with_destination("archive", url).tls(&pki.identity("gateway")).start()
+    Setup::new(scratch.folder("data"))
+        .with_destination("archive", url)
+        .tls(&pki.identity("gateway"))
+        .quick_retries()
+        .start()
 }
 
 /// Sends the bytes of the files and waits until nothing is left to deliver.

@@ -20,6 +20,7 @@ pub(crate) struct Setup {
     /// `--to` for each of these, in the form `NAME=URL`.
     to: Vec<String>,
     tls: Option<Identity>,
+    config: Option<PathBuf>,
     listen: u16,
     listen_tls: u16,
 }
@@ -27,7 +28,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// A gateway with this data directory, on ports of its own, listening without TLS.
     pub(crate) fn new(data: PathBuf) -> Self {
-        Self { data, to: Vec::new(), tls: None, listen: free_port(), listen_tls: free_port() }
+        Self { data, to: Vec::new(), tls: None, config: None, listen: free_port(), listen_tls: free_port() }
     }
 
     /// One more destination.
@@ -47,9 +48,21 @@ impl Setup {
         self
     }
 
+    /// Pauses of one to two seconds between tries, instead of seconds to minutes: for tests with many outages.
+    pub(crate) fn quick_retries(mut self) -> Self {
+        let file = self.data.with_extension("toml");
+        std::fs::write(&file, "[retry]\nfirst-delay = \"1s\"\nmax-delay = \"2s\"\n").unwrap();
+        self.config = Some(file);
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = waystation();
-        command.arg("run").arg("--data").arg(&self.data).args(["--aet", "WAYSTATION", "--allow-any"]);
+        command.arg("run");
+        if let Some(file) = &self.config {
+            command.arg("--config").arg(file);
+        }
+        command.arg("--data").arg(&self.data).args(["--aet", "WAYSTATION", "--allow-any"]);
         command.args(["--listen", &format!("127.0.0.1:{}", self.listen)]);
         for destination in &self.to {
             command.args(["--to", destination]);

@@ -1,5 +1,7 @@
 //! A throw-away certification authority, as PEM files.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -70,6 +72,7 @@ impl Pki {
         let file = |ending: &str| self.folder.join(format!("{name}.{ending}"));
         std::fs::write(file("pem"), certificate.pem()).unwrap();
         std::fs::write(file("key"), key.serialize_pem()).unwrap();
+        std::fs::set_permissions(file("key"), Permissions::from_mode(0o600)).unwrap();
         Identity { ca: self.ca.clone(), cert: file("pem"), key: file("key") }
     }
 }
