@@ -83,9 +83,11 @@ pub async fn associate(
     settings: &RequestorSettings,
 ) -> Result<Association, OpenError> {
     let stream = connect(peer, tls).await?;
-    transport::connect(stream, settings)
-        .await
-        .map_err(|source| OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source })
+    transport::connect(stream, settings).await.map_err(|source| match source {
+        // TLS 1.3 tells a client that its certificate is refused only when it reads for the first time (RFC 8446 4.4).
+        ConnectError::Io(error) if tls.is_some() => OpenError::Tls { peer: address(peer), reason: tls::explain(&error) },
+        source => OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source },
+    })
 }
 
 /// Tries the addresses of the host in turn.

@@ -34,10 +34,10 @@ fn what_came_while_the_archive_was_away_is_delivered_when_it_comes_back() {
     let mut gateway = setup.start();
     let files = phantom::ct_series(&scratch.folder("series"), 50, 128);
     all_succeed(&storescu(&gateway.target(), &files), &files);
-    let counters = gateway.counters("archive").unwrap();
-    assert_eq!((counters.undelivered, counters.delivered, counters.parked), (50, 0, 0));
-    // Several tries fail before it comes back.
-    std::thread::sleep(Duration::from_secs(5));
+    // All are queued, none is given up, and several tries fail before it comes back.
+    gateway.counters_such_that("archive", RECOVERY, |counters| {
+        (counters.undelivered, counters.delivered, counters.parked) == (50, 0, 0) && counters.failures >= 2
+    });
     archive.come_back();
     wait_for_arrival(&mut gateway, &archive, &files);
 }
@@ -105,11 +105,11 @@ fn a_restart_keeps_the_queue() {
     all_succeed(&storescu(&gateway.target(), &files), &files);
     gateway.kill();
     gateway.start_again();
-    assert_eq!(gateway.counters("archive").unwrap().undelivered, 30);
+    gateway.counters_such_that("archive", PATIENCE, |counters| counters.undelivered == 30);
     let ended = gateway.terminate(STOP);
     assert!(ended.status.success(), "{}: {}", ended.status, ended.text());
     let mut gateway = setup.start();
-    assert_eq!(gateway.counters("archive").unwrap().undelivered, 30);
+    gateway.counters_such_that("archive", PATIENCE, |counters| counters.undelivered == 30);
     archive.come_back();
     wait_for_arrival(&mut gateway, &archive, &files);
 }

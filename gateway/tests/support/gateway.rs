@@ -105,6 +105,8 @@ pub(crate) struct Counters {
     pub(crate) undelivered: u64,
     pub(crate) delivered: u64,
     pub(crate) parked: u64,
+    /// Failures of the destination itself, in a row.
+    pub(crate) failures: u64,
 }
 
 /// A gateway that runs.
@@ -178,11 +180,13 @@ impl Gateway {
         let status = self.status_json()?;
         let destinations = status["destinations"].as_array().ok_or_else(|| status.to_string())?;
         let found = destinations.iter().find(|entry| entry["name"] == destination).ok_or_else(|| status.to_string())?;
-        let count = |name: &str| found[name].as_u64().ok_or_else(|| format!("no {name} in {found}"));
+        let count = |name: &str| found[name]["instances"].as_u64().ok_or_else(|| format!("no {name} in {found}"));
+        let failures = found["failures"].as_u64().ok_or_else(|| format!("no failures in {found}"))?;
         Ok(Counters {
-            undelivered: count("queued")? + count("sending")?,
+            undelivered: count("queued")?,
             delivered: count("delivered")?,
             parked: count("parked")?,
+            failures,
         })
     }
 
