@@ -162,7 +162,7 @@ impl Gateway {
         let mut command = waystation();
         command.args(["status", "--json", "--data"]).arg(&self.setup.data);
         let ended = Process::run("waystation status", command, "", PATIENCE);
-        serde_json::from_str(&ended.text()).map_err(|error| format!("{error}: {}", ended.text()))
+        serde_json::from_str(&ended.printed).map_err(|error| format!("{error}: {}", ended.text()))
     }
 
     /// What `waystation status` tells a person.
@@ -190,9 +190,15 @@ impl Gateway {
         })
     }
 
-    /// Waits until nothing waits for this destination any more. A gateway that has ended is noticed at once.
+    /// Waits until nothing waits for this destination any more. What has just been acknowledged is counted a moment
+    /// later, so it is looked at for a while.
     pub(crate) fn drained(&mut self, destination: &str, limit: Duration) -> Counters {
-        self.counters_such_that(destination, limit, |counters| counters.undelivered == 0)
+        const LOOKS: u32 = 15;
+        let mut in_a_row = 0;
+        self.counters_such_that(destination, limit, |counters| {
+            in_a_row = if counters.undelivered == 0 { in_a_row + 1 } else { 0 };
+            in_a_row == LOOKS
+        })
     }
 
     /// Waits until the counters of this destination are as wanted.
@@ -200,7 +206,7 @@ impl Gateway {
         &mut self,
         destination: &str,
         limit: Duration,
-        wanted: impl Fn(&Counters) -> bool,
+        mut wanted: impl FnMut(&Counters) -> bool,
     ) -> Counters {
         until(&format!("the state of {destination}"), limit, || {
             assert!(self.process.is_running(), "the gateway ended:\n{}", self.log());

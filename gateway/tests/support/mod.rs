@@ -59,7 +59,7 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() 
         match condition() {
             Ok(value) => return value,
             Err(state) if start.elapsed() > limit => panic!("waited {limit:?} for {what}; at last: {state}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
 }

@@ -21,12 +21,14 @@ struct Output {
 #[derive(Default)]
 struct Lines {
     written: Vec<String>,
+    /// Those of standard output alone.
+    printed: Vec<String>,
     open_pipes: usize,
 }
 
 impl Output {
     /// Collects lines until the pipe is closed.
-    fn collect(self: &Arc<Self>, pipe: impl Read + Send + 'static) -> JoinHandle<()> {
+    fn collect(self: &Arc<Self>, pipe: impl Read + Send + 'static, is_stdout: bool) -> JoinHandle<()> {
         self.lines.lock().unwrap().open_pipes += 1;
         let output = Arc::clone(self);
         std::thread::spawn(move || {
@@ -34,7 +36,12 @@ impl Output {
             let mut line = Vec::new();
             while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                output.lines.lock().unwrap().written.push(text);
+                let mut lines = output.lines.lock().unwrap();
+                if is_stdout {
+                    lines.printed.push(text.clone());
+                }
+                lines.written.push(text);
+                drop(lines);
                 output.grown.notify_all();
                 line.clear();
             }
@@ -57,6 +64,8 @@ pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
     /// Standard output and standard error.
     pub(crate) lines: Vec<String>,
+    /// Standard output alone.
+    pub(crate) printed: String,
 }
 
 impl Finished {
@@ -79,7 +88,10 @@ impl Process {
             panic!("{name} cannot be started ({error}): run scripts/setup-test-peers, which installs it")
         });
         let output = Arc::new(Output::default());
-        let readers = vec![output.collect(child.stdout.take().unwrap()), output.collect(child.stderr.take().unwrap())];
+        let readers = vec![
+            output.collect(child.stdout.take().unwrap(), true),
+            output.collect(child.stderr.take().unwrap(), false),
+        ];
         Self { name: name.to_owned(), child, output, readers }
     }
 
@@ -166,7 +178,8 @@ impl Process {
             self.child.try_wait().unwrap().ok_or_else(so_far)
         });
         self.join_readers();
-        Finished { status, lines: self.lines() }
+        let printed = self.output.lines.lock().unwrap().printed.join("\n");
+        Finished { status, lines: self.lines(), printed }
     }
 
     fn join_readers(&mut self) {
