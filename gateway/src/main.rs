@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Command::Echo(echo) => echo.peer.call(&echo.url).and_then(|call| cli::backend::echo(&call)),
         Command::Send(send) => send.peer.call(&send.url).and_then(|call| cli::backend::send(&call, &send.paths)),
         Command::Status(ask) => cli::backend::status(&ask.data, ask.json),
-        Command::Receipts(ask) => cli::backend::receipts(&ask.data, ask.json),
+        Command::Receipts(receipts) => cli::backend::receipts(&receipts.ask.data, receipts.ask.json, receipts.state),
         Command::Retry(retry) => cli::backend::retry(&retry.data, &retry.destination),
         Command::Phantom(phantom) => cli::backend::phantom(&phantom.folder, phantom.slices),
     };

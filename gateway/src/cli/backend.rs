@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_rustls::TlsConnector;
 use waystation::association::{RequestorSettings, Timeouts, transport};
 use waystation::config::Config;
-use waystation::control::{PAGE, Receipt, Released, Status, client};
+use waystation::control::{DeliveryState, PAGE, Receipt, Released, Status, client};
 use waystation::forward::open;
 use waystation::model::DestinationName;
 use waystation::phantom::Phantom;
@@ -74,8 +74,8 @@ pub(crate) fn status(data: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks the gateway that runs on `data`, and prints a line for each instance and delivery.
-pub(crate) fn receipts(data: &Path, json: bool) -> Result<(), Failure> {
+/// Asks the gateway that runs on `data`, and prints a line for each instance and delivery, or for those in one state.
+pub(crate) fn receipts(data: &Path, json: bool, state: Option<DeliveryState>) -> Result<(), Failure> {
     let mut after = None;
     loop {
         let question = match after {
@@ -84,6 +84,8 @@ pub(crate) fn receipts(data: &Path, json: bool) -> Result<(), Failure> {
         };
         let page: Vec<Receipt> = block_on(async { client::ask(data, Method::GET, &question).await.map_err(failed) })?;
         let Some(last) = page.last().map(|receipt| receipt.id) else { return Ok(()) };
+        let page: Vec<Receipt> =
+            page.into_iter().filter(|receipt| state.is_none_or(|state| receipt.state == state)).collect();
         match json {
             true => page.iter().try_for_each(|receipt| as_json(receipt).map(|line| println!("{line}")))?,
             false => print!("{}", render::receipts(&page, after.is_none())),

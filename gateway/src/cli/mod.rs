@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 use waystation::config::{DestinationUrl, Flags};
+use waystation::control::DeliveryState;
 use waystation::model::{AeTitle, DestinationName};
 
 pub(crate) use commands::{Call, Failure, check_config, exit_code, run};
@@ -75,7 +76,10 @@ Exit status: 0 every file was accepted; 1 at least one was not, and it is named.
     /// Show what the running gateway holds: queued, being sent, delivered and parked, for each destination
     Status(Ask),
     /// List what was received and how each delivery went
-    Receipts(Ask),
+    #[command(after_help = "\
+Example:
+  waystation receipts --state parked        (what waits for a person, and why)")]
+    Receipts(Receipts),
     /// Try everything that is parked for one destination again
     #[command(after_help = "\
 Example:
@@ -220,6 +224,24 @@ pub(crate) struct Ask {
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Receipts {
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+    /// Only those in this state: queued, delivered or parked
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub(crate) state: Option<DeliveryState>,
+}
+
+fn state(text: &str) -> Result<DeliveryState, String> {
+    match text {
+        "queued" => Ok(DeliveryState::Queued),
+        "delivered" => Ok(DeliveryState::Delivered),
+        "parked" => Ok(DeliveryState::Parked),
+        _ => Err("queued, delivered or parked are possible".into()),
+    }
 }
 
 #[derive(Debug, Args)]

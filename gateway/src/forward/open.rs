@@ -85,7 +85,9 @@ pub async fn associate(
     let stream = connect(peer, tls).await?;
     transport::connect(stream, settings).await.map_err(|source| match source {
         // TLS 1.3 tells a client that its certificate is refused only when it reads for the first time (RFC 8446 4.4).
-        ConnectError::Io(error) if tls.is_some() => OpenError::Tls { peer: address(peer), reason: tls::explain(&error) },
+        ConnectError::Io(error) if tls.is_some() => {
+            OpenError::Tls { peer: address(peer), reason: tls::explain(&error) }
+        }
         source => OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source },
     })
 }

@@ -42,7 +42,7 @@ impl Way {
     /// What has arrived when nothing is left to deliver; the gateway serves as if nothing had been.
     fn arrived(&mut self) -> Vec<DataSet> {
         let counters = self.gateway.drained("archive", TRANSFER);
-        assert_eq!(counters.parked, 0, "{}", self.gateway.status_text());
+        assert_eq!(counters.parked, 0, "{}", self.gateway.parked_text());
         echoscu(&self.gateway.tls_target(&self.modality)).unwrap();
         self.archive.stored()
     }

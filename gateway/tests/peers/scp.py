@@ -13,10 +13,20 @@ import ssl
 import sys
 import threading
 
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import (
+    ALL_TRANSFER_SYNTAXES,
+    AE,
+    AllStoragePresentationContexts,
+    NonPatientObjectPresentationContexts,
+    _config,
+    evt,
+)
 from pynetdicom.sop_class import Verification
 
 ONE_WRITER = threading.Lock()
+# As the gateway prefers it, so that a sender which may convert makes the same of a file for both.
+EXPLICIT_FIRST = sorted(ALL_TRANSFER_SYNTAXES, key=lambda uid: uid != ExplicitVRLittleEndian)
 
 
 def say(**line):
@@ -84,6 +94,9 @@ def main():
             ae.add_supported_context(context.abstract_syntax, options.transfer_syntax)
     else:
         _config.UNRESTRICTED_STORAGE_SERVICE = True
+        # Stored by C-STORE too, but a service of its own to pynetdicom (PS3.4 Annex GG).
+        for context in NonPatientObjectPresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, EXPLICIT_FIRST)
     handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, opened)]
     ae.start_server(("127.0.0.1", options.port), block=False, ssl_context=tls(options), evt_handlers=handlers)
     say(event="listening")

@@ -172,6 +172,13 @@ impl Gateway {
         Process::run("waystation status", command, "", PATIENCE).text()
     }
 
+    /// What it says of everything that is parked.
+    pub(crate) fn parked_text(&self) -> String {
+        let mut command = waystation();
+        command.args(["receipts", "--state", "parked", "--data"]).arg(&self.setup.data);
+        Process::run("waystation receipts", command, "", PATIENCE).text()
+    }
+
     /// What it says of one destination.
     ///
     /// # Errors
