@@ -19,6 +19,8 @@ pub enum Verdict {
     Delivered {
         /// What it answered.
         answer: String,
+        /// Whether it remarked on something.
+        warned: bool,
     },
     /// The destination cannot take it now.
     Later {
@@ -48,7 +50,8 @@ impl Verdict {
             answer.push_str(comment);
         }
         match status.store_outcome() {
-            StoreOutcome::Delivered | StoreOutcome::DeliveredWithWarning => Self::Delivered { answer },
+            StoreOutcome::Delivered => Self::Delivered { answer, warned: false },
+            StoreOutcome::DeliveredWithWarning => Self::Delivered { answer, warned: true },
             StoreOutcome::RetryLater => Self::Later { answer },
             StoreOutcome::FewTriesThenPark => Self::Refused { answer },
         }
@@ -61,7 +64,7 @@ impl Verdict {
         let attempts = earlier.saturating_add(1);
         let after: Duration = backoff.delay(attempts, random);
         match self {
-            Self::Delivered { answer } => Outcome::Delivered { answer },
+            Self::Delivered { answer, .. } => Outcome::Delivered { answer },
             Self::Later { answer } => Outcome::Retry { after, answer },
             Self::Refused { answer } if attempts < tries => Outcome::Retry { after, answer },
             Self::Refused { answer } => Outcome::Parked {

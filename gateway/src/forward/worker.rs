@@ -258,8 +258,13 @@ impl Worker {
         };
         let name = &self.destination.name;
         let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
+        let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
         let outcome = verdict.outcome(attempts, &self.settings.backoff, self.settings.tries, fastrand::f64());
         match &outcome {
+            Outcome::Delivered { answer } if warned => {
+                self.metrics.delivery(name, Delivery::Warned, length);
+                warn!(destination:% = name, id:%; "delivered with a warning: {answer}");
+            }
             Outcome::Delivered { .. } => self.metrics.delivery(name, Delivery::Delivered, length),
             Outcome::Retry { answer, .. } => {
                 self.metrics.delivery(name, Delivery::Retried, 0);
@@ -332,7 +337,7 @@ async fn file(root: PathBuf, claim: &Claim, spool: Spool, calling: AeTitle) -> R
         folder::file(&root, &filing, payload)
     });
     match filed.await {
-        Ok(Ok(path)) => Ok(Verdict::Delivered { answer: format!("filed as {}", path.display()) }),
+        Ok(Ok(path)) => Ok(Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false }),
         Ok(Err(FilingError::Payload(error))) => Ok(Verdict::Hopeless {
             reason: format!("it cannot be read back from this disk: {error}; send it again from the modality"),
         }),
