@@ -113,7 +113,7 @@ fn dcmsend_tells_of_each_file_what_became_of_it() {
 fn an_archive_can_be_told_which_transfer_syntaxes_to_take() {
     let scratch = Scratch::new();
     let files = phantom::ct_series(&scratch.folder("series"), 1, 16);
-    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2"], ..Manners::default() };
+    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2".to_owned()], ..Manners::default() };
     let scp = Scp::with_manners(&scratch.folder("scp"), None, &implicit);
     let outcomes = pynetdicom::send(&scp.target(None), &files);
     assert!(matches!(&outcomes[&files[0]], Outcome::NotSent(_)), "{outcomes:?}");

@@ -1,13 +1,15 @@
 //! Every peer as modality, with TLS and without; a folder as destination.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::support::dcmtk::{Outcomes, Storescp, Target, all_succeed, dcmsend, echoscu, storescu};
+use crate::support::dcmtk::{Storescp, Target, all_succeed, dcmsend, echoscu, storescu};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::part10::{DataSet, data_sets, read_meta};
 use crate::support::pki::{Identity, Pki};
-use crate::support::{Scratch, files_below, phantom, pynetdicom, studies};
+use crate::support::pynetdicom::{self, Manners, Scp};
+use crate::support::{Scratch, files_below, phantom, studies};
 
 const TRANSFER: Duration = Duration::from_secs(120);
 
@@ -47,11 +49,24 @@ fn uncompressed(files: Vec<PathBuf>) -> Vec<PathBuf> {
     files.into_iter().filter(is).collect()
 }
 
-/// What DCMTK's sender makes of the files when nothing is between it and an archive that keeps bytes.
-fn sent_directly(scratch: &Scratch, files: &[PathBuf], send: impl Fn(&Target) -> Outcomes) -> Vec<DataSet> {
-    let archive = Storescp::start(scratch.folder("direct"), None);
-    all_succeed(&send(&archive.target(None)), files);
-    data_sets(&archive.files())
+/// What storescu makes of the files when nothing is between it and an archive that keeps bytes. It offers several
+/// transfer syntaxes for each file and the other side chooses, so the archive chooses as the gateway did.
+fn as_storescu_sends_it(scratch: &Scratch, files: &[PathBuf], arrived: &[DataSet]) -> Vec<DataSet> {
+    let chosen: BTreeSet<&String> = arrived.iter().map(|data_set| &data_set.transfer_syntax).collect();
+    let mut direct = Vec::new();
+    for transfer_syntax in chosen {
+        let so_chosen = |path: &&PathBuf| {
+            let instance = DataSet::of_file(path).sop_instance;
+            arrived.iter().any(|sent| sent.sop_instance == instance && sent.transfer_syntax == *transfer_syntax)
+        };
+        let files: Vec<PathBuf> = files.iter().filter(so_chosen).cloned().collect();
+        let manners = Manners { transfer_syntaxes: vec![transfer_syntax.clone()], ..Manners::default() };
+        let archive = Scp::with_manners(&scratch.folder(transfer_syntax), None, &manners);
+        all_succeed(&storescu(&archive.target(None), &files), &files);
+        direct.extend(archive.stored());
+    }
+    direct.sort();
+    direct
 }
 
 /// The first thing that an engineer tries.
@@ -83,9 +98,10 @@ fn what_storescu_sends_arrives_identical() {
     for with_tls in [false, true] {
         let mut gateway = ToFolder::new();
         let files = uncompressed(studies::assortment());
-        let direct = sent_directly(&gateway.scratch, &files, |target| storescu(target, &files));
         all_succeed(&storescu(&gateway.target(with_tls), &files), &files);
-        assert_eq!(gateway.arrived(), direct, "with TLS: {with_tls}");
+        let arrived = gateway.arrived();
+        assert_eq!(arrived.len(), files.len());
+        assert_eq!(arrived, as_storescu_sends_it(&gateway.scratch, &files, &arrived), "with TLS: {with_tls}");
     }
 }
 
@@ -94,9 +110,10 @@ fn what_storescu_sends_arrives_identical() {
 fn what_dcmsend_sends_arrives_identical() {
     let mut gateway = ToFolder::new();
     let files = studies::assortment();
-    let direct = sent_directly(&gateway.scratch, &files, |target| dcmsend(target, &files, gateway.scratch.path()));
+    let direct = Storescp::start(gateway.scratch.folder("direct"), None);
+    all_succeed(&dcmsend(&direct.target(None), &files, gateway.scratch.path()), &files);
     all_succeed(&dcmsend(&gateway.target(false), &files, gateway.scratch.path()), &files);
-    assert_eq!(gateway.arrived(), direct);
+    assert_eq!(gateway.arrived(), data_sets(&direct.files()));
 }
 
 /// The bytes of the files themselves, as no other sender leaves them.

@@ -80,7 +80,7 @@ fn orthanc_gets_every_element_over_tls() {
 fn an_archive_that_takes_implicit_vr_only_gets_a_lossless_conversion() {
     let scratch = Scratch::new();
     let pki = Pki::new(scratch.path(), "pki");
-    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2"], ..Manners::default() };
+    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2".to_owned()], ..Manners::default() };
     let archive = Scp::with_manners(&scratch.folder("archive"), Some(&pki.identity("archive")), &implicit);
     let mut gateway = gateway_to(&scratch, &pki, &archive.url());
     let files = phantom::ct_series(&scratch.folder("series"), 3, 64);
@@ -97,7 +97,7 @@ fn an_archive_that_takes_implicit_vr_only_gets_a_lossless_conversion() {
 fn what_an_archive_cannot_take_is_parked_with_a_reason_and_the_rest_flows_on() {
     let scratch = Scratch::new();
     let pki = Pki::new(scratch.path(), "pki");
-    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2"], ..Manners::default() };
+    let implicit = Manners { transfer_syntaxes: vec!["1.2.840.10008.1.2".to_owned()], ..Manners::default() };
     let archive = Scp::with_manners(&scratch.folder("archive"), Some(&pki.identity("archive")), &implicit);
     let mut gateway = gateway_to(&scratch, &pki, &archive.url());
     let jpeg = studies::all().iter().find(|study| {

@@ -53,7 +53,7 @@ pub(crate) struct Manners {
     /// The answer to every C-STORE; 0000 is success.
     pub(crate) status: u16,
     /// The only transfer syntaxes accepted; empty means all.
-    pub(crate) transfer_syntaxes: Vec<&'static str>,
+    pub(crate) transfer_syntaxes: Vec<String>,
 }
 
 impl Scp {
