@@ -1,6 +1,6 @@
 # Everything a contributor does. `make` alone says what there is.
 
-.PHONY: help setup build demo test check format
+.PHONY: help setup compiler build demo test check format
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -11,11 +11,15 @@ help: ## This list
 setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom (Debian)
 	@scripts/setup-test-peers
 
-build: ## The gateway, optimised: target/release/waystation
+build: compiler ## The gateway, optimised: target/release/waystation
 	cargo build --release --locked
 
-demo: ## Two gateways, a throw-away CA and a study, on this machine: sent, carried over TLS, proven
-	cargo run --release --locked --example demo
+demo: compiler ## Two gateways, a throw-away CA and a study, on this machine: sent, carried over TLS, proven
+	cargo build --release --locked --bin waystation --example demo
+	cargo run --release --locked --quiet --example demo
+
+compiler:
+	@scripts/setup-test-peers compiler
 
 check: ## Format, lints, documentation, dependencies (cargo-deny, if it is installed)
 	cargo fmt --all --check

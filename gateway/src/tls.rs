@@ -37,6 +37,7 @@ use rustls::{ClientConfig, ServerConfig};
 pub use self::explain::explain;
 pub use self::files::{Authorities, Identity, TlsFileError};
 pub use self::validity::Validity;
+use crate::model::Timestamp;
 
 /// The files of the configuration that have to do with TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +164,23 @@ pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     };
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// What to do about a certificate that causes a [`Validity::concern`].
+pub const EXPIRY_REMEDY: &str = "Correct the clock if it is wrong; else replace the file and restart the gateway. TLS fails outside that time, and the queue waits.";
+
+/// What somebody should know about the certificates in these files, in sentences. A file that cannot be read any more is
+/// one of them; the running gateway has read it at its start.
+#[must_use]
+pub fn concerns(files: &TlsFiles, now: Timestamp) -> Vec<String> {
+    let ca = files.ca.as_ref().map(|file| (file, Authorities::load(file).map(|authorities| authorities.validity())));
+    let identity = files.identity.as_ref();
+    let own = identity.map(|identity| (&identity.cert, Identity::load(identity).map(|own| own.validity())));
+    let concern = |(file, validity): (&PathBuf, Result<Validity, TlsFileError>)| match validity {
+        Ok(validity) => validity.concern(file, now).map(|what| format!("{what}. {EXPIRY_REMEDY}")),
+        Err(error) => Some(error.to_string()),
+    };
+    [ca, own].into_iter().flatten().filter_map(concern).collect()
 }
 
 /// The name that a destination's certificate has to carry: the host of its URL, without brackets.

@@ -22,9 +22,9 @@ const FORBIDDEN: [(&str, &[&str]); 9] = [
 ];
 
 /// Where the async runtime must not be: in what is bytes and policy, and in the spool. `association` is a protocol core
-/// with one transport.
+/// with one transport and the driver between the two.
 const WITHOUT_TOKIO: [&str; 7] = ["model", "clock", "durable", "dataset", "association", "dimse", "spool"];
-const THE_TRANSPORT: &str = "association/transport";
+const THE_TRANSPORT: [&str; 3] = ["association/transport", "association/driver", "association/tests/transport"];
 
 /// A file longer than this wants to be two.
 const LINES: usize = 700;
@@ -191,7 +191,8 @@ fn offences(module: &[String], code: &str, modules: &BTreeSet<String>) -> Vec<St
         let wrong = used.iter().filter(|used| modules.contains(*used) && *used != top && forbids(list, used));
         found.extend(wrong.map(|used| format!("{name} uses {used}")));
     }
-    let is_the_transport = module.join("/").starts_with(THE_TRANSPORT);
+    let path = module.join("/");
+    let is_the_transport = THE_TRANSPORT.iter().any(|transport| path.starts_with(transport));
     if WITHOUT_TOKIO.contains(&top.as_str()) && !is_the_transport {
         let runtime = tokens_of(code).into_iter().any(|token| token == "tokio" || token.starts_with("tokio_"));
         found.extend(runtime.then(|| format!("{name} uses tokio")));

@@ -133,7 +133,9 @@ fn wait_until_delivered(station: &Station) -> Result<Vec<proof::Receipt>, Box<dy
         if queue.waiting == 0 {
             bar.finish();
             if queue.parked > 0 {
-                println!("{} instances are parked; the receipts say why.", queue.parked);
+                let receipts = ["receipts".as_ref(), "--state".as_ref(), "parked".as_ref(), "--data".as_ref()];
+                station::command(&[receipts.as_slice(), &[station.data().as_os_str()]].concat())?;
+                return Err(format!("the archive did not take {} instances: see why above", queue.parked).into());
             }
             return station.receipts();
         }

@@ -1,8 +1,7 @@
 //! Where each command enters the library: one function for each, with everything parsed and checked.
 
-#![expect(clippy::print_stdout, reason = "this is where the command speaks to its user")]
-
 use std::future::Future;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use hyper::Method;
@@ -23,6 +22,14 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(error.to_string())
 }
 
+/// Prints to the user. Whoever reads our output through a pipe may have seen enough: then it ends quietly.
+fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        printed => printed.map_err(failed),
+    }
+}
+
 /// Runs one command on a runtime of its own.
 fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(command)
@@ -36,12 +43,11 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
 /// C-ECHO; prints how long the answer took.
 pub(crate) fn echo(call: &Call) -> Result<(), Failure> {
     block_on(async {
-        let stream = open::connect(&call.peer, connector(call)?.as_ref()).await.map_err(failed)?;
+        let stream = open::connect(&call.peer, connector(call)?.as_ref(), call.timeout).await.map_err(failed)?;
         let mut settings = RequestorSettings::new(call.calling.clone(), call.peer.aet.clone());
         settings.timeouts = timeouts(call);
         let took = transport::echo(stream, &settings).await.map_err(failed)?;
-        println!("{} answers C-ECHO with Success after {:.1} ms", call.peer, took.as_secs_f64() * 1e3);
-        Ok(())
+        print(format_args!("{} answers C-ECHO with Success after {:.1} ms", call.peer, took.as_secs_f64() * 1e3))
     })
 }
 
@@ -49,7 +55,7 @@ pub(crate) fn echo(call: &Call) -> Result<(), Failure> {
 pub(crate) fn send(call: &Call, paths: &[PathBuf]) -> Result<(), Failure> {
     let started = clock::now();
     let summary = block_on(async { send::send(call, connector(call)?.as_ref(), paths).await.map_err(failed) })?;
-    println!("{}", summary.describe(clock::now().saturating_duration_since(started)));
+    print(summary.describe(clock::now().saturating_duration_since(started)))?;
     match summary.failed.len() {
         0 => Ok(()),
         count => Err(Failure::Failed(format!("{count} files were not taken"))),
@@ -68,30 +74,33 @@ pub(super) fn timeouts(call: &Call) -> Timeouts {
 pub(crate) fn status(data: &Path, json: bool) -> Result<(), Failure> {
     let status: Status = block_on(async { client::ask(data, Method::GET, "/v1/status").await.map_err(failed) })?;
     match json {
-        true => println!("{}", as_json(&status)?),
-        false => print!("{}", render::status(&status, clock::wall())),
+        true => print(as_json(&status)?),
+        false => print(render::status(&status, clock::wall()).trim_end()),
     }
-    Ok(())
 }
 
 /// Asks the gateway that runs on `data`, and prints a line for each instance and delivery, or for those in one state.
 pub(crate) fn receipts(data: &Path, json: bool, state: Option<DeliveryState>) -> Result<(), Failure> {
-    let mut after = None;
-    loop {
-        let question = match after {
-            None => format!("/v1/receipts?limit={PAGE}"),
-            Some(id) => format!("/v1/receipts?limit={PAGE}&after={id}"),
-        };
-        let page: Vec<Receipt> = block_on(async { client::ask(data, Method::GET, &question).await.map_err(failed) })?;
-        let Some(last) = page.last().map(|receipt| receipt.id) else { return Ok(()) };
-        let page: Vec<Receipt> =
-            page.into_iter().filter(|receipt| state.is_none_or(|state| receipt.state == state)).collect();
-        match json {
-            true => page.iter().try_for_each(|receipt| as_json(receipt).map(|line| println!("{line}")))?,
-            false => print!("{}", render::receipts(&page, after.is_none())),
+    block_on(async {
+        let mut after = None;
+        let mut header = true;
+        loop {
+            let question = match after {
+                None => format!("/v1/receipts?limit={PAGE}"),
+                Some(id) => format!("/v1/receipts?limit={PAGE}&after={id}"),
+            };
+            let page: Vec<Receipt> = client::ask(data, Method::GET, &question).await.map_err(failed)?;
+            let Some(last) = page.last().map(|receipt| receipt.id) else { return Ok(()) };
+            let page: Vec<Receipt> =
+                page.into_iter().filter(|receipt| state.is_none_or(|state| receipt.state == state)).collect();
+            match json {
+                true => page.iter().try_for_each(|receipt| print(as_json(receipt)?))?,
+                false if page.is_empty() => {}
+                false => print(render::receipts(&page, std::mem::take(&mut header)).trim_end())?,
+            }
+            after = Some(last);
         }
-        after = Some(last);
-    }
+    })
 }
 
 fn as_json(value: &impl Serialize) -> Result<String, Failure> {
@@ -102,14 +111,12 @@ fn as_json(value: &impl Serialize) -> Result<String, Failure> {
 pub(crate) fn retry(data: &Path, destination: &DestinationName) -> Result<(), Failure> {
     let question = format!("/v1/destinations/{destination}/retry");
     let released: Released = block_on(async { client::ask(data, Method::POST, &question).await.map_err(failed) })?;
-    println!("{} parked deliveries to {destination} wait for their turn again", released.released);
-    Ok(())
+    print(format_args!("{} parked deliveries to {destination} wait for their turn again", released.released))
 }
 
 /// Writes a CT series of an invented patient into `folder`.
 pub(crate) fn phantom(folder: &Path, slices: u16) -> Result<(), Failure> {
     let series = Phantom { slices: slices.into(), ..Phantom::default() };
     let files = series.write_series(folder).map_err(failed)?;
-    println!("{} files of an invented patient are in {}", files.len(), folder.display());
-    Ok(())
+    print(format_args!("{} files of an invented patient are in {}", files.len(), folder.display()))
 }

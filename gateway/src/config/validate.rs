@@ -12,10 +12,9 @@ use super::settings::{Config, Destination};
 use super::url::DestinationUrl;
 use super::{HandedOver, Surroundings};
 use crate::model::{AeTitle, DestinationName};
-use crate::tls::{Authorities, ClientCertificates, Identity, IdentityFiles, TlsFileError, TlsFiles, Validity};
-
-/// A certificate that ends within this time is worth a warning.
-const EXPIRY_WARNING_DAYS: i64 = 30;
+use crate::tls::{
+    Authorities, ClientCertificates, EXPIRY_REMEDY, Identity, IdentityFiles, TlsFileError, TlsFiles, Validity,
+};
 
 /// Asks for every setting there is. `None` if one that has no default is missing or unusable; whether anything else is
 /// wrong, the reader knows.
@@ -233,22 +232,8 @@ fn warn_of_expiry(
     surroundings: &Surroundings,
     warnings: &mut Vec<Finding>,
 ) {
-    let file = given.value.display();
-    let left = validity.days_left(surroundings.now);
-    let what = match left {
-        _ if surroundings.now < validity.not_before => {
-            format!(
-                "the certificate in {file} holds only from {} on; here it is {}",
-                validity.not_before, surroundings.now
-            )
-        }
-        ..0 => format!("the certificate in {file} ended on {}; here it is {}", validity.not_after, surroundings.now),
-        0..EXPIRY_WARNING_DAYS => {
-            format!("the certificate in {file} ends in {left} days, on {}", validity.not_after)
-        }
-        _ => return,
-    };
-    let remedy = "Correct the clock if it is wrong; else replace the file and restart the gateway. TLS fails outside that time, and the queue waits.";
+    let Some(what) = validity.concern(&given.value, surroundings.now) else { return };
+    let remedy = EXPIRY_REMEDY;
     let (place, key) = (given.place.clone(), given.label.clone());
     warnings.push(Finding { place, key, what, remedy: remedy.to_owned() });
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -11,11 +12,15 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::SOCKET;
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a running gateway could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum AskError {
         /// What it said.
         message: String,
     },
+    /// It is there and says nothing.
+    #[error("the gateway does not answer on its control socket within {} s; its log may say what holds it up", PATIENCE.as_secs())]
+    Silent,
     /// Something else answered, or the gateway ended meanwhile.
     #[error("the answer of the gateway could not be read: {0}; it may have just ended, try again")]
     Broken(String),
@@ -47,6 +55,10 @@ pub enum AskError {
 /// # Errors
 /// See [`AskError`].
 pub async fn ask<T: DeserializeOwned>(data: &Path, method: Method, path: &str) -> Result<T, AskError> {
+    timeout(PATIENCE, exchange(data, method, path)).await.unwrap_or(Err(AskError::Silent))
+}
+
+async fn exchange<T: DeserializeOwned>(data: &Path, method: Method, path: &str) -> Result<T, AskError> {
     let stream = connect(data).await?;
     let broken = |error: &dyn std::fmt::Display| AskError::Broken(error.to_string());
     let (mut sender, connection) =

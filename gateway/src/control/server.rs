@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
 use crate::spool::{self, DeliveryView, Spool, SpoolError, Tally};
+use crate::tls::{self, TlsFiles};
 
 /// What the answers are made of.
 pub struct Gateway {
@@ -36,14 +37,16 @@ pub struct Gateway {
     pub listen: Vec<SocketAddr>,
     /// Addresses bound for DICOM over TLS.
     pub listen_tls: Vec<SocketAddr>,
-    /// Sentences about the configuration that stand as long as it does.
+    /// Sentences about the configuration that stand as long as it does, the ends of certificates apart.
     pub warnings: Vec<String>,
+    /// The certificates in use, whose end is looked at whenever somebody asks.
+    pub tls: Option<TlsFiles>,
     /// The spool.
     pub spool: Spool,
     /// The side of the modalities.
     pub reception: Arc<Reception>,
     /// The configured destinations, in order.
-    pub destinations: Vec<Arc<forward::Destination>>,
+    pub destinations: Vec<(DestinationUrl, Arc<forward::Destination>)>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -134,25 +137,29 @@ async fn receipts(State(gateway): State<Arc<Gateway>>, Query(page): Query<Page>)
 
 async fn retry(State(gateway): State<Arc<Gateway>>, UrlPath(name): UrlPath<String>) -> Result<Json<Released>, Failed> {
     let name: DestinationName = name.parse().map_err(|error| Failed(StatusCode::BAD_REQUEST, format!("{error}")))?;
-    let Some(destination) = gateway.destinations.iter().find(|destination| destination.name == name) else {
+    let configured = gateway.destinations.iter().map(|(_, destination)| destination).find(|d| d.name == name);
+    let known = || gateway.spool.status().map(|status| status.destinations.iter().any(|queue| queue.name == name));
+    if configured.is_none() && !tokio::task::block_in_place(known)? {
         return Err(Failed(StatusCode::NOT_FOUND, format!("no destination is called {name}; see waystation status")));
-    };
+    }
     let released = tokio::task::block_in_place(|| gateway.spool.retry_parked(&name))?;
     log::info!(destination:% = name, released; "an operator asked for a retry");
-    destination.hasten();
+    if let Some(destination) = configured {
+        destination.hasten();
+    }
     Ok(Json(Released { released }))
 }
 
 impl Gateway {
     fn status(&self) -> Result<Status, SpoolError> {
         let spool = self.spool.status()?;
-        let configured = self.destinations.iter().map(|destination| {
+        let configured = self.destinations.iter().map(|(url, destination)| {
             let queue = spool.destinations.iter().find(|queue| queue.name == destination.name);
-            describe(destination, queue)
+            describe(url, destination, queue)
         });
-        let is_configured = |name: &DestinationName| self.destinations.iter().any(|d| d.name == *name);
-        let forgotten =
-            spool.destinations.iter().filter(|queue| !is_configured(&queue.name) && queue.queued.instances > 0);
+        let is_configured = |name: &DestinationName| self.destinations.iter().any(|(_, d)| d.name == *name);
+        let has_work = |queue: &&spool::DestinationStatus| queue.queued.instances + queue.parked.instances > 0;
+        let forgotten = spool.destinations.iter().filter(has_work).filter(|queue| !is_configured(&queue.name));
         let destinations = configured.chain(forgotten.map(not_configured)).collect();
         let addresses = |bound: &[SocketAddr]| bound.iter().map(ToString::to_string).collect();
         Ok(Status {
@@ -173,16 +180,34 @@ impl Gateway {
                 records: spool.log.records,
             },
             destinations,
-            warnings: self.warnings.clone(),
+            warnings: self.warnings(&spool),
         })
+    }
+
+    /// What somebody should look at, now.
+    fn warnings(&self, spool: &spool::SpoolStatus) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if spool.free < spool.reserve {
+            warnings.push(
+                "there is less room on the disk than [spool] reserve: nothing is received until deliveries, or somebody \
+                 who removes what is not ours, make room"
+                    .into(),
+            );
+        }
+        warnings.extend(self.tls.iter().flat_map(|files| tls::concerns(files, clock::wall())));
+        warnings
     }
 }
 
-fn describe(destination: &forward::Destination, queue: Option<&spool::DestinationStatus>) -> super::Destination {
+fn describe(
+    url: &DestinationUrl,
+    destination: &forward::Destination,
+    queue: Option<&spool::DestinationStatus>,
+) -> super::Destination {
     let health = destination.health();
     let mut described = super::Destination {
         name: destination.name.clone(),
-        url: Some(destination.url.to_string()),
+        url: Some(url.to_string()),
         activity: health.activity,
         sentence: String::new(),
         next_attempt_seconds: None,
@@ -196,7 +221,7 @@ fn describe(destination: &forward::Destination, queue: Option<&spool::Destinatio
     if let Some(queue) = queue {
         fill(&mut described, queue);
     }
-    if health.failures > 0
+    if health.troubled
         && let Some(failure) = health.last_failure
     {
         described.sentence = failure.sentence;
@@ -207,7 +232,7 @@ fn describe(destination: &forward::Destination, queue: Option<&spool::Destinatio
             "{} are parked: waystation receipts --state parked says why; waystation retry {} queues them again",
             described.parked.instances, destination.name
         );
-    } else if matches!(destination.url, DestinationUrl::Dicom(_)) && described.activity == Activity::Sending {
+    } else if matches!(url, DestinationUrl::Dicom(_)) && described.activity == Activity::Sending {
         described.sentence = "sending in the clear".into();
     }
     described

@@ -29,11 +29,15 @@ use crate::association::{AcceptorSettings, Timeouts};
 use crate::clock;
 use crate::config::{Config, DestinationUrl};
 use crate::control::server::{self, Gateway, SocketError};
-use crate::forward::{self, Destination};
+use crate::durable::{DirectoryLock, LockError};
+use crate::forward::{self, Destination, Route};
 use crate::metrics::Metrics;
 use crate::receive::{self, Door, Reception};
 use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions};
 use crate::tls::{self, TlsError, TlsFiles};
+
+/// How long the disk may take to finish at the very end, and any system call that hangs.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
 
 /// Why the gateway could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +88,16 @@ pub enum DaemonError {
 /// # Errors
 /// It could not start, or something happened after which only a new start is safe.
 pub fn run(config: Config) -> Result<(), DaemonError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(config));
+    // A thread that hangs in a system call, on a share that does not answer, must not keep the process.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    ended
 }
 
 async fn serve(config: Config) -> Result<(), DaemonError> {
     let started_at = clock::wall();
-    let signals = Signals::install()?;
+    let mut signals = Signals::install()?;
     let sockets = bind(&config)?;
     let acceptor = acceptor(&config, &sockets)?;
     let connector = connector(&config)?;
@@ -103,7 +111,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let mut tasks = Tasks::default();
 
     let destinations: Vec<_> =
-        config.destinations.iter().map(|d| Arc::new(Destination::new(d.name.clone(), d.url.clone()))).collect();
+        config.destinations.iter().map(|d| (d.url.clone(), Arc::new(Destination::new(d.name.clone())))).collect();
     wake_on_queued(&spool, &destinations);
     let names = config.destinations.iter().map(|d| d.name.clone()).collect();
     let reception = Arc::new(Reception::new(
@@ -122,7 +130,8 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
         started_at,
         listen: doors.addresses(false)?,
         listen_tls: doors.addresses(true)?,
-        warnings: config.warnings.iter().map(ToString::to_string).collect(),
+        warnings: standing_warnings(&config),
+        tls: config.tls.clone(),
         spool: spool.clone(),
         reception: Arc::clone(&reception),
         destinations: destinations.clone(),
@@ -133,8 +142,8 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let asked = CancellationToken::new();
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
-    for destination in destinations {
-        let worker = worker(&config, destination, connector.clone(), &spool, &metrics, &shutdown);
+    for (url, destination) in destinations {
+        let worker = worker(&config, destination, route(url, connector.as_ref())?, &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
     }
     for door in doors.0 {
@@ -145,55 +154,64 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
             Ok(())
         });
     }
+    if let Some(files) = config.tls.clone() {
+        tasks.spawn("certificates", watch_certificates(files, shutdown.clone()));
+    }
     if let Some(interval) = sd_notify::watchdog_enabled() {
         tasks.spawn("watchdog", feed_watchdog(spool.clone(), interval / 2, shutdown.clone()));
     }
 
     tell(&[NotifyState::Ready]);
     info!(aet:% = config.aet, listen:? = listen, listen_tls:? = listen_tls; "ready");
-    let ended = until_the_end(signals, died, &mut tasks).await;
+    let ended = until_the_end(&mut signals, died, &mut tasks).await;
     tell(&[NotifyState::Stopping]);
     shutdown.cancel();
     if ended.is_ok() {
-        drain(&config, &reception, &mut tasks, &asked).await;
+        drain(&config, &reception, &mut tasks, &mut signals).await;
     }
-    tokio::task::block_in_place(|| spool.close());
+    asked.cancel();
+    let closing = tokio::task::spawn_blocking(move || spool.close());
+    if tokio::time::timeout(LAST_MOMENT, closing).await.is_err() {
+        warn!("the disk does not answer; the next start recovers what was not finished");
+    }
     ended
 }
 
 /// Why the process ends: asked to (`Ok`), or because it cannot go on.
 async fn until_the_end(
-    mut signals: Signals,
+    signals: &mut Signals,
     mut died: mpsc::Receiver<String>,
     tasks: &mut Tasks,
 ) -> Result<(), DaemonError> {
     tokio::select! {
+        // The reason comes before the tasks that end because of it.
+        biased;
+        reason = died.recv() => Err(DaemonError::Fatal(reason.unwrap_or_else(|| "the spool ended".into()))),
         signal = signals.received() => {
             info!(signal; "stopping: what is in flight is finished first");
             Ok(())
         }
-        reason = died.recv() => Err(DaemonError::Fatal(reason.unwrap_or_else(|| "the spool ended".into()))),
         (name, reason) = tasks.ended() => Err(DaemonError::TaskEnded { name, reason }),
     }
 }
 
-/// Lets sessions and deliveries finish what is in flight, within the grace; the control socket answers to the end.
-async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, asked: &CancellationToken) {
+/// Lets sessions and deliveries finish what is in flight, within the grace or until asked again; the control socket
+/// answers to the end.
+async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, signals: &mut Signals) {
     let finished = async {
         reception.ended().await;
         while tasks.len() > 1 {
             tasks.ended().await;
         }
     };
-    if tokio::time::timeout(config.drain.grace, finished).await.is_err() {
-        warn!(
+    tokio::select! {
+        () = finished => info!("everything in flight is finished"),
+        signal = signals.received() => warn!(signal; "asked again: what is in flight is left to the next start"),
+        () = tokio::time::sleep(config.drain.grace) => warn!(
             seconds = config.drain.grace.as_secs();
             "not everything in flight could be finished in time; it is in the spool, or the modality keeps it"
-        );
-    } else {
-        info!("everything in flight is finished");
+        ),
     }
-    asked.cancel();
 }
 
 /// How to do the handshake on the sockets for TLS, if there are any.
@@ -226,7 +244,13 @@ struct Doors(Vec<Door>);
 /// Binds what the configuration names; without a name there, takes what the service manager passed.
 fn bind(config: &Config) -> Result<Sockets, DaemonError> {
     let listen = |address: &SocketAddr| {
-        TcpListener::bind(address).map_err(|source| DaemonError::Bind { address: *address, source })
+        TcpListener::bind(address).map_err(|source| match DirectoryLock::take(&config.data) {
+            // Most often the address is taken by a gateway that runs already, on the same data.
+            Err(LockError::Held(holder)) => {
+                OpenError::Locked { directory: config.data.display().to_string(), holder }.into()
+            }
+            _ => DaemonError::Bind { address: *address, source },
+        })
     };
     let mut sockets = Sockets {
         plain: config.listen.iter().map(listen).collect::<Result<_, _>>()?,
@@ -306,8 +330,37 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-fn wake_on_queued(spool: &Spool, destinations: &[Arc<Destination>]) {
-    let destinations = destinations.to_vec();
+/// What the configuration was warned of, but the ends of certificates: those move on while the gateway runs.
+fn standing_warnings(config: &Config) -> Vec<String> {
+    config.warnings.iter().filter(|finding| finding.remedy != tls::EXPIRY_REMEDY).map(ToString::to_string).collect()
+}
+
+/// Says once a day in the log what `waystation status` says whenever it is asked.
+async fn watch_certificates(files: TlsFiles, shutdown: CancellationToken) -> Result<(), String> {
+    const DAILY: Duration = Duration::from_secs(24 * 3600);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(DAILY) => {}
+        }
+        tls::concerns(&files, clock::wall()).iter().for_each(|concern| warn!("{concern}"));
+    }
+}
+
+/// How to reach a destination; TLS is part of the way or there is none.
+fn route(url: DestinationUrl, connector: Option<&TlsConnector>) -> Result<Route, TlsError> {
+    match url {
+        DestinationUrl::Dicom(peer) => Ok(Route::Plain(peer)),
+        DestinationUrl::Dicoms(peer) => match connector {
+            Some(connector) => Ok(Route::Tls(peer, connector.clone())),
+            None => Err(TlsError::Missing { purpose: "a dicoms:// destination", key: "ca" }),
+        },
+        DestinationUrl::Folder(folder) => Ok(Route::Folder(folder)),
+    }
+}
+
+fn wake_on_queued(spool: &Spool, destinations: &[(DestinationUrl, Arc<Destination>)]) {
+    let destinations: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
     spool.on_queued(move |name| {
         if let Some(destination) = destinations.iter().find(|destination| destination.name == *name) {
             destination.queued();
@@ -318,7 +371,7 @@ fn wake_on_queued(spool: &Spool, destinations: &[Arc<Destination>]) {
 fn worker(
     config: &Config,
     destination: Arc<Destination>,
-    connector: Option<TlsConnector>,
+    route: Route,
     spool: &Spool,
     metrics: &Metrics,
     shutdown: &CancellationToken,
@@ -326,12 +379,12 @@ fn worker(
     let settings = forward::Settings {
         calling: config.aet.clone(),
         backoff: forward::retry::Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
-        timeouts: Timeouts { association: config.delivery.connect_timeout, ..timeouts(config) },
+        timeouts: Timeouts { association: config.delivery.connect_timeout, ..Timeouts::default() },
         tries: config.retry.tries_before_parking,
         patience: config.delivery.response_timeout,
     };
     let name = format!("destination {}", destination.name);
-    let running = forward::run(destination, settings, connector, spool.clone(), metrics.clone(), shutdown.clone());
+    let running = forward::run(destination, route, settings, spool.clone(), metrics.clone(), shutdown.clone());
     (name, async move { running.await.map_err(|error: SpoolError| error.to_string()) })
 }
 

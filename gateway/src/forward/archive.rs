@@ -14,9 +14,9 @@ use tokio_rustls::TlsConnector;
 use super::cstore::{self, StoreError};
 use super::open::{self, OpenError};
 use super::pump;
-use super::transcode::{self, Converter};
+use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
-use crate::association::{Abort, Association, RequestorSettings, Timeouts};
+use crate::association::{Abort, Association, ContextRefusal, RequestorSettings, Timeouts};
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
@@ -39,26 +39,23 @@ impl Kind {
     }
 }
 
-/// Why the destination as a whole failed.
+/// The association broke while an instance was on it; what happened, in a sentence.
 #[derive(Debug)]
-pub(super) struct Failure {
-    /// Cause and remedy.
-    pub(super) sentence: String,
-    /// What it means for the instance that was being sent; `None` if not a byte of it had left.
-    pub(super) instance: Option<Verdict>,
-}
-
-impl Failure {
-    fn before_sending(error: &OpenError) -> Self {
-        Self { sentence: error.to_string(), instance: None }
-    }
-}
+pub(super) struct Broken(pub(super) String);
 
 /// How an instance can leave on the present association.
 enum Way {
-    AsStored { context: u8 },
-    Converted { context: u8, to: Uid },
-    Refused,
+    AsStored {
+        context: u8,
+    },
+    Converted {
+        context: u8,
+        to: Uid,
+    },
+    /// The archive says that it does not know the SOP class, or none of the transfer syntaxes.
+    NotSupported,
+    /// The archive refuses without such a reason: it may think better of it.
+    NotNow,
 }
 
 /// The archive and the association with it, if there is one.
@@ -69,6 +66,8 @@ pub(super) struct Archive {
     timeouts: Timeouts,
     patience: Duration,
     association: Option<Association>,
+    /// Whether the present association has carried an instance.
+    proven: bool,
     offered: HashSet<Kind>,
 }
 
@@ -80,7 +79,13 @@ impl Archive {
         timeouts: Timeouts,
         patience: Duration,
     ) -> Self {
-        Self { peer, tls, calling, timeouts, patience, association: None, offered: HashSet::new() }
+        Self { peer, tls, calling, timeouts, patience, association: None, proven: false, offered: HashSet::new() }
+    }
+
+    /// Whether an association is open that has carried an instance before. If such a one breaks before the archive has
+    /// answered, the archive may have ended it for its own reasons a while ago, and a new one is worth a try at once.
+    pub(super) fn is_proven(&self) -> bool {
+        self.association.is_some() && self.proven
     }
 
     /// Whether an association is open.
@@ -94,7 +99,7 @@ impl Archive {
     }
 
     /// Opens an association for these kinds; the first is in it for certain, the others as far as contexts last.
-    pub(super) async fn open(&mut self, kinds: &[Kind]) -> Result<(), Failure> {
+    pub(super) async fn open(&mut self, kinds: &[Kind]) -> Result<(), OpenError> {
         self.close().await;
         let mut settings = RequestorSettings::new(self.calling.clone(), self.peer.aet.clone());
         settings.timeouts = self.timeouts.clone();
@@ -115,19 +120,18 @@ impl Archive {
             }
             self.offered.insert(kind.clone());
         }
-        let association = open::associate(&self.peer, self.tls.as_ref(), &settings)
-            .await
-            .map_err(|error| Failure::before_sending(&error))?;
+        let association = open::associate(&self.peer, self.tls.as_ref(), &settings).await?;
         debug!(
             destination:% = self.peer.host, proposed = proposed.len(), accepted = association.accepted_contexts().len();
             "association established"
         );
         self.association = Some(association);
+        self.proven = false;
         Ok(())
     }
 
     /// Sends one instance whose kind the association [knows](Self::knows).
-    pub(super) async fn deliver(&mut self, claim: &Claim, spool: &Spool) -> Result<Verdict, Failure> {
+    pub(super) async fn deliver(&mut self, claim: &Claim, spool: &Spool) -> Result<Verdict, Broken> {
         let Some(association) = &mut self.association else {
             return Ok(Verdict::Later { answer: "there is no association".into() });
         };
@@ -135,7 +139,11 @@ impl Archive {
         let (context, to) = match way(association, &Kind::of(claim)) {
             Way::AsStored { context } => (context, None),
             Way::Converted { context, to } => (context, Some(to)),
-            Way::Refused => {
+            Way::NotNow => {
+                let answer = format!("the archive refuses SOP class {} without a reason", header.sop_class_uid);
+                return Ok(Verdict::Refused { answer });
+            }
+            Way::NotSupported => {
                 return Ok(Verdict::Hopeless { reason: not_accepted(&header.sop_class_uid, &header.transfer_syntax) });
             }
         };
@@ -154,16 +162,18 @@ impl Archive {
         };
         let pieces = pump::pump(payload, size);
         match cstore::store(association, context, request, pieces, self.patience).await {
-            Ok(response) => Ok(Verdict::of(&response)),
+            Ok(response) => {
+                self.proven = true;
+                Ok(Verdict::of(&response))
+            }
             Err(StoreError::Payload(error)) => {
                 self.abort().await;
                 warn!(destination:% = self.peer.host, id:% = claim.id; "sending stopped, the archive was sent an A-ABORT: {error}");
-                Ok(unreadable(&error))
+                Ok(Verdict::of_payload(&error))
             }
             Err(error) => {
                 self.abort().await;
-                let sentence = format!("the association broke while an instance was being sent: {error}");
-                Err(Failure { instance: Some(Verdict::Later { answer: sentence.clone() }), sentence })
+                Err(Broken(format!("the association broke while the instance was being sent: {error}")))
             }
         }
     }
@@ -194,17 +204,26 @@ fn way(association: &Association, kind: &Kind) -> Way {
     if let Some(context) = accepted(kind.transfer_syntax.as_str()) {
         return Way::AsStored { context: context.id };
     }
-    transcode::conversions(&kind.transfer_syntax)
+    let conversions = transcode::conversions(&kind.transfer_syntax);
+    if let Some(context) = conversions.iter().find_map(|syntax| accepted(syntax)) {
+        return Way::Converted { context: context.id, to: context.transfer_syntax.clone() };
+    }
+    let asked = |id: &u8| {
+        let proposed = association.request().contexts.iter().find(|context| context.id == *id);
+        proposed.and_then(|context| context.abstract_syntax.as_ref()) == Some(&kind.sop_class)
+    };
+    let not_now = association
+        .refused_contexts()
         .iter()
-        .find_map(|syntax| accepted(syntax))
-        .map_or(Way::Refused, |context| Way::Converted { context: context.id, to: context.transfer_syntax.clone() })
+        .any(|(id, refusal)| asked(id) && matches!(refusal, ContextRefusal::ByUser | ContextRefusal::NoReason));
+    if not_now { Way::NotNow } else { Way::NotSupported }
 }
 
 fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
     let name = transfer_syntax::name(syntax).unwrap_or("a private transfer syntax");
     format!(
         "the archive accepts SOP class {sop_class} neither in {name} ({syntax}), in which it was received, nor in a \
-         lossless conversion; enable it at the archive, then: waystation retry"
+         lossless conversion; enable it at the archive"
     )
 }
 
@@ -212,24 +231,20 @@ fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
 async fn open_payload(spool: &Spool, claim: &Claim, to: Option<Uid>) -> Result<Box<dyn Read + Send>, Verdict> {
     let (spool, id, from) = (spool.clone(), claim.id, claim.header.transfer_syntax.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        let open = || spool.read(id).map_err(|error| unreadable(&std::io::Error::other(error)));
+        let open = || spool.read(id).map_err(|error| Verdict::of_spool(&error));
         let Some(to) = to else { return Ok(Box::new(open()?) as Box<dyn Read + Send>) };
-        transcode::verify(open()?, &from, &to).map_err(|error| Verdict::Hopeless {
-            reason: format!(
-                "the archive does not take the transfer syntax {from}, and the conversion to {to} is not sound: {error}; \
-                 enable {from} at the archive, then: waystation retry"
-            ),
+        transcode::verify(open()?, &from, &to).map_err(|error| match error {
+            TranscodeError::Read(error) => Verdict::of_payload(&error),
+            error => Verdict::Hopeless {
+                reason: format!(
+                    "the archive does not take the transfer syntax {from}, and a conversion to {to} is not sound: \
+                     {error} Enable {from} at the archive"
+                ),
+            },
         })?;
         let converter =
             Converter::new(open()?, &from, &to).map_err(|error| Verdict::Hopeless { reason: error.to_string() })?;
         Ok(Box::new(converter) as Box<dyn Read + Send>)
     });
     opened.await.unwrap_or_else(|_| Err(Verdict::Later { answer: "reading the instance failed".into() }))
-}
-
-/// The instance is damaged on this disk, or the disk does not answer.
-fn unreadable(error: &std::io::Error) -> Verdict {
-    Verdict::Hopeless {
-        reason: format!("it cannot be read back from this disk: {error}; send it again from the modality"),
-    }
 }

@@ -1,19 +1,30 @@
 //! Whether a destination may be tried now. Pure: time and randomness are arguments.
 //!
-//! A failure of the destination as a whole (no route, TLS refused, association rejected, out of resources) opens the
-//! circuit for a [`Backoff`] delay; the queue behind it keeps its order and costs nothing meanwhile. One success closes
-//! it. Failures of a single instance never come here: those delay that instance alone.
+//! Two things can go wrong, and they are told apart:
+//!
+//! - the **destination** failed: no route, TLS refused, no association. The circuit opens for a [`Backoff`] delay that
+//!   grows with each failure; the queue behind it keeps its order and costs nothing meanwhile.
+//! - an **attempt** failed on an association that stood: the connection broke in the middle of an instance, or the
+//!   archive could not take it now. That instance waits for a turn of its own, behind the others; the destination rests
+//!   for a short while only, so that one bad series does not hold up a good one for hours, and an archive that is out of
+//!   resources is not stormed either.
+//!
+//! One success closes the circuit.
 
 use std::time::Instant;
 
 use crate::forward::retry::Backoff;
 use crate::model::Timestamp;
 
+/// After attempts that failed, the rest grows no longer than this many failures of the destination would make it.
+const LONGEST_REST: u32 = 3;
+
 /// The circuit breaker of one destination.
 #[derive(Debug, Clone)]
 pub struct Circuit {
     backoff: Backoff,
     failures: u32,
+    stumbles: u32,
     open_until: Option<Instant>,
     last_failure: Option<Failure>,
 }
@@ -31,7 +42,7 @@ impl Circuit {
     /// A closed circuit.
     #[must_use]
     pub fn new(backoff: Backoff) -> Self {
-        Self { backoff, failures: 0, open_until: None, last_failure: None }
+        Self { backoff, failures: 0, stumbles: 0, open_until: None, last_failure: None }
     }
 
     /// The destination failed: no attempt before the delay has passed.
@@ -41,9 +52,17 @@ impl Circuit {
         self.last_failure = Some(failure);
     }
 
+    /// An attempt failed although the association stood: a short rest, which grows to a few times the first delay.
+    pub fn stumbled(&mut self, now: Instant, random: f64, failure: Failure) {
+        self.stumbles = self.stumbles.saturating_add(1);
+        self.open_until = now.checked_add(self.backoff.delay(self.stumbles.min(LONGEST_REST), random));
+        self.last_failure = Some(failure);
+    }
+
     /// The destination answered as it should.
     pub fn succeeded(&mut self) {
         self.failures = 0;
+        self.stumbles = 0;
         self.open_until = None;
     }
 
@@ -58,10 +77,16 @@ impl Circuit {
         self.open_until.filter(|until| *until > now)
     }
 
-    /// Failures in a row.
+    /// Failures of the destination in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// Whether the latest attempt went wrong in any way.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.failures > 0 || self.stumbles > 0
     }
 
     /// The latest failure, kept after a success for the history.
@@ -104,6 +129,20 @@ mod tests {
         circuit.succeeded();
         assert_eq!((circuit.failures(), circuit.closed_before(now)), (0, None));
         assert_eq!(circuit.last_failure(), Some(&failure()));
+    }
+
+    #[test]
+    fn attempts_that_fail_never_add_up_to_a_long_rest() {
+        let now = crate::clock::now();
+        let mut circuit = circuit();
+        for _ in 0..100 {
+            circuit.stumbled(now, 1.0, failure());
+        }
+        assert_eq!(circuit.closed_before(now), Some(now + Duration::from_secs(16)));
+        assert_eq!(circuit.failures(), 0);
+        assert!(circuit.is_troubled());
+        circuit.succeeded();
+        assert!(!circuit.is_troubled());
     }
 
     #[test]

@@ -6,16 +6,21 @@
 //!
 //! The folder itself is never created: a mount that is away would otherwise fill the disk below it. Name a folder
 //! *inside* the mounted volume.
+//!
+//! A file is written under a name of its own that starts with a dot and ends with `.part`, whatever else writes into the
+//! folder. Such a file is left by a power cut only, and may be removed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
+use nix::libc::{EIO, EMFILE, ENFILE, ENOSYS, EOPNOTSUPP, EPERM};
 
 use crate::dataset::part10::{self, FileMeta};
 use crate::durable::{Disk, FileSystem};
 use crate::model::{ContentHash, Uid};
+use crate::spool::SpoolError;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 256 << 10;
@@ -39,8 +44,18 @@ pub enum FilingError {
     /// The folder is not there: nothing at all can be delivered to it now.
     #[error("the folder {0} is not there: create it, or mount the volume that holds it")]
     FolderMissing(PathBuf),
-    /// The file system refused; everything waits until it does not.
-    #[error("cannot {operation} {path}: {source}; check free space and permissions of the volume")]
+    /// The volume takes nothing now: everything waits until it does.
+    #[error("cannot {operation} {path}: {source}; check the volume and its free space")]
+    Volume {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// This very instance cannot be filed; others can.
+    #[error("cannot {operation} {path}: {source}; look what is in its way, and at its permissions")]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -52,6 +67,9 @@ pub enum FilingError {
     /// The payload could not be read from the spool, or is not what was received.
     #[error("cannot read the instance from the spool: {0}")]
     Payload(io::Error),
+    /// The spool does not give it.
+    #[error("{0}")]
+    Spool(#[from] SpoolError),
 }
 
 /// Files one instance below `root` and returns the path of its file, relative to `root`.
@@ -71,22 +89,45 @@ pub fn file(root: &Path, filing: &Filing<'_>, mut payload: impl Read) -> Result<
 
     let hash = filing.hash.to_string();
     let uid = filing.meta.sop_instance_uid.as_str();
+    let folder = root.join(&relative);
+    let mut partial = None;
     for name in [format!("{uid}.dcm"), format!("{uid}.{}.dcm", &hash[..16]), format!("{uid}.{hash}.dcm")] {
-        let relative = relative.join(name);
-        let path = root.join(&relative);
+        let path = folder.join(&name);
         match path.try_exists().map_err(|source| io_error("look at", &path, source))? {
-            true if holds(&path, filing.hash)? => return Ok(relative),
+            true if holds(&path, filing.hash)? => return Ok(relative.join(name)),
             true => continue,
-            false => write(&disk, &path, filing.meta, &mut payload)?,
+            false => {}
         }
-        return Ok(relative);
+        let written = match &partial {
+            Some(written) => written,
+            None => partial.insert(Partial::write(&folder, filing.meta, &mut payload)?),
+        };
+        if written.publish(&disk, &path)? {
+            return Ok(relative.join(name));
+        }
     }
-    let path = root.join(relative).join(format!("{uid}.{hash}.dcm"));
-    Err(io_error("file the instance as", &path, io::Error::other("a damaged file has this name; move it away")))
+    let path = folder.join(format!("{uid}.{hash}.dcm"));
+    Err(io_error("file the instance as", &path, io::Error::other("another file has this name; move it away")))
 }
 
 fn io_error(operation: &'static str, path: &Path, source: io::Error) -> FilingError {
-    FilingError::Io { operation, path: path.to_owned(), source }
+    use io::ErrorKind as Kind;
+    let path = path.to_owned();
+    match source.kind() {
+        Kind::StorageFull
+        | Kind::QuotaExceeded
+        | Kind::ReadOnlyFilesystem
+        | Kind::StaleNetworkFileHandle
+        | Kind::NotConnected
+        | Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::TimedOut
+        | Kind::OutOfMemory => FilingError::Volume { operation, path, source },
+        _ if matches!(source.raw_os_error(), Some(EIO | EMFILE | ENFILE)) => {
+            FilingError::Volume { operation, path, source }
+        }
+        _ => FilingError::Io { operation, path, source },
+    }
 }
 
 /// Creates what is missing of `relative` below `root`, each folder durable in its parent.
@@ -96,45 +137,73 @@ fn create_folders(disk: &FileSystem, root: &Path, relative: &Path) -> Result<(),
         let parent = folder.clone();
         folder.push(component);
         match fs::create_dir(&folder) {
-            Ok(()) => disk.sync_dir(&parent).map_err(|source| io_error("sync", &parent, source))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(io_error("create", &folder, source)),
+            // One that exists may have been made a moment before a power cut, its name not durable yet.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("create", &folder, error));
+            }
+            _ => disk.sync_dir(&parent).map_err(|source| io_error("sync", &parent, source))?,
         }
     }
     Ok(())
 }
 
-fn write(disk: &FileSystem, path: &Path, meta: &FileMeta, payload: &mut impl Read) -> Result<(), FilingError> {
-    let partial = path.with_extension("part");
-    let written = write_partial(&partial, meta, payload).and_then(|()| publish(disk, &partial, path));
-    if written.is_err() {
-        // The next attempt writes it anew; what matters is that the final name stays free.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+/// A file that is complete and durable, and has no final name yet. It is removed with this value.
+struct Partial {
+    path: PathBuf,
 }
 
-fn write_partial(partial: &Path, meta: &FileMeta, payload: &mut impl Read) -> Result<(), FilingError> {
-    let io = |source| io_error("write", partial, source);
-    let mut out = BufWriter::with_capacity(CHUNK, File::create(partial).map_err(io)?);
-    part10::write_file_meta(&mut out, meta).map_err(io)?;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match payload.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => out.write_all(&buffer[..n]).map_err(io)?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(FilingError::Payload(error)),
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already if it was renamed; if it cannot be removed, it is in nobody's way.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Partial {
+    fn write(folder: &Path, meta: &FileMeta, payload: &mut impl Read) -> Result<Self, FilingError> {
+        let path = folder.join(format!(".{}.{:016x}.part", meta.sop_instance_uid, fastrand::u64(..)));
+        let io = |source| io_error("write", &path, source);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(io)?;
+        let partial = Self { path: path.clone() };
+        let mut out = BufWriter::with_capacity(CHUNK, file);
+        part10::write_file_meta(&mut out, meta).map_err(io)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match payload.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => out.write_all(&buffer[..n]).map_err(io)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(FilingError::Payload(error)),
+            }
         }
+        out.into_inner().map_err(|error| io(error.into_error()))?.sync_all().map_err(io)?;
+        Ok(partial)
     }
-    out.into_inner().map_err(|error| io(error.into_error()))?.sync_all().map_err(io)
+
+    /// Gives the file its final name, durably; `false` if something has that name meanwhile.
+    fn publish(&self, disk: &FileSystem, path: &Path) -> Result<bool, FilingError> {
+        // A link never replaces anything, whoever else writes here; file systems that have none get a rename.
+        match fs::hard_link(&self.path, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) if has_no_links(&error) => {
+                if path.try_exists().map_err(|source| io_error("look at", path, source))? {
+                    return Ok(false);
+                }
+                disk.rename(&self.path, path).map_err(|source| io_error("rename to", path, source))?;
+            }
+            Err(source) => return Err(io_error("name", path, source)),
+        }
+        let folder = path.parent().unwrap_or(path);
+        disk.sync_dir(folder).map_err(|source| io_error("sync", folder, source))?;
+        Ok(true)
+    }
 }
 
-/// Gives the file its final name, durably.
-fn publish(disk: &FileSystem, partial: &Path, path: &Path) -> Result<(), FilingError> {
-    disk.rename(partial, path).map_err(|source| io_error("rename to", path, source))?;
-    let folder = path.parent().unwrap_or(path);
-    disk.sync_dir(folder).map_err(|source| io_error("sync", folder, source))
+/// Whether the file system cannot link: FAT, and some network shares.
+fn has_no_links(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+        || matches!(error.raw_os_error(), Some(EPERM | EOPNOTSUPP | ENOSYS))
 }
 
 /// Whether the Part 10 file at `path` holds the data set with this hash.
@@ -204,6 +273,33 @@ mod tests {
         assert_eq!(file_bytes(root.path(), b"two").unwrap(), second);
         assert!(holds(&root.path().join(first), hash_of(b"one")).unwrap());
         assert_eq!(files(root.path()).len(), 2);
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_one_instance_is_its_own_trouble() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("1.2"), "a file where the study's folder belongs").unwrap();
+        assert!(matches!(file_bytes(root.path(), b"x"), Err(FilingError::Io { .. })));
+        let full = io_error("write", root.path(), io::ErrorKind::StorageFull.into());
+        assert!(matches!(full, FilingError::Volume { .. }));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_in_the_last_moment_is_not_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        file_bytes(root.path(), b"one").unwrap();
+        let folder = root.path().join("1.2/no-series");
+        let meta = FileMeta {
+            sop_class_uid: uid("1.2.840.10008.5.1.4.1.1.2"),
+            sop_instance_uid: uid("1.2.3"),
+            transfer_syntax: uid("1.2.840.10008.1.2.1"),
+            source_ae: None,
+        };
+        let partial = Partial::write(&folder, &meta, &mut &b"two"[..]).unwrap();
+        assert!(!partial.publish(&FileSystem::default(), &folder.join("1.2.3.dcm")).unwrap());
+        drop(partial);
+        assert_eq!(files(root.path()), ["1.2.3.dcm"]);
+        assert!(holds(&folder.join("1.2.3.dcm"), hash_of(b"one")).unwrap());
     }
 
     #[test]

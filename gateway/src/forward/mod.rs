@@ -5,6 +5,8 @@
 //! - One destination never holds up another: each has a worker, a circuit and a queue of its own.
 //! - Deliveries go in the order (priority, due, arrival). An instance that fails is due again later and lets the others
 //!   pass; a destination that fails keeps its whole queue as it is and is tried again after a growing, jittered delay.
+//!   Whose failure it is, the destination's, the instance's or this box's, is decided in one place: [`worker`], by
+//!   [`verdict`].
 //! - It never gives up: transient failures are retried for ever. What can never succeed as things stand is parked with a
 //!   sentence that says why and what to do; `waystation retry` brings it back.
 //! - The last fragment of a data set leaves only after the whole payload has been read back and has matched its hash.
@@ -47,4 +49,4 @@ pub mod transcode;
 pub mod verdict;
 mod worker;
 
-pub use worker::{Activity, Destination, Health, Settings, run};
+pub use worker::{Activity, Destination, Health, Route, Settings, run};

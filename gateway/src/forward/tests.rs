@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::Backoff;
-use super::{Destination, Settings};
+use super::{Destination, Route, Settings};
 use crate::association::{
     Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, Preference,
     Rejection, Timeouts, transport,
 };
 use crate::clock;
-use crate::config::{DestinationUrl, DicomPeer};
+use crate::config::DicomPeer;
 use crate::dataset::digest::{Digest, Over};
 use crate::dataset::transfer_syntax;
 use crate::dimse::{Command, Response, Status};
@@ -44,6 +44,8 @@ fn uid(text: &str) -> Uid {
 enum Act {
     /// Answer the instance with this status.
     Answer(u16),
+    /// Answer with 0000 and abort the association a moment later, as archives do that want none to stay open.
+    AnswerAndLeave,
     /// Abort after the first piece of the data set.
     AbortMidway,
     /// Take the whole data set, then close without an answer.
@@ -94,9 +96,9 @@ impl Archive {
         self.script.lock().unwrap().arrived.clone()
     }
 
-    fn url(&self) -> DestinationUrl {
+    fn route(&self) -> Route {
         let aet = "ARCHIVE".parse().unwrap();
-        DestinationUrl::Dicom(DicomPeer { aet, host: "127.0.0.1".into(), port: self.port })
+        Route::Plain(DicomPeer { aet, host: "127.0.0.1".into(), port: self.port })
     }
 }
 
@@ -140,6 +142,10 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                 let status = match next() {
                     Some(Act::Forget) => return,
                     Some(Act::Answer(status)) => Status(status),
+                    Some(Act::AnswerAndLeave) => {
+                        association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
+                        return association.abort(Abort::BY_USER).await;
+                    }
                     _ => Status::SUCCESS,
                 };
                 association.respond(context, &Response::to(&command, status)).await.unwrap();
@@ -178,8 +184,8 @@ impl Station {
         Self { spool, shutdown: CancellationToken::new(), workers: vec![], destinations: vec![], data }
     }
 
-    fn deliver_to(&mut self, destination: &str, url: DestinationUrl) -> Arc<Destination> {
-        let destination = Arc::new(Destination::new(name(destination), url));
+    fn deliver_to(&mut self, destination: &str, route: Route) -> Arc<Destination> {
+        let destination = Arc::new(Destination::new(name(destination)));
         let listener = Arc::clone(&destination);
         self.spool.on_queued(move |name| {
             if *name == listener.name {
@@ -195,7 +201,7 @@ impl Station {
         };
         let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
         self.workers.push(tokio::spawn(async move {
-            super::run(d, settings, None, spool, Metrics::new(), shutdown).await.unwrap();
+            super::run(d, route, settings, spool, Metrics::new(), shutdown).await.unwrap();
         }));
         self.destinations.push(Arc::clone(&destination));
         destination
@@ -268,7 +274,7 @@ async fn what_arrives_is_what_was_kept_and_in_order_of_arrival() {
     for slice in 0..8 {
         kept.push(station.keep(slice, EXPLICIT, &["central"]).await);
     }
-    station.deliver_to("central", archive.url());
+    station.deliver_to("central", archive.route());
     for (id, _) in &kept {
         assert!(is_delivered(&station.settled(*id, "central").await));
     }
@@ -291,7 +297,7 @@ async fn every_kind_of_broken_attempt_ends_in_one_whole_delivery() {
     let archive = Archive::start(acts, &[]).await;
     let mut station = Station::new();
     let (id, data) = station.keep(0, EXPLICIT, &["central"]).await;
-    let destination = station.deliver_to("central", archive.url());
+    let destination = station.deliver_to("central", archive.route());
     let DeliveryState::Delivered { attempts, answer, .. } = station.settled(id, "central").await else {
         panic!("not delivered")
     };
@@ -303,12 +309,59 @@ async fn every_kind_of_broken_attempt_ends_in_one_whole_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_leaves_after_each_answer_costs_no_attempt() {
+    let archive = Archive::start(vec![Act::AnswerAndLeave; 5], &[]).await;
+    let mut station = Station::new();
+    let mut kept = vec![];
+    for slice in 0..5 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
+    }
+    let destination = station.deliver_to("central", archive.route());
+    for id in kept {
+        let state = station.settled(id, "central").await;
+        assert!(matches!(state, DeliveryState::Delivered { attempts: 1, .. }), "{state:?}");
+    }
+    assert!(destination.health().last_failure.is_none());
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_that_breaks_every_association_does_not_close_the_destination() {
+    let archive = Archive::start(vec![Act::AbortMidway; 12], &[]).await;
+    let mut station = Station::new();
+    let mut kept = vec![];
+    for slice in 0..12 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
+    }
+    let destination = station.deliver_to("central", archive.route());
+    for id in kept {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+    // The archive could be reached all the while: that is no failure of the destination.
+    assert_eq!(destination.health().failures, 0);
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_instance_that_cannot_be_filed_is_parked_and_the_others_are_filed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("1.2"), "in the way of every study 1.2").unwrap();
+    let mut station = Station::new();
+    let (id, _) = station.keep(0, EXPLICIT, &["files"]).await;
+    station.deliver_to("files", Route::Folder(folder.path().to_owned()));
+    let state = station.settled(id, "files").await;
+    let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
+    assert!(reason.contains("look what is in its way") && reason.ends_with("waystation retry files"), "{reason}");
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn warnings_are_deliveries() {
     for status in [0xB000, 0xB006, 0xB007] {
         let archive = Archive::start([Act::Answer(status)], &[]).await;
         let mut station = Station::new();
         let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
-        station.deliver_to("central", archive.url());
+        station.deliver_to("central", archive.route());
         let state = station.settled(id, "central").await;
         let DeliveryState::Delivered { answer, attempts: 1, .. } = state else { panic!("{state:?}") };
         assert!(answer.starts_with(&format!("{status:04X}")), "{answer}");
@@ -323,7 +376,7 @@ async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_
         let mut station = Station::new();
         let (refused, _) = station.keep(0, EXPLICIT, &["central"]).await;
         let (other, _) = station.keep(1, EXPLICIT, &["central"]).await;
-        station.deliver_to("central", archive.url());
+        station.deliver_to("central", archive.route());
         assert!(is_delivered(&station.settled(other, "central").await));
         // Refused once, then taken: a few tries are made.
         assert!(is_delivered(&station.settled(refused, "central").await), "{status:04X}");
@@ -332,7 +385,7 @@ async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_
         let archive = Archive::start(vec![Act::Answer(status); 3], &[]).await;
         let mut station = Station::new();
         let (refused, _) = station.keep(0, EXPLICIT, &["central"]).await;
-        station.deliver_to("central", archive.url());
+        station.deliver_to("central", archive.route());
         let state = station.settled(refused, "central").await;
         let DeliveryState::Parked { reason, attempts: 3, .. } = state else { panic!("{state:?}") };
         assert!(reason.contains(&format!("{status:04X}")) && reason.contains("waystation retry"), "{reason}");
@@ -348,7 +401,7 @@ async fn an_archive_that_takes_only_another_uncompressed_syntax_gets_a_conversio
     let archive = Archive::start([], &[IMPLICIT]).await;
     let mut station = Station::new();
     let (id, data) = station.keep(0, EXPLICIT, &["central"]).await;
-    station.deliver_to("central", archive.url());
+    station.deliver_to("central", archive.route());
     assert!(is_delivered(&station.settled(id, "central").await));
     let (_, syntax, converted) = archive.arrived().remove(0);
     assert_eq!(syntax, uid(IMPLICIT));
@@ -361,7 +414,7 @@ async fn what_the_archive_takes_in_no_form_is_parked_at_once_and_says_what_to_en
     let archive = Archive::start([], &["1.2.840.10008.1.2.4.50"]).await;
     let mut station = Station::new();
     let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
-    station.deliver_to("central", archive.url());
+    station.deliver_to("central", archive.route());
     let state = station.settled(id, "central").await;
     let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
     assert!(reason.contains("Explicit VR Little Endian") && reason.contains("enable"), "{reason}");
@@ -376,7 +429,7 @@ async fn a_damaged_payload_never_leaves_and_the_next_instance_does() {
     let (damaged, data) = station.keep(0, EXPLICIT, &["central"]).await;
     let (sound, _) = station.keep(1, EXPLICIT, &["central"]).await;
     flip_a_payload_byte(station.data.path());
-    station.deliver_to("central", archive.url());
+    station.deliver_to("central", archive.route());
     assert!(is_delivered(&station.settled(sound, "central").await));
     let state = station.settled(damaged, "central").await;
     let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
@@ -418,8 +471,8 @@ async fn a_destination_that_is_away_holds_nobody_up_and_gets_everything_when_it_
     let mut station = Station::new();
     let (id, data) = station.keep(0, EXPLICIT, &["central", "second"]).await;
     let aet = "SECOND".parse().unwrap();
-    let second = station.deliver_to("second", DestinationUrl::Dicom(DicomPeer { aet, host: "127.0.0.1".into(), port }));
-    station.deliver_to("central", archive.url());
+    let second = station.deliver_to("second", Route::Plain(DicomPeer { aet, host: "127.0.0.1".into(), port }));
+    station.deliver_to("central", archive.route());
     assert!(is_delivered(&station.settled(id, "central").await));
     while second.health().failures < 3 {
         tokio::task::yield_now().await;
@@ -448,7 +501,7 @@ async fn a_folder_gets_files_that_hold_the_data_set() {
     let folder = tempfile::tempdir().unwrap();
     let mut station = Station::new();
     let (id, data) = station.keep(0, EXPLICIT, &["files"]).await;
-    station.deliver_to("files", DestinationUrl::Folder(folder.path().to_owned()));
+    station.deliver_to("files", Route::Folder(folder.path().to_owned()));
     let state = station.settled(id, "files").await;
     let DeliveryState::Delivered { answer, .. } = state else { panic!("{state:?}") };
     let path = folder.path().join(answer.strip_prefix("filed as ").unwrap());

@@ -3,14 +3,17 @@
 //! | answer (PS3.4 B.2.3, PS3.7 Annex C) | meaning |
 //! |---|---|
 //! | 0000, Bxxx and the other warnings | delivered |
-//! | A7xx, no answer | again later, for ever; the destination rests as well |
+//! | A7xx, no answer | again later, for ever |
 //! | everything else | a few tries, then parked: the archive has looked at it and does not want it |
+//!
+//! Only refusals count as tries: a night of broken connections uses up none of them.
 
-use std::time::Duration;
+use std::io;
 
 use crate::dimse::{Response, StoreOutcome};
 use crate::forward::retry::Backoff;
-use crate::spool::Outcome;
+use crate::model::DestinationName;
+use crate::spool::{Outcome, SpoolError};
 
 /// What came of one attempt to deliver one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +37,18 @@ pub enum Verdict {
     },
     /// No attempt can succeed before a person changes something.
     Hopeless {
-        /// Why, and what to do.
+        /// Why, and what to do; the command that releases it is added.
         reason: String,
     },
+}
+
+/// How often an instance has been tried before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// Attempts of every kind.
+    pub attempts: u32,
+    /// Those that the destination refused.
+    pub refusals: u32,
 }
 
 impl Verdict {
@@ -57,22 +69,89 @@ impl Verdict {
         }
     }
 
-    /// What is recorded, after `earlier` attempts that this destination refused or that broke; `random` is in
-    /// `0.0..1.0`. A refusal is repeated until `tries` attempts have been made.
+    /// What it means that the spool does not give the instance: only damage is for good.
     #[must_use]
-    pub fn outcome(self, earlier: u32, backoff: &Backoff, tries: u32, random: f64) -> Outcome {
-        let attempts = earlier.saturating_add(1);
-        let after: Duration = backoff.delay(attempts, random);
+    pub fn of_spool(error: &SpoolError) -> Self {
+        match error {
+            SpoolError::Damaged { .. } | SpoolError::Unknown(_) => damaged(error),
+            _ => Self::Later { answer: format!("the instance could not be read on this box: {error}") },
+        }
+    }
+
+    /// What it means that reading the payload failed on the way: a checksum that does not match is for good.
+    #[must_use]
+    pub fn of_payload(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => damaged(error),
+            _ => Self::Later { answer: format!("the instance could not be read on this box: {error}") },
+        }
+    }
+
+    /// What is recorded for `destination`, given what was tried before; `random` is in `0.0..1.0`. A refusal is repeated
+    /// until it has been the answer `tries` times.
+    #[must_use]
+    pub fn outcome(
+        self,
+        destination: &DestinationName,
+        before: Tried,
+        backoff: &Backoff,
+        tries: u32,
+        random: f64,
+    ) -> Outcome {
+        let after = backoff.delay(before.attempts.saturating_add(1), random);
+        let refusals = before.refusals.saturating_add(1);
+        let parked = |reason: String| Outcome::Parked {
+            reason: format!("{reason}; to try again afterwards: waystation retry {destination}"),
+        };
         match self {
             Self::Delivered { answer, .. } => Outcome::Delivered { answer },
             Self::Later { answer } => Outcome::Retry { after, answer },
-            Self::Refused { answer } if attempts < tries => Outcome::Retry { after, answer },
-            Self::Refused { answer } => Outcome::Parked {
-                reason: format!(
-                    "refused {attempts} times, last with {answer}; find the cause at the archive, then: waystation retry"
-                ),
-            },
-            Self::Hopeless { reason } => Outcome::Parked { reason },
+            Self::Refused { answer } if refusals < tries => Outcome::Retry { after, answer },
+            Self::Refused { answer } => {
+                parked(format!("refused {refusals} times, last with {answer}; find the cause at the destination"))
+            }
+            Self::Hopeless { reason } => parked(reason),
         }
+    }
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> Verdict {
+    Verdict::Hopeless { reason: format!("it is damaged on this disk: {error}; send it again from the modality") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+    fn outcome(verdict: Verdict, attempts: u32, refusals: u32) -> Outcome {
+        verdict.outcome(&"central".parse().unwrap(), Tried { attempts, refusals }, &BACKOFF, 3, 0.5)
+    }
+
+    #[test]
+    fn broken_attempts_do_not_use_up_the_tries_of_a_refusal() {
+        let refused = || Verdict::Refused { answer: "C000".into() };
+        assert!(matches!(outcome(refused(), 1_000, 0), Outcome::Retry { .. }));
+        assert!(matches!(outcome(refused(), 1_000, 1), Outcome::Retry { .. }));
+        let Outcome::Parked { reason } = outcome(refused(), 1_000, 2) else { panic!() };
+        assert!(reason.contains("refused 3 times") && reason.ends_with("waystation retry central"), "{reason}");
+    }
+
+    #[test]
+    fn what_comes_later_is_never_parked() {
+        let later = Verdict::Later { answer: "A700".into() };
+        assert!(matches!(outcome(later, u32::MAX, u32::MAX), Outcome::Retry { .. }));
+    }
+
+    #[test]
+    fn a_shortage_on_this_box_parks_nothing_and_damage_does() {
+        let shortage = io::Error::from(io::ErrorKind::OutOfMemory);
+        assert!(matches!(Verdict::of_payload(&shortage), Verdict::Later { .. }));
+        assert!(matches!(Verdict::of_spool(&SpoolError::Closed), Verdict::Later { .. }));
+        let damage = io::Error::new(io::ErrorKind::InvalidData, "the hash does not match");
+        assert!(matches!(Verdict::of_payload(&damage), Verdict::Hopeless { .. }));
     }
 }

@@ -1,34 +1,48 @@
 //! The worker of one destination: waits for work, claims it, delivers it, records what came of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{Archive, Failure, Kind};
+use super::archive::{Archive, Kind};
 use super::circuit::{self, Circuit};
 use super::folder::{self, Filing, FilingError};
 use super::retry::Backoff;
-use super::verdict::Verdict;
+use super::verdict::{Tried, Verdict};
 use crate::association::Timeouts;
 use crate::clock;
-use crate::config::DestinationUrl;
+use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
 use crate::metrics::{Delivery, Metrics};
-use crate::model::{AeTitle, DestinationName};
-use crate::spool::{Claim, Outcome, Spool};
+use crate::model::{AeTitle, DestinationName, InstanceId};
+use crate::spool::{Claim, Outcome, Spool, SpoolError};
 
 /// Deliveries that are looked at together, to propose all their kinds in one association.
 const AHEAD: usize = 16;
 
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
+
+/// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
+const REMEMBERED: usize = 10_000;
+
+/// How a destination is reached. There is no way to have TLS in the address and none on the wire.
+#[derive(Clone)]
+pub enum Route {
+    /// C-STORE in the clear.
+    Plain(DicomPeer),
+    /// C-STORE over TLS.
+    Tls(DicomPeer, TlsConnector),
+    /// Files below a folder.
+    Folder(PathBuf),
+}
 
 /// How a destination is worked.
 #[derive(Debug, Clone)]
@@ -66,11 +80,10 @@ pub enum Activity {
 pub struct Destination {
     /// Its name in the configuration.
     pub name: DestinationName,
-    /// Where it is.
-    pub url: DestinationUrl,
     health: Mutex<Health>,
     queued: Notify,
-    hastened: Notify,
+    /// How often somebody has asked for an attempt at once.
+    hastened: watch::Sender<u64>,
 }
 
 /// What a destination is doing, as far as others may see.
@@ -80,6 +93,8 @@ pub struct Health {
     pub activity: Activity,
     /// Failures of the destination in a row.
     pub failures: u32,
+    /// Whether the latest attempt went wrong.
+    pub troubled: bool,
     /// The latest failure.
     pub last_failure: Option<circuit::Failure>,
     /// When the next attempt is made, while the circuit is open.
@@ -91,10 +106,16 @@ pub struct Health {
 impl Destination {
     /// A destination that has not been tried yet.
     #[must_use]
-    pub fn new(name: DestinationName, url: DestinationUrl) -> Self {
-        let health =
-            Health { activity: Activity::Idle, failures: 0, last_failure: None, next_attempt: None, sending: 0 };
-        Self { name, url, health: Mutex::new(health), queued: Notify::new(), hastened: Notify::new() }
+    pub fn new(name: DestinationName) -> Self {
+        let health = Health {
+            activity: Activity::Idle,
+            failures: 0,
+            troubled: false,
+            last_failure: None,
+            next_attempt: None,
+            sending: 0,
+        };
+        Self { name, health: Mutex::new(health), queued: Notify::new(), hastened: watch::Sender::new(0) }
     }
 
     /// What it is doing now.
@@ -110,7 +131,7 @@ impl Destination {
 
     /// Asks for the next attempt now instead of after the delay.
     pub fn hasten(&self) {
-        self.hastened.notify_one();
+        self.hastened.send_modify(|times| *times += 1);
     }
 
     fn show(&self, change: impl FnOnce(&mut Health)) {
@@ -118,32 +139,43 @@ impl Destination {
     }
 }
 
-/// Works the destination until `shutdown`; what is in flight then is finished first.
+/// Works the destination until `shutdown`; the instance in flight then is finished first.
 ///
 /// # Errors
 /// The index of the spool cannot be read any more: the process cannot go on.
 pub async fn run(
     destination: Arc<Destination>,
+    route: Route,
     settings: Settings,
-    tls: Option<TlsConnector>,
     spool: Spool,
     metrics: Metrics,
     shutdown: CancellationToken,
-) -> Result<(), crate::spool::SpoolError> {
-    let courier = match &destination.url {
-        DestinationUrl::Dicom(peer) => Courier::Archive(Box::new(archive(peer, None, &settings))),
-        DestinationUrl::Dicoms(peer) => Courier::Archive(Box::new(archive(peer, tls, &settings))),
-        DestinationUrl::Folder(folder) => Courier::Folder(folder.clone()),
+) -> Result<(), SpoolError> {
+    let archive = |peer: DicomPeer, tls| {
+        let Settings { calling, timeouts, patience, .. } = settings.clone();
+        Courier::Archive(Box::new(Archive::new(peer, tls, calling, timeouts, patience)))
+    };
+    let courier = match route {
+        Route::Plain(peer) => archive(peer, None),
+        Route::Tls(peer, connector) => archive(peer, Some(connector)),
+        Route::Folder(folder) => Courier::Folder(folder),
     };
     let circuit = Circuit::new(settings.backoff);
-    let mut worker = Worker { destination, settings, courier, circuit, spool, metrics, shutdown };
+    let refusals = HashMap::new();
+    let mut worker = Worker { destination, settings, courier, circuit, refusals, spool, metrics, shutdown };
     let ended = worker.work().await;
     worker.rest().await;
     ended
 }
 
-fn archive(peer: &crate::config::DicomPeer, tls: Option<TlsConnector>, settings: &Settings) -> Archive {
-    Archive::new(peer.clone(), tls, settings.calling.clone(), settings.timeouts.clone(), settings.patience)
+/// What came of one claim.
+enum Attempt {
+    /// The destination could be reached; this is what it means for the instance.
+    Made(Verdict),
+    /// The destination could not be reached: nothing was tried with the instance.
+    DestinationFailed(String),
+    /// The gateway stops: nothing was tried.
+    Stopped,
 }
 
 enum Courier {
@@ -156,13 +188,15 @@ struct Worker {
     settings: Settings,
     courier: Courier,
     circuit: Circuit,
+    /// How often each instance that is waiting has been refused, since the start of the process.
+    refusals: HashMap<InstanceId, u32>,
     spool: Spool,
     metrics: Metrics,
     shutdown: CancellationToken,
 }
 
 impl Worker {
-    async fn work(&mut self) -> Result<(), crate::spool::SpoolError> {
+    async fn work(&mut self) -> Result<(), SpoolError> {
         while !self.shutdown.is_cancelled() {
             if let Some(until) = self.circuit.closed_before(clock::now()) {
                 self.wait_for_circuit(until).await;
@@ -183,15 +217,17 @@ impl Worker {
             health.activity = Activity::Waiting;
             health.next_attempt = Some(until);
         });
+        // Only a request from now on counts: one that came during the attempt was about that attempt.
+        let mut hastened = self.destination.hastened.subscribe();
         tokio::select! {
             () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep_until(until.into()) => {}
-            () = self.destination.hastened.notified() => self.circuit.hasten(),
+            _ = hastened.changed() => self.circuit.hasten(),
         }
         self.destination.show(|health| health.next_attempt = None);
     }
 
-    async fn wait_for_work(&mut self) -> Result<(), crate::spool::SpoolError> {
+    async fn wait_for_work(&mut self) -> Result<(), SpoolError> {
         self.destination.show(|health| health.activity = Activity::Idle);
         let due = tokio::task::block_in_place(|| self.spool.next_due(&self.destination.name))?;
         let due = due.map(|due| due.until(self.spool.time()));
@@ -199,7 +235,6 @@ impl Worker {
         tokio::select! {
             () = self.shutdown.cancelled() => {}
             () = self.destination.queued.notified() => {}
-            () = self.destination.hastened.notified() => {}
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = tokio::time::sleep(WARM), if warm => self.rest().await,
         }
@@ -211,55 +246,61 @@ impl Worker {
         let kinds: Vec<Kind> = distinct(claims.iter().map(Kind::of));
         let claim = claims.swap_remove(0);
         drop(claims);
-        let outcome = match &mut self.courier {
-            Courier::Archive(archive) => {
-                let opened = if archive.knows(&kinds[0]) {
-                    Ok(())
-                } else {
-                    self.destination.show(|health| health.activity = Activity::Connecting);
-                    archive.open(&kinds).await
-                };
-                match opened {
-                    Ok(()) => {
-                        self.destination.show(sending);
-                        archive.deliver(&claim, &self.spool).await
-                    }
-                    Err(failure) => Err(failure),
-                }
-            }
+        let attempt = self.attempt(&claim, &kinds).await;
+        self.destination.show(|health| health.sending = 0);
+        let verdict = match attempt {
+            Attempt::Made(verdict) => verdict,
+            Attempt::DestinationFailed(sentence) => return self.fail(sentence),
+            Attempt::Stopped => return,
+        };
+        self.apply(claim, verdict);
+    }
+
+    async fn attempt(&mut self, claim: &Claim, kinds: &[Kind]) -> Attempt {
+        let archive = match &mut self.courier {
             Courier::Folder(root) => {
                 self.destination.show(sending);
-                file(root.clone(), &claim, self.spool.clone(), self.settings.calling.clone()).await
+                return file(root.clone(), claim, self.spool.clone(), self.settings.calling.clone()).await;
             }
+            Courier::Archive(archive) => archive,
         };
-        self.destination.show(|health| health.sending = 0);
-        self.apply(claim, outcome);
+        loop {
+            if !archive.knows(&kinds[0]) {
+                self.destination.show(|health| health.activity = Activity::Connecting);
+                tokio::select! {
+                    () = self.shutdown.cancelled() => return Attempt::Stopped,
+                    opened = archive.open(kinds) => match opened {
+                        Ok(()) => {}
+                        Err(error) => return Attempt::DestinationFailed(error.to_string()),
+                    },
+                }
+            }
+            self.destination.show(sending);
+            let once_more = archive.is_proven();
+            match archive.deliver(claim, &self.spool).await {
+                Ok(verdict) => return Attempt::Made(verdict),
+                // The archive may have ended the association while nothing was on it.
+                Err(_) if once_more => {}
+                Err(broken) => return Attempt::Made(Verdict::Later { answer: broken.0 }),
+            }
+        }
     }
 
     /// Records what came of the attempt.
-    fn apply(&mut self, claim: Claim, outcome: Result<Verdict, Failure>) {
-        let verdict = match outcome {
-            Ok(verdict) => {
-                if let Verdict::Later { answer } = &verdict {
-                    self.fail(format!("it cannot take instances now: {answer}"));
-                } else {
-                    self.succeed();
-                }
-                verdict
-            }
-            Err(failure) => {
-                let verdict = failure.instance;
-                self.fail(failure.sentence);
-                match verdict {
-                    Some(verdict) => verdict,
-                    None => return self.spool.record(claim, Outcome::Released),
-                }
-            }
-        };
+    fn apply(&mut self, claim: Claim, verdict: Verdict) {
+        match &verdict {
+            Verdict::Later { answer } => self.stumble(answer),
+            _ => self.succeed(),
+        }
         let name = &self.destination.name;
         let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
+        let refusals = self.refusals.remove(&id).unwrap_or(0);
+        if matches!(verdict, Verdict::Refused { .. }) && self.refusals.len() < REMEMBERED {
+            self.refusals.insert(id, refusals + 1);
+        }
         let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
-        let outcome = verdict.outcome(attempts, &self.settings.backoff, self.settings.tries, fastrand::f64());
+        let Settings { backoff, tries, .. } = &self.settings;
+        let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
         match &outcome {
             Outcome::Delivered { answer } if warned => {
                 self.metrics.delivery(name, Delivery::Warned, length);
@@ -271,12 +312,13 @@ impl Worker {
                 info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, again later: {answer}");
             }
             Outcome::Parked { reason } => {
+                self.refusals.remove(&id);
                 self.metrics.delivery(name, Delivery::Parked, 0);
                 warn!(destination:% = name, id:%, attempts = attempts + 1; "instance parked: {reason}");
             }
             Outcome::Released => {}
         }
-        self.spool.record(claim, outcome);
+        tokio::task::block_in_place(|| self.spool.record(claim, outcome));
     }
 
     fn succeed(&mut self) {
@@ -284,19 +326,33 @@ impl Worker {
             info!(destination:% = self.destination.name; "the destination works again");
         }
         self.circuit.succeeded();
-        self.destination.show(|health| health.failures = 0);
+        self.show_circuit();
     }
 
+    /// The destination cannot be reached, or lets us not in.
     fn fail(&mut self, sentence: String) {
         // The first failure and then every tenth: a month without an archive must not fill the journal.
         if self.circuit.failures().is_multiple_of(10) {
             warn!(destination:% = self.destination.name, failures = self.circuit.failures() + 1; "{sentence}");
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.circuit.failed(clock::now(), fastrand::f64(), failure.clone());
+        self.circuit.failed(clock::now(), fastrand::f64(), failure);
+        self.show_circuit();
+    }
+
+    /// One instance could not be delivered this time.
+    fn stumble(&mut self, answer: &str) {
+        let sentence = format!("the latest attempt failed, others are made: {answer}");
+        let failure = circuit::Failure { at: clock::wall(), sentence };
+        self.circuit.stumbled(clock::now(), fastrand::f64(), failure);
+        self.show_circuit();
+    }
+
+    fn show_circuit(&self) {
         self.destination.show(|health| {
             health.failures = self.circuit.failures();
-            health.last_failure = Some(failure);
+            health.troubled = self.circuit.is_troubled();
+            health.last_failure = self.circuit.last_failure().cloned();
         });
     }
 
@@ -318,7 +374,7 @@ fn distinct(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
     kinds.filter(|kind| seen.insert(kind.clone())).collect()
 }
 
-async fn file(root: PathBuf, claim: &Claim, spool: Spool, calling: AeTitle) -> Result<Verdict, Failure> {
+async fn file(root: PathBuf, claim: &Claim, spool: Spool, calling: AeTitle) -> Attempt {
     let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);
     let filed = tokio::task::spawn_blocking(move || {
         let meta = FileMeta {
@@ -333,18 +389,17 @@ async fn file(root: PathBuf, claim: &Claim, spool: Spool, calling: AeTitle) -> R
             series: header.series_instance_uid.as_ref(),
             hash,
         };
-        let payload = spool.read(id).map_err(|error| FilingError::Payload(std::io::Error::other(error)))?;
-        folder::file(&root, &filing, payload)
+        folder::file(&root, &filing, spool.read(id)?)
     });
-    match filed.await {
-        Ok(Ok(path)) => Ok(Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false }),
-        Ok(Err(FilingError::Payload(error))) => Ok(Verdict::Hopeless {
-            reason: format!("it cannot be read back from this disk: {error}; send it again from the modality"),
-        }),
-        Ok(Err(error)) => {
-            let sentence = error.to_string();
-            Err(Failure { instance: None, sentence })
+    let verdict = match filed.await {
+        Ok(Ok(path)) => Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false },
+        Ok(Err(FilingError::Spool(error))) => Verdict::of_spool(&error),
+        Ok(Err(FilingError::Payload(error))) => Verdict::of_payload(&error),
+        Ok(Err(error @ FilingError::Io { .. })) => Verdict::Refused { answer: error.to_string() },
+        Ok(Err(error @ (FilingError::FolderMissing(_) | FilingError::Volume { .. }))) => {
+            return Attempt::DestinationFailed(error.to_string());
         }
-        Err(_) => Err(Failure { instance: None, sentence: "the filing ended unexpectedly".into() }),
-    }
+        Err(_) => Verdict::Later { answer: "the filing ended unexpectedly".into() },
+    };
+    Attempt::Made(verdict)
 }

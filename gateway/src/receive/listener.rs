@@ -98,7 +98,11 @@ impl Visit {
             None => session::run(stream, caller, &reception).await,
             Some(acceptor) => {
                 let deadline = self.arrived + reception.settings.timeouts.association;
-                match timeout_at(deadline.into(), acceptor.accept(stream)).await {
+                let handshake = tokio::select! {
+                    () = reception.shutdown.cancelled() => return,
+                    handshake = timeout_at(deadline.into(), acceptor.accept(stream)) => handshake,
+                };
+                match handshake {
                     Ok(Ok(stream)) => session::run(stream, caller, &reception).await,
                     Ok(Err(error)) => {
                         reception.metrics.association_rejected(Rejection::Tls);

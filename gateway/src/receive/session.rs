@@ -35,7 +35,7 @@ enum Stage {
 pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Reception) {
     let peer = caller.peer;
     let mut verdict = Ok(());
-    let accepted = transport::accept(stream, &reception.settings, caller.arrived, |request| {
+    let accepting = transport::accept(stream, &reception.settings, caller.arrived, |request| {
         verdict =
             admission::admit(&reception.admission, &reception.aet, request, peer.ip()).and_then(|()| {
                 match caller.full {
@@ -45,8 +45,12 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
                 }
             });
         admission::decision(&verdict, request)
-    })
-    .await;
+    });
+    // Nothing has been promised to a peer that is still negotiating.
+    let accepted = tokio::select! {
+        () = reception.shutdown.cancelled() => return,
+        accepted = accepting => accepted,
+    };
     let mut association = match accepted {
         Ok(association) => association,
         Err(error) => {
@@ -80,9 +84,9 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
 
 fn refused(error: &AcceptError, refusal: Option<Refusal>, peer: SocketAddr, reception: &Reception) {
     match (error, refusal) {
-        (AcceptError::Rejected { .. }, Some(refusal)) => {
+        (AcceptError::Rejected { calling, called, .. }, Some(refusal)) => {
             reception.metrics.association_rejected(refusal.kind());
-            warn!(peer:%; "association refused: {refusal}");
+            warn!(peer:%, calling:?, called:?; "association refused: {refusal}");
         }
         // A connection that closes without a byte is how a port check looks; it deserves no line in the log.
         (AcceptError::Closed { received_anything: false }, _) => {}

@@ -2,6 +2,8 @@
 //!
 //! Only this is read; whether a certificate may be trusted is decided by the TLS library alone.
 
+use std::path::Path;
+
 use crate::model::Timestamp;
 
 /// The time in which a certificate holds.
@@ -20,6 +22,24 @@ impl Validity {
         const DAY: i64 = 86_400_000;
         let millis = |time: Timestamp| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         millis(self.not_after).saturating_sub(millis(now)).div_euclid(DAY)
+    }
+
+    /// What somebody should know about the certificate in `file`, in a sentence: it does not hold yet, not any more, or
+    /// not for long.
+    #[must_use]
+    pub fn concern(&self, file: &Path, now: Timestamp) -> Option<String> {
+        /// Time enough to get another one.
+        const WARNING_DAYS: i64 = 30;
+        let file = file.display();
+        let (from, until) = (self.not_before, self.not_after);
+        if now < from {
+            return Some(format!("the certificate in {file} holds only from {from} on; here it is {now}"));
+        }
+        match self.days_left(now) {
+            ..0 => Some(format!("the certificate in {file} ended on {until}; here it is {now}")),
+            left @ 0..WARNING_DAYS => Some(format!("the certificate in {file} ends in {left} days, on {until}")),
+            _ => None,
+        }
     }
 
     /// Reads the two moments. `None` if this is no certificate.
