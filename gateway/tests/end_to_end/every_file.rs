@@ -55,6 +55,8 @@ struct Passage {
     unsendable: HashSet<PathBuf>,
     /// For each file that was answered with 0000: whether what the sender made of it is at the archive, byte for byte.
     identical: BTreeMap<PathBuf, bool>,
+    /// What is at the archive although nobody has an answer 0000 for it.
+    strays: Vec<DataSet>,
 }
 
 impl Passage {
@@ -80,15 +82,16 @@ impl Passage {
         let answered = |study: &&Study| outcomes[&study.path] == Outcome::Success;
         let acknowledged: HashSet<DataSet> =
             studies.iter().filter(answered).filter_map(|study| sent_as.get(&study.path)).cloned().collect();
-        assert!(arrived.is_subset(&acknowledged), "something arrived that nobody has an answer 0000 for");
+        let strays = arrived.difference(&acknowledged).cloned().collect();
         let is_there = |study: &Study| sent_as.get(&study.path).is_some_and(|sent| arrived.contains(sent));
         let identical = studies.iter().filter(answered).map(|study| (study.path.clone(), is_there(study))).collect();
-        Self { outcomes, unsendable, identical }
+        Self { outcomes, unsendable, identical, strays }
     }
 
     /// The promises that this passage breaks, one sentence each.
     fn broken_promises(&self, sender: &str, studies: &[Study]) -> Vec<String> {
-        let mut broken = Vec::new();
+        let stray = |data_set: &DataSet| format!("by {sender}: at the archive without an answer 0000: {data_set:?}");
+        let mut broken: Vec<String> = self.strays.iter().map(stray).collect();
         for study in studies.iter().filter(|study| !self.unsendable.contains(&study.path)) {
             let (path, outcome) = (study.path.display(), &self.outcomes[&study.path]);
             match outcome {

@@ -152,6 +152,9 @@ class Peer:
             evt_handlers=[(evt.EVT_CONN_OPEN, opened)],
         )
         if assoc.is_established:
+            # pynetdicom 3.0.4 pauses its reactor while it waits for an answer, but goes by a flag that may be a pause
+            # old: then the reactor takes the answer off the queue for a request, drops it, and nobody ever gets it.
+            assoc._serve_request = lambda message, context_id: assoc.dimse.msg_queue.put((context_id, message))
             self.assoc = assoc
             return None
         if assoc.is_rejected:
