@@ -1,7 +1,7 @@
 """An archive made of pynetdicom: accepts every storage SOP class and writes the data set exactly as it came.
 
 Prints one JSON line when it listens and one for each instance; `NUMBER.ds` in the output folder holds the bytes of the
-data set, without a file meta group. Ends with its standard input.
+data set, without a file meta group. Repeats each line of its standard input, and ends with it.
 """
 
 import argparse
@@ -100,7 +100,8 @@ def main():
     handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, opened)]
     ae.start_server(("127.0.0.1", options.port), block=False, ssl_context=tls(options), evt_handlers=handlers)
     say(event="listening")
-    sys.stdin.read()
+    for line in sys.stdin:
+        say(event=line.rstrip("\n"))
     ae.shutdown()
 
 

@@ -1,7 +1,7 @@
 //! A child process whose output can be waited for, and which does not outlive the value that stands for it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -55,6 +55,7 @@ impl Output {
 pub(crate) struct Process {
     name: String,
     child: Child,
+    input: Mutex<Option<ChildStdin>>,
     output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -92,19 +93,25 @@ impl Process {
             output.collect(child.stdout.take().unwrap(), true),
             output.collect(child.stderr.take().unwrap(), false),
         ];
-        Self { name: name.to_owned(), child, output, readers }
+        let input = Mutex::new(child.stdin.take());
+        Self { name: name.to_owned(), child, input, output, readers }
     }
 
     /// Starts the command, gives it this standard input, and waits until it ends by itself.
     pub(crate) fn run(name: &str, command: Command, input: &str, limit: Duration) -> Finished {
-        let mut process = Self::spawn(name, command);
+        let process = Self::spawn(name, command);
         process.write(input);
         process.finish(limit)
     }
 
     /// Writes to the standard input and closes it. A process that has ended does not read it; that is not an error.
-    pub(crate) fn write(&mut self, input: &str) {
-        drop(self.child.stdin.take().unwrap().write_all(input.as_bytes()));
+    pub(crate) fn write(&self, input: &str) {
+        drop(self.input.lock().unwrap().take().unwrap().write_all(input.as_bytes()));
+    }
+
+    /// Writes a line to the standard input and leaves it open.
+    pub(crate) fn write_line(&self, line: &str) {
+        writeln!(self.input.lock().unwrap().as_ref().unwrap(), "{line}").unwrap();
     }
 
     /// Waits for a line that `wanted` gives a value for, among those from number `from` on. Gives the value and the
@@ -170,7 +177,7 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub(crate) fn finish(mut self, limit: Duration) -> Finished {
-        drop(self.child.stdin.take());
+        drop(self.input.lock().unwrap().take());
         let name = self.name.clone();
         let output = Arc::clone(&self.output);
         let status = until(&format!("the end of {name}"), limit, || {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -45,6 +46,8 @@ pub(crate) struct Scp {
     pub(crate) port: u16,
     tls: bool,
     process: Process,
+    /// How often it has been asked whether it has said everything.
+    asked: AtomicU32,
 }
 
 /// How an archive answers.
@@ -72,7 +75,7 @@ impl Scp {
         with_tls(&mut command, tls);
         let process = Process::spawn("pynetdicom SCP", command);
         process.wait_for_line(0, PATIENCE, |line| line.contains("listening").then_some(()));
-        Self { port, tls: tls.is_some(), process }
+        Self { port, tls: tls.is_some(), process, asked: AtomicU32::new(0) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -86,6 +89,10 @@ impl Scp {
 
     /// What has arrived, with the files that hold the bare data sets, in the order of arrival.
     pub(crate) fn stored_files(&self) -> Vec<(DataSet, PathBuf)> {
+        // It speaks of an instance before it answers; once it has repeated a word of ours, all that has been read.
+        let word = format!("caught up {}", self.asked.fetch_add(1, Ordering::Relaxed));
+        self.process.write_line(&word);
+        self.process.wait_for_line(0, PATIENCE, |line| line.contains(&format!("\"{word}\"")).then_some(()));
         let parse = |line: String| serde_json::from_str::<Stored>(&line).ok();
         let arrived = |stored: Stored| {
             let data_set = DataSet {
@@ -181,7 +188,7 @@ impl ResendingScu {
         let mut command = scu(target);
         command.args(["--resend", "--timeout", "15"]);
         command.args(["--pace", &pace.as_secs_f64().to_string(), "--deadline", &deadline.as_secs_f64().to_string()]);
-        let mut process = Process::spawn("resending pynetdicom SCU", command);
+        let process = Process::spawn("resending pynetdicom SCU", command);
         process.write(&as_lines(files));
         Self { process }
     }
