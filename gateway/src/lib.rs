@@ -9,6 +9,7 @@
 //! - [`dimse`]: DIMSE messages (PS3.7): command sets, assembler, status codes;
 //! - [`dataset`]: an iterative, bounded walk over data sets (PS3.5) and the Part 10 file format (PS3.10);
 //! - [`receive`]: the services offered to modalities;
+//! - [`codec`]: the image filter in front of the spool's compression;
 //! - [`spool`]: the log, which is the truth, and its index;
 //! - [`forward`]: schedule, retry, delivery;
 //! - [`control`]: what the outside may ask the running gateway.
@@ -18,6 +19,7 @@
 
 pub mod association;
 pub mod clock;
+pub mod codec;
 pub mod config;
 pub mod control;
 pub mod daemon;

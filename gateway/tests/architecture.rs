@@ -9,21 +9,22 @@ use std::path::{Path, PathBuf};
 ///
 /// An instance travels association → dimse → receive → spool → forward, and the modules know each other in the direction
 /// in which it was decided, never back.
-const FORBIDDEN: [(&str, &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str]); 10] = [
     ("model", &["*"]),
     ("clock", &["*", "!model"]),
+    ("codec", &["*"]),
     ("durable", &["*", "!model", "!clock"]),
     ("dataset", &["*", "!model"]),
     ("association", &["*", "!model", "!clock", "!dimse"]),
     ("dimse", &["*", "!model", "!dataset"]),
-    ("spool", &["*", "!model", "!clock", "!durable", "!metrics"]),
+    ("spool", &["*", "!model", "!clock", "!codec", "!durable", "!metrics"]),
     ("receive", &["forward", "control", "daemon"]),
     ("forward", &["receive", "control", "daemon"]),
 ];
 
 /// Where the async runtime must not be: in what is bytes and policy, and in the spool. `association` is a protocol core
 /// with one transport, in two files.
-const WITHOUT_TOKIO: [&str; 7] = ["model", "clock", "durable", "dataset", "association", "dimse", "spool"];
+const WITHOUT_TOKIO: [&str; 8] = ["model", "clock", "codec", "durable", "dataset", "association", "dimse", "spool"];
 const THE_TRANSPORT: [&str; 2] = ["association::transport", "association::driver"];
 
 /// A file longer than this wants to be two.

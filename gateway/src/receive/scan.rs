@@ -24,8 +24,9 @@
 
 use dicom_core::Tag;
 
+use crate::codec::PixelLayout;
 use crate::dataset::inflate::{Inflater, Progress};
-use crate::dataset::transfer_syntax;
+use crate::dataset::transfer_syntax::{self, Encoding};
 use crate::dataset::walker::{Element, Event, Walker};
 use crate::dataset::{Defect, tags};
 use crate::model::Uid;
@@ -90,12 +91,32 @@ pub struct ImageShape {
     pub planar_configuration: u16,
     /// Pixel Representation (0028,0103); 0 if missing.
     pub pixel_representation: u16,
+    /// Numbers, and with them the pixels, are big endian.
+    pub big_endian: bool,
     /// Number of Frames (0028,0008); 1 if missing.
     pub frames: u32,
     /// Where the value of Pixel Data (7FE0,0010) starts, in bytes from the start of the data set.
     pub pixel_data_offset: u64,
     /// How long it is, in bytes.
     pub pixel_data_length: u64,
+}
+
+impl ImageShape {
+    /// The same for the spool, which knows no DICOM.
+    #[must_use]
+    pub fn layout(&self) -> PixelLayout {
+        PixelLayout {
+            offset: self.pixel_data_offset,
+            length: self.pixel_data_length,
+            rows: self.rows,
+            columns: self.columns,
+            bits_allocated: self.bits_allocated,
+            samples_per_pixel: self.samples_per_pixel,
+            interleaved: self.planar_configuration == 0,
+            big_endian: self.big_endian,
+            signed: self.pixel_representation == 1,
+        }
+    }
 }
 
 /// How a C-STORE that cannot be accepted is answered.
@@ -188,6 +209,13 @@ impl HeaderScan {
         self.defect = result.err();
     }
 
+    /// The uncompressed Pixel Data, as soon as its header has been taken; its value need not have come.
+    #[must_use]
+    pub fn image(&self) -> Option<ImageShape> {
+        // In a deflated data set its place means nothing.
+        if self.inflater.is_some() { None } else { self.found.image() }
+    }
+
     /// What was found, when there are no more bytes.
     #[must_use]
     pub fn finish(mut self) -> Scan {
@@ -204,7 +232,7 @@ impl HeaderScan {
         let nothing = (self.length == 0).then_some(Defect::Empty);
         let defect =
             nothing.or(self.defect).or(ended.err()).or(empty).or(self.found.invalid_uid.map(Defect::InvalidUid));
-        let image = if self.inflater.is_some() { None } else { self.found.image() };
+        let image = self.image();
         Scan {
             sop_class_uid: self.found.sop_class_uid,
             sop_instance_uid: self.found.sop_instance_uid,
@@ -238,7 +266,8 @@ struct Found {
     columns: Option<u16>,
     bits_allocated: Option<u16>,
     pixel_representation: Option<u16>,
-    pixel_data: Option<(u64, u32)>,
+    /// Offset, length, and whether it is big endian.
+    pixel_data: Option<(u64, u32, bool)>,
 }
 
 impl Found {
@@ -249,7 +278,8 @@ impl Found {
                 self.current = (element.level == 0).then_some(element);
                 self.value.clear();
                 if element.level == 0 && element.tag == tags::PIXEL_DATA {
-                    self.pixel_data = element.length.map(|length| (element.value_offset, length));
+                    let big_endian = element.encoding == Encoding::ExplicitBe;
+                    self.pixel_data = element.length.map(|length| (element.value_offset, length, big_endian));
                 }
             }
             Event::SequenceStart(_) | Event::FragmentsStart(_) => {
@@ -309,7 +339,7 @@ impl Found {
     }
 
     fn image(&self) -> Option<ImageShape> {
-        let (pixel_data_offset, pixel_data_length) = self.pixel_data?;
+        let (pixel_data_offset, pixel_data_length, big_endian) = self.pixel_data?;
         Some(ImageShape {
             rows: self.rows?,
             columns: self.columns?,
@@ -317,6 +347,7 @@ impl Found {
             samples_per_pixel: self.samples_per_pixel.unwrap_or(1),
             planar_configuration: self.planar_configuration.unwrap_or(0),
             pixel_representation: self.pixel_representation.unwrap_or(0),
+            big_endian,
             frames: self.frames.unwrap_or(1),
             pixel_data_offset,
             pixel_data_length: u64::from(pixel_data_length),

@@ -36,13 +36,15 @@ pub(super) struct Store {
     scan: HeaderScan,
     /// The spool's half; an error once the spool has refused, and the rest is only read over.
     incoming: Result<Incoming, SpoolError>,
+    /// The spool knows where the pixels are.
+    told: bool,
     length: u64,
 }
 
 impl Store {
     pub(super) fn begin(request: CStore, transfer_syntax: Uid, sender: Sender, spool: &Spool) -> Self {
         let scan = HeaderScan::new(&transfer_syntax);
-        Self { request, transfer_syntax, sender, scan, incoming: spool.receive(), length: 0 }
+        Self { request, transfer_syntax, sender, scan, incoming: spool.receive(), told: false, length: 0 }
     }
 
     /// Bytes of the data set so far.
@@ -55,7 +57,11 @@ impl Store {
         self.length += bytes.len() as u64;
         if let Ok(incoming) = &mut self.incoming {
             self.scan.feed(bytes);
-            if let Err(refused) = incoming.write(bytes) {
+            // The scan is ahead of the spool by these bytes, so it is in time with where the pixels start.
+            let image = if self.told { None } else { self.scan.image() };
+            self.told |= image.is_some();
+            let told = image.map_or(Ok(()), |image| incoming.pixels(&image.layout()));
+            if let Err(refused) = told.and_then(|()| incoming.write(bytes)) {
                 self.incoming = Err(refused);
             }
         }

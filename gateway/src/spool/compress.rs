@@ -1,15 +1,29 @@
 //! Compression of a payload while it streams in.
 //!
-//! Whether it pays is decided once per instance, from its first bytes: pixel data that a modality has compressed already
-//! does not shrink again, and trying costs the processor more than everything else that happens to an instance.
+//! Uncompressed pixel data goes through the filter of [`codec`](crate::codec) and then through zstd, always: what the
+//! filter leaves is worth coding, and if it ever is not, zstd stores it with a few bytes more. For everything else,
+//! whether it pays is decided once per instance, from its first bytes: pixel data that a modality has compressed already
+//! may shrink again (Motion JPEG of ultrasound) or not (JPEG 2000), and trying costs the processor more than everything
+//! else that happens to an instance.
+//!
+//! # Two gears
+//!
+//! Compression happens in the receivers' own threads. As long as there are no more receptions than processor cores,
+//! each has one to itself and compression is faster than a network that a modality has. When there are more, they
+//! compress in the fast gear, each for the whole of its instance, which is faster by a third to a half and up to a tenth
+//! larger. Nothing is measured but how many encoders are out.
 
 use std::io;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::ParamSwitch;
 
 use super::error::SpoolError;
 use super::record::Compression;
+use crate::codec::{Filter, FilterWriter, Piece, PixelLayout};
 
 /// How many bytes the decision is taken from.
 const SAMPLE: usize = 256 << 10;
@@ -17,29 +31,72 @@ const SAMPLE: usize = 256 << 10;
 const WINDOW_LOG: u32 = 19;
 const OUTPUT: usize = 128 << 10;
 
+/// How zstd works: `target_length` makes level 1 skip ahead where it finds nothing to repeat, the faster the larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gear {
+    level: i32,
+    target_length: u32,
+}
+
+/// Behind the filter there is little to repeat: skipping ahead is faster by a quarter, and no larger.
+const SKIP_FILTERED: u32 = 16;
+/// The fast gear.
+const SKIP_FAST: u32 = 64;
+
 /// Where compressed bytes go.
 pub(super) type Target<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), SpoolError>;
 
-/// Encoders to be used again: one takes about a MiB, and making one takes longer than compressing a small instance.
+/// Encoders to be used again: one takes about two MiB, and making one takes longer than compressing a small instance.
 pub(super) struct Pool {
     level: i32,
+    cores: usize,
+    out: AtomicUsize,
     idle: Mutex<Vec<Machine>>,
 }
 
 impl Pool {
     pub(super) fn new(level: i32) -> Self {
-        Self { level, idle: Mutex::new(Vec::new()) }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self { level, cores, out: AtomicUsize::new(0), idle: Mutex::new(Vec::new()) }
     }
 
-    fn take(&self) -> io::Result<Machine> {
+    /// An encoder at the start of a frame.
+    fn take(self: &Arc<Self>, filtered: bool) -> Result<Loan, SpoolError> {
+        let others = self.out.fetch_add(1, Ordering::Relaxed);
+        let mut loan = Loan { pool: Arc::clone(self), machine: None };
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        idle.map_or_else(|| Machine::new(self.level), Ok)
+        let mut machine = idle.map_or_else(Machine::new, Ok).map_err(refused)?;
+        machine.shift(self.gear(filtered, others < self.cores)).map_err(refused)?;
+        loan.machine = Some(machine);
+        Ok(loan)
     }
 
-    fn give_back(&self, mut machine: Machine) {
+    fn gear(&self, filtered: bool, calm: bool) -> Gear {
+        match (calm, filtered, self.level) {
+            (false, ..) => Gear { level: 1, target_length: SKIP_FAST },
+            (true, true, 1) => Gear { level: 1, target_length: SKIP_FILTERED },
+            (true, _, level) => Gear { level, target_length: 0 },
+        }
+    }
+}
+
+/// An encoder that is out; comes back by being [returned](Loan::give_back), and is gone with a reception that failed.
+struct Loan {
+    pool: Arc<Pool>,
+    machine: Option<Machine>,
+}
+
+impl Loan {
+    /// The machine is only taken away at the end.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Machine) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        self.machine.as_mut().map_or_else(|| Err(refused(io::Error::other("the encoder is gone"))), work)
+    }
+
+    fn give_back(mut self) {
         const KEPT: usize = 8;
-        if machine.encoder.reinit().is_ok()
-            && let Ok(mut idle) = self.idle.lock()
+        if let Some(mut machine) = self.machine.take()
+            && machine.encoder.reinit().is_ok()
+            && let Ok(mut idle) = self.pool.idle.lock()
             && idle.len() < KEPT
         {
             idle.push(machine);
@@ -47,16 +104,32 @@ impl Pool {
     }
 }
 
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.pool.out.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Machine {
     encoder: Encoder<'static>,
     output: Vec<u8>,
+    /// The filter of the instance before, for its memory.
+    writer: Option<FilterWriter>,
 }
 
 impl Machine {
-    fn new(level: i32) -> io::Result<Self> {
-        let mut encoder = Encoder::new(level)?;
+    fn new() -> io::Result<Self> {
+        let mut encoder = Encoder::new(1)?;
         encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
-        Ok(Self { encoder, output: vec![0; OUTPUT] })
+        // Skipping ahead would switch the coding of literals off, which are all that matters here.
+        encoder.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable))?;
+        Ok(Self { encoder, output: vec![0; OUTPUT], writer: None })
+    }
+
+    /// Changes the gear, at the start of a frame.
+    fn shift(&mut self, gear: Gear) -> io::Result<()> {
+        self.encoder.set_parameter(CParameter::CompressionLevel(gear.level))?;
+        self.encoder.set_parameter(CParameter::TargetLength(gear.target_length))
     }
 
     fn run(&mut self, data: &[u8], target: Target<'_>) -> Result<(), SpoolError> {
@@ -81,28 +154,68 @@ impl Machine {
             }
         }
     }
+
+    fn piece(&mut self, piece: Piece<'_>, target: Target<'_>) -> Result<(), SpoolError> {
+        match piece {
+            Piece::Bytes(bytes) => self.run(bytes, target),
+            Piece::Cut => self.drain(false, target),
+        }
+    }
 }
 
 fn refused(error: io::Error) -> SpoolError {
     SpoolError::Compress(Arc::new(error))
 }
 
+/// How a payload was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) compression: Compression,
+    pub(super) filter: Option<Filter>,
+}
+
 /// Compresses one payload.
 pub(super) struct Compressor {
     pool: Arc<Pool>,
     state: State,
+    /// How many bytes of the data set have come.
+    position: u64,
 }
 
 enum State {
     /// Not decided yet: what has come so far.
     Sampling(Vec<u8>),
     Stored,
-    Zstd(Box<Machine>),
+    Zstd(Loan),
+    Filtered(Loan, Filter, Box<FilterWriter>),
 }
 
 impl Compressor {
     pub(super) fn new(pool: &Arc<Pool>) -> Self {
-        Self { pool: Arc::clone(pool), state: State::Sampling(Vec::new()) }
+        Self { pool: Arc::clone(pool), state: State::Sampling(Vec::new()), position: 0 }
+    }
+
+    /// Tells where pixels are. Ignored when they are behind already, when no filter fits, and when the bytes in front of
+    /// them were enough to decide.
+    ///
+    /// # Errors
+    /// Those of `target`, or the encoder is out of memory.
+    pub(super) fn pixels(&mut self, layout: &PixelLayout, target: Target<'_>) -> Result<(), SpoolError> {
+        let State::Sampling(sample) = &mut self.state else { return Ok(()) };
+        let Some(filter) = Filter::fitting(layout).filter(|filter| filter.offset() >= self.position) else {
+            return Ok(());
+        };
+        let sample = std::mem::take(sample);
+        let mut loan = self.pool.take(true)?;
+        let writer = loan.with(|machine| {
+            machine.run(&sample, target)?;
+            Ok(match machine.writer.take() {
+                Some(writer) => writer.again(filter, self.position),
+                None => FilterWriter::new(filter, self.position),
+            })
+        })?;
+        self.state = State::Filtered(loan, filter, Box::new(writer));
+        Ok(())
     }
 
     /// Takes more of the data set, gives what comes out of it to `target`.
@@ -110,6 +223,7 @@ impl Compressor {
     /// # Errors
     /// Those of `target`, or the encoder is out of memory.
     pub(super) fn write(&mut self, mut data: &[u8], target: Target<'_>) -> Result<(), SpoolError> {
+        self.position += data.len() as u64;
         if let State::Sampling(sample) = &mut self.state {
             let (wanted, rest) = data.split_at_checked(SAMPLE - sample.len()).unwrap_or((data, &[]));
             sample.extend_from_slice(wanted);
@@ -120,7 +234,10 @@ impl Compressor {
             self.decide(false, target)?;
         }
         match &mut self.state {
-            State::Zstd(machine) => machine.run(data, target),
+            State::Zstd(loan) => loan.with(|machine| machine.run(data, target)),
+            State::Filtered(loan, _, writer) => {
+                loan.with(|machine| writer.write(data, &mut |piece| machine.piece(piece, target)))
+            }
             State::Stored | State::Sampling(_) if data.is_empty() => Ok(()),
             State::Stored | State::Sampling(_) => target(data),
         }
@@ -130,38 +247,52 @@ impl Compressor {
     ///
     /// # Errors
     /// As for [`Compressor::write`].
-    pub(super) fn finish(mut self, target: Target<'_>) -> Result<Compression, SpoolError> {
+    pub(super) fn finish(mut self, target: Target<'_>) -> Result<Stored, SpoolError> {
         if matches!(self.state, State::Sampling(_)) {
             self.decide(true, target)?;
-        } else if let State::Zstd(machine) = &mut self.state {
-            machine.drain(true, target)?;
-        }
-        match std::mem::replace(&mut self.state, State::Stored) {
-            State::Zstd(machine) => {
-                self.pool.give_back(*machine);
-                Ok(Compression::Zstd)
+            if let State::Zstd(loan) = self.state {
+                loan.give_back();
+                return Ok(Stored { compression: Compression::Zstd, filter: None });
             }
-            State::Stored | State::Sampling(_) => Ok(Compression::Stored),
+        }
+        match self.state {
+            State::Zstd(mut loan) => {
+                loan.with(|machine| machine.drain(true, target))?;
+                loan.give_back();
+                Ok(Stored { compression: Compression::Zstd, filter: None })
+            }
+            State::Filtered(mut loan, filter, mut writer) => {
+                loan.with(|machine| {
+                    writer.finish(&mut |piece| machine.piece(piece, target))?;
+                    machine.writer = Some(*writer);
+                    machine.drain(true, target)
+                })?;
+                loan.give_back();
+                Ok(Stored { compression: Compression::Zstd, filter: Some(filter) })
+            }
+            State::Stored | State::Sampling(_) => Ok(Stored { compression: Compression::Stored, filter: None }),
         }
     }
 
     /// Compresses the sample, and goes on with whatever is worth it.
     fn decide(&mut self, last: bool, target: Target<'_>) -> Result<(), SpoolError> {
         let State::Sampling(sample) = std::mem::replace(&mut self.state, State::Stored) else { return Ok(()) };
-        let mut machine = self.pool.take().map_err(refused)?;
+        let mut loan = self.pool.take(false)?;
         let mut trial = Vec::new();
         let mut collect = |bytes: &[u8]| {
             trial.extend_from_slice(bytes);
             Ok(())
         };
-        machine.run(&sample, &mut collect)?;
-        machine.drain(last, &mut collect)?;
+        loan.with(|machine| {
+            machine.run(&sample, &mut collect)?;
+            machine.drain(last, &mut collect)
+        })?;
         let worth_it = trial.len() + sample.len() / 33 < sample.len();
         if worth_it {
-            self.state = State::Zstd(Box::new(machine));
+            self.state = State::Zstd(loan);
             target(&trial)
         } else {
-            self.pool.give_back(machine);
+            loan.give_back();
             target(&sample)
         }
     }
@@ -183,7 +314,7 @@ mod tests {
         for piece in data.chunks(piece) {
             compressor.write(piece, &mut target).unwrap();
         }
-        let compression = compressor.finish(&mut target).unwrap();
+        let compression = compressor.finish(&mut target).unwrap().compression;
         (compression, out)
     }
 

@@ -11,11 +11,12 @@ use std::sync::mpsc::SyncSender;
 
 use aws_lc_rs::digest;
 
-use super::compress::Compressor;
+use super::compress::{Compressor, Stored};
 use super::error::{Doing, SpoolError};
 use super::record::{ALIGNMENT, InstanceHeader, LARGE_PAYLOAD};
 use super::shared::{Buffer, Shared};
 use super::writer::{Acknowledge, Append, Committed, Finished, LogJob};
+use crate::codec::PixelLayout;
 use crate::durable::{Disk, DiskFile};
 use crate::model::ContentHash;
 
@@ -79,6 +80,24 @@ impl Incoming {
         result
     }
 
+    /// Tells where uncompressed pixels are in the data set, as soon as that is known and before the first of their bytes
+    /// is written: they are kept much smaller then. What is told may be wrong, and may be told too late: that costs room
+    /// on the disk, nothing else.
+    ///
+    /// # Errors
+    /// As for [`Incoming::write`].
+    pub fn pixels(&mut self, layout: &PixelLayout) -> Result<(), SpoolError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let sink = &mut self.sink;
+        let result = self.compressor.pixels(layout, &mut |bytes| sink.write(bytes));
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
     /// Ends the reception and hands the instance to the log. `done` is called exactly once, from another thread or from
     /// this one, and must be quick and must not panic: with `Ok` the instance is on stable storage.
     ///
@@ -102,13 +121,13 @@ impl Incoming {
             }
             let encoded = header.encode()?;
             let sink = &mut self.sink;
-            let compression = self.compressor.finish(&mut |bytes| sink.write(bytes))?;
+            let stored = self.compressor.finish(&mut |bytes| sink.write(bytes))?;
             if let Body::Spilled(spill) = &mut self.sink.body {
                 spill.finish(&self.shared)?;
             }
-            Ok((encoded, compression))
+            Ok((encoded, stored))
         })();
-        let (encoded_header, compression) = match finished {
+        let (encoded_header, Stored { compression, filter }) = match finished {
             Ok(finished) => finished,
             Err(error) => return Err((error, done)),
         };
@@ -120,6 +139,7 @@ impl Incoming {
             hash: ContentHash(hash),
             length: self.length,
             compression,
+            filter,
             stored_length: self.sink.stored,
             payload_crc: self.sink.crc,
         };

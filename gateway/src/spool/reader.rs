@@ -15,6 +15,7 @@ use super::error::{Doing, SpoolError};
 use super::index::Row;
 use super::record::{self, Compression, Head};
 use super::segment::Layout;
+use crate::codec::FilterReader;
 use crate::durable::{Disk, DiskFile, Fate, read_exact_at};
 use crate::model::{ContentHash, InstanceId};
 
@@ -39,6 +40,7 @@ pub struct PayloadReader {
     crc: u32,
     decoder: Option<Decoder<'static>>,
     frame_ended: bool,
+    filter: Option<Box<FilterReader>>,
     hasher: Option<digest::Context>,
     produced: u64,
     /// What may be handed out, and how much of it was.
@@ -89,12 +91,12 @@ impl PayloadReader {
             file,
             position,
             end: position + head.stored_length,
-            head,
             stored: Vec::new(),
             stored_used: 0,
             crc: 0,
             decoder,
             frame_ended: false,
+            filter: head.filter.map(|filter| Box::new(FilterReader::new(filter, head.length))),
             hasher: Some(digest::Context::new(&digest::SHA256)),
             produced: 0,
             ready: Vec::new(),
@@ -103,6 +105,7 @@ impl PayloadReader {
             begun: false,
             ended: false,
             failed: None,
+            head,
         })
     }
 
@@ -184,7 +187,37 @@ impl PayloadReader {
         Ok(())
     }
 
+    /// The next bytes of the data set; none at its end.
     fn decode(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        let Some(mut filter) = self.filter.take() else { return self.decompress(output) };
+        let result = self.unfilter(&mut filter, output);
+        self.filter = Some(filter);
+        result
+    }
+
+    fn unfilter(&mut self, filter: &mut FilterReader, output: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let taken = filter.take(output);
+            if taken > 0 {
+                return Ok(taken);
+            }
+            if filter.is_complete() {
+                // Nothing may be left, and the end of the frame is still to be read.
+                return match self.decompress(&mut [0; 1])? {
+                    0 => Ok(0),
+                    _ => Err(self.damaged("it is longer than it was")),
+                };
+            }
+            let made = self.decompress(filter.space())?;
+            if made == 0 {
+                return Err(self.damaged("it is shorter than it was"));
+            }
+            filter.filled(made).map_err(|garbled| self.damaged(&garbled.to_string()))?;
+        }
+    }
+
+    /// The next bytes as the compression had got them; none at the end.
+    fn decompress(&mut self, output: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.stored_used == self.stored.len() && self.position < self.end {
                 self.load()?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SpoolError;
 use crate::clock::SpoolTime;
+use crate::codec::{self, Filter};
 use crate::model::{AeTitle, ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
 
 /// Records start at multiples of this, in bytes: the unit that disks and file systems work in.
@@ -23,6 +24,7 @@ pub(super) const LONGEST_HEADER: usize = 65_536 - 4_096 - HEAD;
 const MAGIC: &[u8; 8] = b"WSRECORD";
 const VERSION: u16 = 1;
 const KIND_INSTANCE: u8 = 1;
+const NO_FILTER: u8 = 0;
 const CHECKSUM: usize = HEAD - 4;
 
 /// What is known about an instance besides its bytes: who sent it, what it is, where it goes.
@@ -117,6 +119,8 @@ pub(super) struct Head {
     pub(super) id: InstanceId,
     pub(super) queued_at: SpoolTime,
     pub(super) compression: Compression,
+    /// What was done before the compression.
+    pub(super) filter: Option<Filter>,
     /// From the start of the record.
     pub(super) payload_offset: u64,
     pub(super) stored_length: u64,
@@ -148,7 +152,8 @@ pub(super) fn encode(head: &Head, header: &[u8]) -> Vec<u8> {
         Compression::Stored => 0,
         Compression::Zstd => 1,
     };
-    bytes.extend_from_slice(&[KIND_INSTANCE, compression, 0, 0, 0, 0]);
+    let (filter, parameters) = head.filter.map_or((NO_FILTER, [0; 16]), |filter| (codec::CODE, filter.to_bytes()));
+    bytes.extend_from_slice(&[KIND_INSTANCE, compression, filter, 0, 0, 0]);
     for word in [head.place.segment, head.place.offset, head.place.salt, head.id.0, head.queued_at.0] {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
@@ -157,7 +162,7 @@ pub(super) fn encode(head: &Head, header: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&short(head.payload_offset));
     bytes.extend_from_slice(&head.stored_length.to_le_bytes());
     bytes.extend_from_slice(&head.length.to_le_bytes());
-    bytes.extend_from_slice(&[0; 16]);
+    bytes.extend_from_slice(&parameters);
     bytes.extend_from_slice(&head.hash.0);
     bytes.extend_from_slice(&head.payload_crc.to_le_bytes());
     bytes.resize(CHECKSUM, 0);
@@ -229,9 +234,15 @@ pub(super) fn decode(
     if (place.segment, place.offset) != (segment, offset) || salt.is_some_and(|salt| salt != place.salt) {
         return Err(NotARecord::Misplaced);
     }
-    let compression = match head.get(10..13) {
-        Some([KIND_INSTANCE, 0, 0]) => Compression::Stored,
-        Some([KIND_INSTANCE, 1, 0]) => Compression::Zstd,
+    let (compression, filter) = match head.get(10..13) {
+        Some([KIND_INSTANCE, 0, filter]) => (Compression::Stored, *filter),
+        Some([KIND_INSTANCE, 1, filter]) => (Compression::Zstd, *filter),
+        _ => return Err(NotARecord::Unknown),
+    };
+    let parameters = head.get(80..96).and_then(|bytes| bytes.try_into().ok()).ok_or(NotARecord::Lengths)?;
+    let filter = match filter {
+        NO_FILTER => None,
+        codec::CODE => Some(Filter::from_bytes(parameters).ok_or(NotARecord::Unknown)?),
         _ => return Err(NotARecord::Unknown),
     };
     let hash = head.get(96..128).and_then(|bytes| bytes.try_into().ok()).ok_or(NotARecord::Lengths)?;
@@ -240,6 +251,7 @@ pub(super) fn decode(
         id: InstanceId(word(40)?),
         queued_at: SpoolTime(word(48)?),
         compression,
+        filter,
         payload_offset: u64::from(half(60)?),
         stored_length: word(64)?,
         length: word(72)?,
@@ -296,6 +308,7 @@ pub(super) mod tests {
             id: InstanceId(7),
             queued_at: SpoolTime(1_000),
             compression: Compression::Zstd,
+            filter: None,
             payload_offset: payload_after(header),
             stored_length: 1_234,
             length: 5_678,

@@ -17,6 +17,7 @@ use super::record::{self, ALIGNMENT, Compression, Head, InstanceHeader, LARGE_PA
 use super::segment::{FIRST_RECORD, Kind, SegmentHeader};
 use super::shared::Shared;
 use crate::clock;
+use crate::codec::Filter;
 use crate::durable::DiskFile;
 use crate::model::{ContentHash, InstanceId};
 
@@ -83,6 +84,7 @@ pub(super) struct Finished {
     pub(super) hash: ContentHash,
     pub(super) length: u64,
     pub(super) compression: Compression,
+    pub(super) filter: Option<Filter>,
     pub(super) stored_length: u64,
     pub(super) payload_crc: u32,
 }
@@ -335,6 +337,7 @@ impl Finished {
             id,
             queued_at: shared.time(),
             compression: self.compression,
+            filter: self.filter,
             payload_offset,
             stored_length: self.stored_length,
             length: self.length,

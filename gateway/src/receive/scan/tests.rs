@@ -147,6 +147,7 @@ fn the_image_is_described_for_the_filter() {
         samples_per_pixel: 3,
         planar_configuration: 1,
         pixel_representation: 1,
+        big_endian: false,
         frames: 2,
         pixel_data_offset: front.len() as u64 + 12,
         pixel_data_length: 240,

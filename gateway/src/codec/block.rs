@@ -1,0 +1,369 @@
+//! One block: from rows of pixels to classes of byte planes, and back.
+
+use super::choose::choose;
+use super::layout::Filter;
+use super::predict::Predictor;
+
+/// Words in a segment.
+pub(super) const SEGMENT: usize = 8;
+/// Classes of segments.
+pub(super) const CLASSES: usize = 12;
+/// Length of the header of a block, in bytes.
+pub(super) const HEADER: usize = 4 + 4 * CLASSES;
+
+/// The class of a segment below a segment with this sum.
+#[inline(always)]
+pub(super) fn class_below(sum: u32) -> usize {
+    let bits = u32::BITS - (sum >> 1).leading_zeros();
+    (bits as usize).min(CLASSES - 1)
+}
+
+/// What both directions carry from one block to the next, and their working memory: words, and their differences.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) filter: Filter,
+    /// For each component, the line above the block and then the lines of the block.
+    lines: Vec<Vec<u16>>,
+    /// Zigzagged differences, a line of each component in turn.
+    differences: Vec<u16>,
+    /// For each component, the sums of the segments of the line above.
+    sums: Vec<Vec<u32>>,
+}
+
+impl Block {
+    pub(super) fn new(filter: Filter) -> Self {
+        Self { filter, lines: Vec::new(), differences: Vec::new(), sums: Vec::new() }.again(filter)
+    }
+
+    /// A block codec at its beginning, in the memory of this one.
+    pub(super) fn again(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self.lines.resize(filter.components(), Vec::new());
+        self.sums.resize(filter.components(), Vec::new());
+        for lines in &mut self.lines {
+            // The line above the first one: zeros, as they are after the sign bits have been turned.
+            lines.clear();
+            lines.resize(filter.columns(), sign(&filter));
+        }
+        for sums in &mut self.sums {
+            sums.clear();
+            sums.resize(filter.columns().div_ceil(SEGMENT), 0);
+        }
+        self
+    }
+
+    /// Filters whole rows: fills `out` with the block and `cuts` with the places where bytes of another kind begin.
+    pub(super) fn filter(&mut self, rows: &[u8], out: &mut Vec<u8>, cuts: &mut Vec<usize>) {
+        self.load(rows);
+        let choice = choose(&self.lines, self.filter.columns(), self.filter.wide);
+        if choice.differences {
+            exchange(&mut self.lines, self.filter.wide, u16::wrapping_sub);
+        }
+        let counts = self.predict(choice.predictor);
+        out.clear();
+        out.extend_from_slice(&[choice.predictor.code(), u8::from(choice.differences), 0, 0]);
+        for count in counts {
+            out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        let words = self.differences.len();
+        out.resize(HEADER + words * (1 + usize::from(self.filter.wide)), 0);
+        let (low, high) = out.get_mut(HEADER..).unwrap_or_default().split_at_mut(words);
+        self.scatter(&counts, low, high);
+        if choice.differences {
+            exchange(&mut self.lines, self.filter.wide, u16::wrapping_add);
+        }
+        self.keep_last_line();
+        cuts.clear();
+        let mut at = HEADER;
+        for _plane in 0..=u8::from(self.filter.wide) {
+            for count in counts {
+                cuts.push(at);
+                at += count;
+            }
+        }
+    }
+
+    /// Undoes [`Block::filter`] for `count` rows; `None` if these bytes cannot be what it made of them.
+    pub(super) fn restore(&mut self, block: &[u8], count: usize, out: &mut Vec<u8>) -> Option<()> {
+        let words = count * self.filter.columns() * self.filter.components();
+        let (header, planes) = block.split_at_checked(HEADER)?;
+        let [predictor, differences @ (0 | 1), 0, 0] = *header.first_chunk()? else { return None };
+        let (predictor, differences) = (Predictor::from_code(predictor)?, differences == 1);
+        if differences && self.filter.components() != 3 {
+            return None;
+        }
+        let mut counts = [0; CLASSES];
+        for (count, bytes) in counts.iter_mut().zip(header.get(4..)?.chunks_exact(4)) {
+            *count = usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()?;
+        }
+        let sum = counts.iter().try_fold(0_usize, |sum, count| sum.checked_add(*count))?;
+        if sum != words || planes.len() != words * (1 + usize::from(self.filter.wide)) {
+            return None;
+        }
+        let (low, high) = planes.split_at_checked(words)?;
+        if differences {
+            exchange(&mut self.lines, self.filter.wide, u16::wrapping_sub);
+        }
+        self.gather(&counts, low, high, count, predictor)?;
+        if differences {
+            exchange(&mut self.lines, self.filter.wide, u16::wrapping_add);
+        }
+        self.store(count, out);
+        self.keep_last_line();
+        Some(())
+    }
+
+    /// Takes rows of pixels apart into lines of words.
+    fn load(&mut self, rows: &[u8]) {
+        let Filter { wide, big_endian, .. } = self.filter;
+        let sign = sign(&self.filter);
+        let components = self.filter.components();
+        let columns = self.filter.columns();
+        let words = rows.len() / (1 + usize::from(wide)) / components;
+        for (component, lines) in self.lines.iter_mut().enumerate() {
+            lines.resize(columns + words, 0);
+            let lines = lines.get_mut(columns..).unwrap_or_default();
+            match (wide, components) {
+                (false, 1) => {
+                    for (word, byte) in lines.iter_mut().zip(rows) {
+                        *word = u16::from(*byte) ^ sign;
+                    }
+                }
+                (false, 3) => {
+                    for (word, pixel) in lines.iter_mut().zip(rows.as_chunks::<3>().0) {
+                        *word = u16::from(pixel[component.min(2)]) ^ sign;
+                    }
+                }
+                (false, _) => {
+                    for (word, pixel) in lines.iter_mut().zip(rows.chunks_exact(components)) {
+                        *word = u16::from(pixel[component]) ^ sign;
+                    }
+                }
+                (true, 1) if big_endian => {
+                    for (word, bytes) in lines.iter_mut().zip(rows.as_chunks().0) {
+                        *word = u16::from_be_bytes(*bytes) ^ sign;
+                    }
+                }
+                (true, 1) => {
+                    for (word, bytes) in lines.iter_mut().zip(rows.as_chunks().0) {
+                        *word = u16::from_le_bytes(*bytes) ^ sign;
+                    }
+                }
+                (true, _) => {
+                    for (word, pixel) in lines.iter_mut().zip(rows.as_chunks().0.chunks_exact(components)) {
+                        let bytes = pixel[component];
+                        *word = if big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) } ^ sign;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The reverse of [`Block::load`], for `count` rows.
+    fn store(&self, count: usize, out: &mut Vec<u8>) {
+        let Filter { wide, big_endian, .. } = self.filter;
+        let sign = sign(&self.filter);
+        let components = self.filter.components();
+        out.resize(count * self.filter.row_bytes(), 0);
+        for (component, lines) in self.lines.iter().enumerate() {
+            let lines = lines.get(self.filter.columns()..).unwrap_or_default();
+            let narrow = |word: u16| (word ^ sign).to_le_bytes()[0];
+            match (wide, components) {
+                (false, 1) => {
+                    for (byte, word) in out.iter_mut().zip(lines) {
+                        *byte = narrow(*word);
+                    }
+                }
+                (false, 3) => {
+                    for (pixel, word) in out.as_chunks_mut::<3>().0.iter_mut().zip(lines) {
+                        pixel[component.min(2)] = narrow(*word);
+                    }
+                }
+                (false, _) => {
+                    for (pixel, word) in out.chunks_exact_mut(components).zip(lines) {
+                        pixel[component] = narrow(*word);
+                    }
+                }
+                (true, 1) if big_endian => {
+                    for (bytes, word) in out.as_chunks_mut().0.iter_mut().zip(lines) {
+                        *bytes = (word ^ sign).to_be_bytes();
+                    }
+                }
+                (true, 1) => {
+                    for (bytes, word) in out.as_chunks_mut().0.iter_mut().zip(lines) {
+                        *bytes = (word ^ sign).to_le_bytes();
+                    }
+                }
+                (true, _) => {
+                    for (pixel, word) in out.as_chunks_mut().0.chunks_exact_mut(components).zip(lines) {
+                        let word = word ^ sign;
+                        pixel[component] = if big_endian { word.to_be_bytes() } else { word.to_le_bytes() };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Predicts all lines; gives how many words there are in each class.
+    fn predict(&mut self, predictor: Predictor) -> [usize; CLASSES] {
+        let columns = self.filter.columns();
+        let components = self.filter.components();
+        let words = self.lines.iter().map(|lines| lines.len() - columns).sum();
+        self.differences.resize(words, 0);
+        let mut counts = [0; CLASSES];
+        for (component, lines) in self.lines.iter().enumerate() {
+            // A copy, because the classes are found once more when the planes are filled.
+            let mut sums = self.sums.get(component).cloned().unwrap_or_default();
+            let above = lines.chunks_exact(columns);
+            let outs = self.differences.chunks_exact_mut(columns).skip(component).step_by(components);
+            for ((above, line), out) in above.clone().zip(above.skip(1)).zip(outs) {
+                predictor.forward(self.filter.wide, line, above, out);
+                let (segments, rest) = out.as_chunks::<SEGMENT>();
+                let (whole, last) = sums.split_at_mut(segments.len());
+                for (sum, segment) in whole.iter_mut().zip(segments) {
+                    counts[class_below(*sum)] += SEGMENT;
+                    *sum = total(segment);
+                }
+                if let Some(sum) = last.first_mut() {
+                    counts[class_below(*sum)] += rest.len();
+                    *sum = total(rest);
+                }
+            }
+        }
+        counts
+    }
+
+    /// Copies the differences to where their class is, byte by plane.
+    fn scatter(&mut self, counts: &[usize; CLASSES], low: &mut [u8], high: &mut [u8]) {
+        let mut next = starts(counts);
+        let columns = self.filter.columns();
+        let components = self.filter.components();
+        for (line, component) in self.differences.chunks_exact(columns).zip((0..components).cycle()) {
+            let Some(sums) = self.sums.get_mut(component) else { continue };
+            let (segments, rest) = line.as_chunks::<SEGMENT>();
+            let (whole, last) = sums.split_at_mut(segments.len());
+            for (sum, segment) in whole.iter_mut().zip(segments) {
+                let at = &mut next[class_below(*sum)];
+                let bytes = segment.map(u16::to_le_bytes);
+                if let Some(low) = low.get_mut(*at..*at + SEGMENT) {
+                    low.copy_from_slice(&bytes.map(|[low, _]| low));
+                }
+                if let Some(high) = high.get_mut(*at..*at + SEGMENT) {
+                    high.copy_from_slice(&bytes.map(|[_, high]| high));
+                }
+                *at += SEGMENT;
+                *sum = total(segment);
+            }
+            if let Some(sum) = last.first_mut() {
+                let at = &mut next[class_below(*sum)];
+                for (i, word) in rest.iter().enumerate() {
+                    let bytes = word.to_le_bytes();
+                    if let Some(low) = low.get_mut(*at + i) {
+                        *low = bytes[0];
+                    }
+                    if let Some(high) = high.get_mut(*at + i) {
+                        *high = bytes[1];
+                    }
+                }
+                *at += rest.len();
+                *sum = total(rest);
+            }
+        }
+    }
+
+    /// Fetches the differences of `count` rows from their classes and undoes the prediction, line by line.
+    fn gather(
+        &mut self,
+        counts: &[usize; CLASSES],
+        low: &[u8],
+        high: &[u8],
+        count: usize,
+        predictor: Predictor,
+    ) -> Option<()> {
+        let columns = self.filter.columns();
+        let mut next = starts(counts);
+        for lines in &mut self.lines {
+            lines.resize(columns * (1 + count), 0);
+        }
+        for row in 0..count {
+            for (lines, sums) in self.lines.iter_mut().zip(&mut self.sums) {
+                let (done, line) = lines.split_at_mut(columns * (1 + row));
+                let above = done.get(columns * row..)?;
+                let line = line.get_mut(..columns)?;
+                let (segments, rest) = line.as_chunks_mut::<SEGMENT>();
+                let (whole, last) = sums.split_at_mut(segments.len());
+                for (sum, segment) in whole.iter_mut().zip(segments) {
+                    let at = &mut next[class_below(*sum)];
+                    *segment = low.get(*at..)?.first_chunk::<SEGMENT>()?.map(u16::from);
+                    if self.filter.wide {
+                        let high: &[u8; SEGMENT] = high.get(*at..)?.first_chunk()?;
+                        for (word, high) in segment.iter_mut().zip(high) {
+                            *word |= u16::from(*high) << 8;
+                        }
+                    }
+                    *at += SEGMENT;
+                    *sum = total(segment);
+                }
+                if let Some(sum) = last.first_mut() {
+                    let at = &mut next[class_below(*sum)];
+                    for (i, word) in rest.iter_mut().enumerate() {
+                        *word = u16::from(*low.get(*at + i)?);
+                        if self.filter.wide {
+                            *word |= u16::from(*high.get(*at + i)?) << 8;
+                        }
+                    }
+                    *at += rest.len();
+                    *sum = total(rest);
+                }
+                predictor.backward(self.filter.wide, line, above);
+            }
+        }
+        Some(())
+    }
+
+    /// The last line of this block is the one above the next.
+    fn keep_last_line(&mut self) {
+        let columns = self.filter.columns();
+        for lines in &mut self.lines {
+            let last = lines.len() - columns;
+            lines.copy_within(last.., 0);
+            lines.truncate(columns);
+        }
+    }
+}
+
+/// The sign bit of signed words: inverted, the order of the words is that of the values.
+fn sign(filter: &Filter) -> u16 {
+    match (filter.signed, filter.wide) {
+        (false, _) => 0,
+        (true, false) => 0x80,
+        (true, true) => 0x8000,
+    }
+}
+
+#[inline(always)]
+pub(super) fn total(words: &[u16]) -> u32 {
+    words.iter().map(|word| u32::from(*word)).sum()
+}
+
+/// Where each class starts.
+fn starts(counts: &[usize; CLASSES]) -> [usize; CLASSES] {
+    let mut next = 0;
+    counts.map(|count| {
+        let start = next;
+        next += count;
+        start
+    })
+}
+
+/// Combines the first and the third component with the second.
+pub(super) fn exchange(lines: &mut [Vec<u16>], wide: bool, with: impl Fn(u16, u16) -> u16) {
+    let mask = if wide { u16::MAX } else { 0xff };
+    if let [first, second, third] = lines {
+        for other in [first, third] {
+            for (word, with_word) in other.iter_mut().zip(&*second) {
+                *word = with(*word, *with_word) & mask;
+            }
+        }
+    }
+}
