@@ -8,14 +8,22 @@ use super::predict::Predictor;
 pub(super) const SEGMENT: usize = 8;
 /// Classes of segments.
 pub(super) const CLASSES: usize = 12;
+const HIGHEST: u32 = 11;
 /// Length of the header of a block, in bytes.
 pub(super) const HEADER: usize = 4 + 4 * CLASSES;
 
-/// The class of a segment below a segment with this sum.
+/// The class of a segment below a segment with this [`total`].
 #[inline(always)]
-pub(super) fn class_below(sum: u32) -> usize {
-    let bits = u32::BITS - (sum >> 1).leading_zeros();
-    (bits as usize).min(CLASSES - 1)
+fn class_below(total: u16) -> u8 {
+    let bits = u16::BITS - (total >> 1).leading_zeros();
+    // Of 16 bits: it fits.
+    bits.min(HIGHEST).to_le_bytes()[0]
+}
+
+/// The sum of a segment; words count for at most 8,191, which is in the highest class alone, so that the sum fits.
+#[inline(always)]
+pub(super) fn total(words: &[u16]) -> u16 {
+    words.iter().fold(0, |sum: u16, word| sum.wrapping_add((*word).min(8_191)))
 }
 
 /// What both directions carry from one block to the next, and their working memory: words, and their differences.
@@ -26,28 +34,31 @@ pub(super) struct Block {
     lines: Vec<Vec<u16>>,
     /// Zigzagged differences, a line of each component in turn.
     differences: Vec<u16>,
-    /// For each component, the sums of the segments of the line above.
-    sums: Vec<Vec<u32>>,
+    /// For each component, the classes of the segments of the next line.
+    below: Vec<Vec<u8>>,
+    /// The classes of the segments of the block, a line of each component in turn.
+    classes: Vec<u8>,
 }
 
 impl Block {
     pub(super) fn new(filter: Filter) -> Self {
-        Self { filter, lines: Vec::new(), differences: Vec::new(), sums: Vec::new() }.again(filter)
+        Self { filter, lines: Vec::new(), differences: Vec::new(), below: Vec::new(), classes: Vec::new() }
+            .again(filter)
     }
 
     /// A block codec at its beginning, in the memory of this one.
     pub(super) fn again(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self.lines.resize(filter.components(), Vec::new());
-        self.sums.resize(filter.components(), Vec::new());
+        self.below.resize(filter.components(), Vec::new());
         for lines in &mut self.lines {
             // The line above the first one: zeros, as they are after the sign bits have been turned.
             lines.clear();
             lines.resize(filter.columns(), sign(&filter));
         }
-        for sums in &mut self.sums {
-            sums.clear();
-            sums.resize(filter.columns().div_ceil(SEGMENT), 0);
+        for below in &mut self.below {
+            below.clear();
+            below.resize(filter.columns().div_ceil(SEGMENT), 0);
         }
         self
     }
@@ -56,11 +67,18 @@ impl Block {
     pub(super) fn filter(&mut self, rows: &[u8], out: &mut Vec<u8>, cuts: &mut Vec<usize>) {
         self.load(rows);
         let choice = choose(&self.lines, self.filter.columns(), self.filter.wide);
+        out.clear();
+        cuts.clear();
+        if choice.predictor == Predictor::None {
+            out.resize(HEADER, 0);
+            out.extend_from_slice(rows);
+            self.keep_last_line();
+            return;
+        }
         if choice.differences {
             exchange(&mut self.lines, self.filter.wide, u16::wrapping_sub);
         }
         let counts = self.predict(choice.predictor);
-        out.clear();
         out.extend_from_slice(&[choice.predictor.code(), u8::from(choice.differences), 0, 0]);
         for count in counts {
             out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
@@ -73,7 +91,6 @@ impl Block {
             exchange(&mut self.lines, self.filter.wide, u16::wrapping_add);
         }
         self.keep_last_line();
-        cuts.clear();
         let mut at = HEADER;
         for _plane in 0..=u8::from(self.filter.wide) {
             for count in counts {
@@ -89,6 +106,14 @@ impl Block {
         let (header, planes) = block.split_at_checked(HEADER)?;
         let [predictor, differences @ (0 | 1), 0, 0] = *header.first_chunk()? else { return None };
         let (predictor, differences) = (Predictor::from_code(predictor)?, differences == 1);
+        if predictor == Predictor::None {
+            let as_it_was = header.iter().all(|byte| *byte == 0) && planes.len() == count * self.filter.row_bytes();
+            out.clear();
+            out.extend_from_slice(planes);
+            self.load(planes);
+            self.keep_last_line();
+            return as_it_was.then_some(());
+        }
         if differences && self.filter.components() != 3 {
             return None;
         }
@@ -104,7 +129,10 @@ impl Block {
         if differences {
             exchange(&mut self.lines, self.filter.wide, u16::wrapping_sub);
         }
-        self.gather(&counts, low, high, count, predictor)?;
+        self.gather(&counts, low, high, count)?;
+        for lines in &mut self.lines {
+            predictor.backward(self.filter.wide, lines, self.filter.columns());
+        }
         if differences {
             exchange(&mut self.lines, self.filter.wide, u16::wrapping_add);
         }
@@ -204,29 +232,28 @@ impl Block {
         }
     }
 
-    /// Predicts all lines; gives how many words there are in each class.
+    /// Predicts all lines and classifies their segments; gives how many words there are in each class.
     fn predict(&mut self, predictor: Predictor) -> [usize; CLASSES] {
         let columns = self.filter.columns();
-        let components = self.filter.components();
-        let words = self.lines.iter().map(|lines| lines.len() - columns).sum();
-        self.differences.resize(words, 0);
+        let count = self.lines.first().map_or(0, |lines| lines.len() / columns - 1);
+        self.differences.resize(count * columns * self.lines.len(), 0);
+        self.classes.clear();
         let mut counts = [0; CLASSES];
-        for (component, lines) in self.lines.iter().enumerate() {
-            // A copy, because the classes are found once more when the planes are filled.
-            let mut sums = self.sums.get(component).cloned().unwrap_or_default();
-            let above = lines.chunks_exact(columns);
-            let outs = self.differences.chunks_exact_mut(columns).skip(component).step_by(components);
-            for ((above, line), out) in above.clone().zip(above.skip(1)).zip(outs) {
+        let mut outs = self.differences.chunks_exact_mut(columns);
+        for row in 0..count {
+            for (lines, below) in self.lines.iter().zip(&mut self.below) {
+                let two = lines.get(row * columns..(row + 2) * columns).unwrap_or_default();
+                let (Some((above, line)), Some(out)) = (two.split_at_checked(columns), outs.next()) else { continue };
                 predictor.forward(self.filter.wide, line, above, out);
+                self.classes.extend_from_slice(below);
                 let (segments, rest) = out.as_chunks::<SEGMENT>();
-                let (whole, last) = sums.split_at_mut(segments.len());
-                for (sum, segment) in whole.iter_mut().zip(segments) {
-                    counts[class_below(*sum)] += SEGMENT;
-                    *sum = total(segment);
+                for (class, segment) in below.iter_mut().zip(segments) {
+                    counts[usize::from(*class).min(CLASSES - 1)] += SEGMENT;
+                    *class = class_below(total(segment));
                 }
-                if let Some(sum) = last.first_mut() {
-                    counts[class_below(*sum)] += rest.len();
-                    *sum = total(rest);
+                if let Some(class) = below.get_mut(segments.len()) {
+                    counts[usize::from(*class).min(CLASSES - 1)] += rest.len();
+                    *class = class_below(total(rest));
                 }
             }
         }
@@ -234,28 +261,28 @@ impl Block {
     }
 
     /// Copies the differences to where their class is, byte by plane.
-    fn scatter(&mut self, counts: &[usize; CLASSES], low: &mut [u8], high: &mut [u8]) {
+    fn scatter(&self, counts: &[usize; CLASSES], low: &mut [u8], high: &mut [u8]) {
         let mut next = starts(counts);
         let columns = self.filter.columns();
-        let components = self.filter.components();
-        for (line, component) in self.differences.chunks_exact(columns).zip((0..components).cycle()) {
-            let Some(sums) = self.sums.get_mut(component) else { continue };
+        let lines = self.differences.chunks_exact(columns);
+        for (line, classes) in lines.zip(self.classes.chunks_exact(columns.div_ceil(SEGMENT))) {
             let (segments, rest) = line.as_chunks::<SEGMENT>();
-            let (whole, last) = sums.split_at_mut(segments.len());
-            for (sum, segment) in whole.iter_mut().zip(segments) {
-                let at = &mut next[class_below(*sum)];
-                let bytes = segment.map(u16::to_le_bytes);
-                if let Some(low) = low.get_mut(*at..*at + SEGMENT) {
-                    low.copy_from_slice(&bytes.map(|[low, _]| low));
+            for (class, segment) in classes.iter().zip(segments) {
+                let at = &mut next[usize::from(*class).min(CLASSES - 1)];
+                if let Some(low) = low.get_mut(*at..).and_then(<[u8]>::first_chunk_mut::<SEGMENT>) {
+                    for (byte, word) in low.iter_mut().zip(segment) {
+                        *byte = word.to_le_bytes()[0];
+                    }
                 }
-                if let Some(high) = high.get_mut(*at..*at + SEGMENT) {
-                    high.copy_from_slice(&bytes.map(|[_, high]| high));
+                if let Some(high) = high.get_mut(*at..).and_then(<[u8]>::first_chunk_mut::<SEGMENT>) {
+                    for (byte, word) in high.iter_mut().zip(segment) {
+                        *byte = word.to_le_bytes()[1];
+                    }
                 }
                 *at += SEGMENT;
-                *sum = total(segment);
             }
-            if let Some(sum) = last.first_mut() {
-                let at = &mut next[class_below(*sum)];
+            if let Some(class) = classes.get(segments.len()) {
+                let at = &mut next[usize::from(*class).min(CLASSES - 1)];
                 for (i, word) in rest.iter().enumerate() {
                     let bytes = word.to_le_bytes();
                     if let Some(low) = low.get_mut(*at + i) {
@@ -266,56 +293,47 @@ impl Block {
                     }
                 }
                 *at += rest.len();
-                *sum = total(rest);
             }
         }
     }
 
-    /// Fetches the differences of `count` rows from their classes and undoes the prediction, line by line.
-    fn gather(
-        &mut self,
-        counts: &[usize; CLASSES],
-        low: &[u8],
-        high: &[u8],
-        count: usize,
-        predictor: Predictor,
-    ) -> Option<()> {
+    /// Fetches the differences of `count` rows from their classes into the lines.
+    fn gather(&mut self, counts: &[usize; CLASSES], low: &[u8], high: &[u8], count: usize) -> Option<()> {
         let columns = self.filter.columns();
         let mut next = starts(counts);
         for lines in &mut self.lines {
             lines.resize(columns * (1 + count), 0);
         }
-        for row in 0..count {
-            for (lines, sums) in self.lines.iter_mut().zip(&mut self.sums) {
-                let (done, line) = lines.split_at_mut(columns * (1 + row));
-                let above = done.get(columns * row..)?;
-                let line = line.get_mut(..columns)?;
+        for row in 1..=count {
+            for (lines, below) in self.lines.iter_mut().zip(&mut self.below) {
+                let line = lines.get_mut(row * columns..(row + 1) * columns)?;
                 let (segments, rest) = line.as_chunks_mut::<SEGMENT>();
-                let (whole, last) = sums.split_at_mut(segments.len());
-                for (sum, segment) in whole.iter_mut().zip(segments) {
-                    let at = &mut next[class_below(*sum)];
-                    *segment = low.get(*at..)?.first_chunk::<SEGMENT>()?.map(u16::from);
+                let (whole, last) = below.split_at_mut_checked(segments.len())?;
+                for (class, segment) in whole.iter_mut().zip(segments) {
+                    let at = &mut next[usize::from(*class).min(CLASSES - 1)];
+                    let low: &[u8; SEGMENT] = low.get(*at..)?.first_chunk()?;
                     if self.filter.wide {
                         let high: &[u8; SEGMENT] = high.get(*at..)?.first_chunk()?;
-                        for (word, high) in segment.iter_mut().zip(high) {
-                            *word |= u16::from(*high) << 8;
+                        for ((word, low), high) in segment.iter_mut().zip(low).zip(high) {
+                            *word = u16::from_le_bytes([*low, *high]);
+                        }
+                    } else {
+                        for (word, low) in segment.iter_mut().zip(low) {
+                            *word = u16::from(*low);
                         }
                     }
                     *at += SEGMENT;
-                    *sum = total(segment);
+                    *class = class_below(total(segment));
                 }
-                if let Some(sum) = last.first_mut() {
-                    let at = &mut next[class_below(*sum)];
+                if let Some(class) = last.first_mut() {
+                    let at = &mut next[usize::from(*class).min(CLASSES - 1)];
                     for (i, word) in rest.iter_mut().enumerate() {
-                        *word = u16::from(*low.get(*at + i)?);
-                        if self.filter.wide {
-                            *word |= u16::from(*high.get(*at + i)?) << 8;
-                        }
+                        let high = if self.filter.wide { *high.get(*at + i)? } else { 0 };
+                        *word = u16::from_le_bytes([*low.get(*at + i)?, high]);
                     }
                     *at += rest.len();
-                    *sum = total(rest);
+                    *class = class_below(total(rest));
                 }
-                predictor.backward(self.filter.wide, line, above);
             }
         }
         Some(())
@@ -339,11 +357,6 @@ fn sign(filter: &Filter) -> u16 {
         (true, false) => 0x80,
         (true, true) => 0x8000,
     }
-}
-
-#[inline(always)]
-pub(super) fn total(words: &[u16]) -> u32 {
-    words.iter().map(|word| u32::from(*word)).sum()
 }
 
 /// Where each class starts.

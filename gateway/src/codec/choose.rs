@@ -1,14 +1,14 @@
-//! Which prediction suits a block: estimated from every eighth of its lines.
+//! Which prediction suits a block: estimated from every sixteenth of its lines.
 //!
-//! The estimate is what an entropy coder would need that knew the mean size of the numbers in each segment: eight times
-//! the logarithm of the mean and a bit. It sees no repetition, so graphics are recognised by themselves: where most words
-//! equal a neighbour, the compressor behind finds more than any prediction does.
+//! The estimate is what an entropy coder would need that knew the mean of the numbers in each segment of 8. For narrow
+//! words it is compared with what the words need as they are: graphics and indices of a palette have few different
+//! ones, and their neighbours say little about them.
 
 use super::block::{SEGMENT, exchange, total};
 use super::predict::Predictor;
 
 /// One line of so many is looked at.
-const EVERY: usize = 8;
+const EVERY: usize = 16;
 
 /// How a block is filtered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +31,21 @@ pub(super) fn choose(lines: &[Vec<u16>], columns: usize, wide: bool) -> Choice {
         sample.push(pairs);
     }
     let (predictor, cost) = cheapest(&sample, columns, wide);
-    let plain = Choice { predictor, differences: false };
+    if !wide && plain(&sample, columns) < cost {
+        return Choice { predictor: Predictor::None, differences: false };
+    }
+    let same = Choice { predictor, differences: false };
     if sample.len() != 3 {
-        return plain;
+        return same;
     }
     exchange(&mut sample, wide, u16::wrapping_sub);
     let (predictor, less) = cheapest(&sample, columns, wide);
-    if less < cost { Choice { predictor, differences: true } } else { plain }
+    if less < cost { Choice { predictor, differences: true } } else { same }
 }
 
 fn cheapest(sample: &[Vec<u16>], columns: usize, wide: bool) -> (Predictor, u64) {
     let mut out = vec![0; columns];
-    let costs = Predictor::ALL.map(|predictor| {
+    let costs = Predictor::REAL.map(|predictor| {
         let mut cost = 0;
         for pair in sample.iter().flat_map(|pairs| pairs.chunks_exact(2 * columns)) {
             let (above, line) = pair.split_at(columns);
@@ -51,12 +54,33 @@ fn cheapest(sample: &[Vec<u16>], columns: usize, wide: bool) -> (Predictor, u64)
         }
         (predictor, cost)
     });
-    costs.into_iter().min_by_key(|(_, cost)| *cost).unwrap_or((Predictor::None, 0))
+    costs.into_iter().min_by_key(|(_, cost)| *cost).unwrap_or((Predictor::None, u64::MAX))
 }
 
-/// The logarithm of a mean and a bit, in units that nobody needs: sixteenths, between powers of two a straight line.
-fn bits(sum: u32) -> u64 {
-    let sum = u64::from(sum) + SEGMENT as u64;
-    let power = sum.ilog2();
-    u64::from(power) * 16 + ((sum << 4 >> power) - 16)
+/// Sixteenths of bits for eight numbers with this sum, if the small ones among all of them are the frequent ones: the
+/// entropy of a geometric distribution with that mean, (m + 1) log (m + 1) − m log m.
+fn bits(sum: u16) -> u64 {
+    const FEW: [u64; 9] = [0, 72, 115, 149, 176, 200, 221, 239, 256];
+    FEW.get(usize::from(sum)).copied().unwrap_or_else(|| {
+        // The mean is above 1: the logarithm of e (m + 1/2).
+        8 * (logarithm(u64::from(sum) * 2 + SEGMENT as u64) + 23 - 16 * 4)
+    })
+}
+
+/// Sixteenths of bits for the narrow words of lines as they are, by how often each occurs; repetition is not seen.
+fn plain(sample: &[Vec<u16>], columns: usize) -> u64 {
+    let mut counts = [0_u64; 256];
+    for line in sample.iter().flat_map(|pairs| pairs.chunks_exact(columns).skip(1).step_by(2)) {
+        for word in line {
+            counts[usize::from(*word & 0xff)] += 1;
+        }
+    }
+    let all = logarithm(counts.iter().sum::<u64>().max(1));
+    counts.iter().map(|count| count * all.saturating_sub(logarithm((*count).max(1)))).sum()
+}
+
+/// The binary logarithm in sixteenths, between powers of two a straight line.
+fn logarithm(number: u64) -> u64 {
+    let power = number.ilog2();
+    u64::from(power) * 16 + ((number << 4 >> power) - 16)
 }

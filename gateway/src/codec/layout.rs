@@ -118,6 +118,12 @@ impl Filter {
         u64::from(self.offset)
     }
 
+    /// Whether its words have 16 bits; otherwise 8.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.wide
+    }
+
     pub(super) fn columns(&self) -> usize {
         usize::from(self.columns)
     }

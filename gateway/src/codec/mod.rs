@@ -38,7 +38,7 @@
 //!    classes cost nothing to tell; that is what JPEG-LS gets from its contexts, at the price of a copy.
 //! 5. **Byte planes.** All low bytes of class 0, of class 1, …, then all high bytes of class 0, …
 //!
-//! The predictor is chosen for each block, from every eighth of its lines: see [`choose`](mod@choose). Choosing it once,
+//! The predictor is chosen for each block, from every sixteenth of its lines: see [`choose`](mod@choose). Choosing it once,
 //! from the first rows of an image, would choose it from air.
 //!
 //! # Format, version 1
@@ -62,7 +62,7 @@
 //!
 //! ```text
 //! offset  size  block
-//!      0     1  predictor: 0 none, 1 left, 2 plane, 3 median, 4 mean, 5 blend
+//!      0     1  predictor: 0 none, 1 left, 2 plane, 3 median, 4 mean
 //!      1     1  1 if components are differences from the second
 //!      2     2  zero
 //!      4  12×4  how many words are in class 0, 1, … 11; together: rows × components × columns

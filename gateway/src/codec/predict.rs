@@ -2,12 +2,12 @@
 //!
 //! All arithmetic is modulo 2^16, and modulo 2^8 for narrow words, which are kept in 16 bits with the upper half zero.
 //! The forward direction knows all neighbours and is vector code throughout. Backwards, the left neighbour is the result
-//! before; for `Left` and `Plane` that leaves one addition for each word, for the others four to six operations.
+//! before: one after the other, but two lines at a time.
 
 /// How a word is predicted from its neighbours left (*a*), above (*b*) and above left (*c*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Predictor {
-    /// Not at all: graphics, and what is only called an image.
+    /// Not at all, and the block stays as it is: graphics, indices of a palette.
     None,
     /// *a*
     Left,
@@ -17,12 +17,12 @@ pub enum Predictor {
     Median,
     /// (*a* + *b*) / 2: averages noise.
     Mean,
-    /// (3*a* + 3*b* − 2*c*) / 4: between mean and plane.
-    Blend,
 }
 
 impl Predictor {
-    pub(super) const ALL: [Self; 6] = [Self::None, Self::Left, Self::Plane, Self::Median, Self::Mean, Self::Blend];
+    pub(super) const ALL: [Self; 5] = [Self::None, Self::Left, Self::Plane, Self::Median, Self::Mean];
+    /// Those that predict something.
+    pub(super) const REAL: [Self; 4] = [Self::Left, Self::Plane, Self::Median, Self::Mean];
 
     pub(super) fn code(self) -> u8 {
         match self {
@@ -31,7 +31,6 @@ impl Predictor {
             Self::Plane => 2,
             Self::Median => 3,
             Self::Mean => 4,
-            Self::Blend => 5,
         }
     }
 
@@ -51,7 +50,6 @@ impl Predictor {
             Self::Plane => differences::<BITS>(line, above, out, plane),
             Self::Median => differences::<BITS>(line, above, out, median),
             Self::Mean => differences::<BITS>(line, above, out, mean),
-            Self::Blend => differences::<BITS>(line, above, out, blend),
         }
         if self != Self::None
             && let (Some(out), Some(word), Some(above)) = (out.first_mut(), line.first(), above.first())
@@ -60,39 +58,37 @@ impl Predictor {
         }
     }
 
-    /// Turns the zigzagged differences in `line` back into words; `above` has the same length.
-    pub(super) fn backward(self, wide: bool, line: &mut [u16], above: &[u16]) {
-        if wide { self.backward_in::<16>(line, above) } else { self.backward_in::<8>(line, above) }
+    /// Turns the zigzagged differences in `lines` back into words. The first `columns` words are the line above, and the
+    /// lines to be restored follow it.
+    pub(super) fn backward(self, wide: bool, lines: &mut [u16], columns: usize) {
+        if wide { self.backward_in::<16>(lines, columns) } else { self.backward_in::<8>(lines, columns) }
     }
 
-    fn backward_in<const BITS: u32>(self, line: &mut [u16], above: &[u16]) {
-        for word in &mut *line {
+    fn backward_in<const BITS: u32>(self, lines: &mut [u16], columns: usize) {
+        let (mut above, mut rest) = lines.split_at_mut(columns);
+        for word in &mut *rest {
             *word = unzigzag::<BITS>(*word);
         }
-        if self == Self::None {
-            return;
-        }
-        let (Some((first, rest)), Some((corner, top))) = (line.split_first_mut(), above.split_first()) else { return };
-        *first = first.wrapping_add(*corner) & mask::<BITS>();
-        match self {
-            Self::None => {}
-            Self::Left => sum::<BITS>(*first, rest),
-            Self::Plane => {
-                for ((word, b), c) in rest.iter_mut().zip(top).zip(above) {
-                    *word = word.wrapping_add(*b).wrapping_sub(*c);
-                }
-                sum::<BITS>(*first, rest);
+        while !rest.is_empty() {
+            let two = rest.len().min(2 * columns);
+            let (now, next) = rest.split_at_mut(two);
+            let (first, second) = now.split_at_mut(columns.min(two));
+            match self {
+                Self::None => {}
+                Self::Left => restore::<BITS>(above, first, second, |a, _, _| a),
+                Self::Plane => restore::<BITS>(above, first, second, plane),
+                Self::Median => restore::<BITS>(above, first, second, median),
+                Self::Mean => restore::<BITS>(above, first, second, mean),
             }
-            Self::Median => restore::<BITS>(*first, rest, top, above, median),
-            Self::Mean => restore::<BITS>(*first, rest, top, above, mean),
-            Self::Blend => restore::<BITS>(*first, rest, top, above, blend),
+            above = if second.is_empty() { first } else { second };
+            rest = next;
         }
     }
 }
 
 #[inline(always)]
 fn plane(a: u16, b: u16, c: u16) -> u16 {
-    a.wrapping_add(b).wrapping_sub(c)
+    b.wrapping_sub(c).wrapping_add(a)
 }
 
 /// The gradient *a* + *b* − *c*, with *c* brought between *a* and *b*, is the median of the three.
@@ -105,14 +101,6 @@ fn median(a: u16, b: u16, c: u16) -> u16 {
 #[inline(always)]
 fn mean(a: u16, b: u16, _: u16) -> u16 {
     (a & b) + ((a ^ b) >> 1)
-}
-
-/// (3*a* + 3*b* − 2*c*) / 4, rounded down, modulo 2^16.
-#[inline(always)]
-fn blend(a: u16, b: u16, c: u16) -> u16 {
-    let sum = 3 * (i32::from(a) + i32::from(b)) - 2 * i32::from(c);
-    let [low, high, ..] = (sum >> 2).to_le_bytes();
-    u16::from_le_bytes([low, high])
 }
 
 #[inline(always)]
@@ -147,27 +135,44 @@ fn differences<const BITS: u32>(line: &[u16], above: &[u16], out: &mut [u16], pr
     }
 }
 
-/// Running sums: for predictions that add the left neighbour and something known.
-#[inline(always)]
-fn sum<const BITS: u32>(first: u16, rest: &mut [u16]) {
-    let mut left = first;
-    for word in rest {
-        left = left.wrapping_add(*word) & mask::<BITS>();
-        *word = left;
-    }
-}
-
+/// Restores two lines at once, the second one word behind the first, or one line if `second` is empty: each word waits
+/// for the one left of it, so two lines take hardly longer than one.
 #[inline(always)]
 fn restore<const BITS: u32>(
-    first: u16,
-    rest: &mut [u16],
     top: &[u16],
-    above: &[u16],
+    first: &mut [u16],
+    second: &mut [u16],
     predict: impl Fn(u16, u16, u16) -> u16,
 ) {
-    let mut left = first;
-    for ((word, b), c) in rest.iter_mut().zip(top).zip(above) {
-        left = word.wrapping_add(predict(left, *b, *c)) & mask::<BITS>();
-        *word = left;
+    let word = |difference: u16, prediction: u16| difference.wrapping_add(prediction) & mask::<BITS>();
+    let length = first.len().min(top.len());
+    if length == 0 {
+        return;
     }
+    let (top, first) = (&top[..length], &mut first[..length]);
+    first[0] = word(first[0], top[0]);
+    if second.len() < length {
+        let mut left = first[0];
+        for i in 1..length {
+            left = word(first[i], predict(left, top[i], top[i - 1]));
+            first[i] = left;
+        }
+        return;
+    }
+    let second = &mut second[..length];
+    second[0] = word(second[0], first[0]);
+    if length == 1 {
+        return;
+    }
+    first[1] = word(first[1], predict(first[0], top[1], top[0]));
+    // Of the first line the two words last restored, of the second the last one.
+    let (mut corner, mut above, mut left) = (first[0], first[1], second[0]);
+    for i in 2..length {
+        let one = word(first[i], predict(above, top[i], top[i - 1]));
+        let other = word(second[i - 1], predict(left, above, corner));
+        first[i] = one;
+        second[i - 1] = other;
+        (corner, above, left) = (above, one, other);
+    }
+    second[length - 1] = word(second[length - 1], predict(left, above, corner));
 }

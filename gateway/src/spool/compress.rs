@@ -38,8 +38,8 @@ struct Gear {
     target_length: u32,
 }
 
-/// Behind the filter there is little to repeat: skipping ahead is faster by a quarter, and no larger.
-const SKIP_FILTERED: u32 = 16;
+/// Behind the filter words of 16 bits seldom repeat: skipping ahead is faster by a quarter, and no larger. Narrow ones do.
+const SKIP_WORDS: u32 = 16;
 /// The fast gear.
 const SKIP_FAST: u32 = 64;
 
@@ -60,21 +60,21 @@ impl Pool {
         Self { level, cores, out: AtomicUsize::new(0), idle: Mutex::new(Vec::new()) }
     }
 
-    /// An encoder at the start of a frame.
-    fn take(self: &Arc<Self>, filtered: bool) -> Result<Loan, SpoolError> {
+    /// An encoder at the start of a frame; for filtered `words` of 16 bits or for anything else.
+    fn take(self: &Arc<Self>, words: bool) -> Result<Loan, SpoolError> {
         let others = self.out.fetch_add(1, Ordering::Relaxed);
         let mut loan = Loan { pool: Arc::clone(self), machine: None };
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         let mut machine = idle.map_or_else(Machine::new, Ok).map_err(refused)?;
-        machine.shift(self.gear(filtered, others < self.cores)).map_err(refused)?;
+        machine.shift(self.gear(words, others < self.cores)).map_err(refused)?;
         loan.machine = Some(machine);
         Ok(loan)
     }
 
-    fn gear(&self, filtered: bool, calm: bool) -> Gear {
-        match (calm, filtered, self.level) {
+    fn gear(&self, words: bool, calm: bool) -> Gear {
+        match (calm, words, self.level) {
             (false, ..) => Gear { level: 1, target_length: SKIP_FAST },
-            (true, true, 1) => Gear { level: 1, target_length: SKIP_FILTERED },
+            (true, true, 1) => Gear { level: 1, target_length: SKIP_WORDS },
             (true, _, level) => Gear { level, target_length: 0 },
         }
     }
@@ -206,7 +206,7 @@ impl Compressor {
             return Ok(());
         };
         let sample = std::mem::take(sample);
-        let mut loan = self.pool.take(true)?;
+        let mut loan = self.pool.take(filter.is_wide())?;
         let writer = loan.with(|machine| {
             machine.run(&sample, target)?;
             Ok(match machine.writer.take() {
@@ -343,6 +343,27 @@ mod tests {
                 assert!(out == noise[..length], "{length}");
             }
         }
+    }
+
+    #[test]
+    fn more_receptions_than_cores_compress_in_the_fast_gear() {
+        let pool = Arc::new(Pool { cores: 2, ..Pool::new(1) });
+        let calm = Gear { level: 1, target_length: SKIP_WORDS };
+        let fast = Gear { level: 1, target_length: SKIP_FAST };
+        assert_eq!((pool.gear(true, true), pool.gear(true, false), pool.gear(false, false)), (calm, fast, fast));
+        assert_eq!(pool.gear(false, true), Gear { level: 1, target_length: 0 });
+        assert_eq!(Pool::new(7).gear(true, true), Gear { level: 7, target_length: 0 });
+        // Encoders that were out are counted back, those of failed receptions, too.
+        let first = pool.take(true).unwrap();
+        let second = pool.take(true).unwrap();
+        assert_eq!(pool.out.load(Ordering::Relaxed), 2);
+        first.give_back();
+        drop(second);
+        assert_eq!(pool.out.load(Ordering::Relaxed), 0);
+        // What was compressed in one gear and in another is the same when it comes out.
+        let data: Vec<u8> = (0..1_000_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        let _others: Vec<Loan> = (0..3).map(|_| pool.take(true).unwrap()).collect();
+        assert!(decompress(&compress(&pool, &data, 100_000).1) == data);
     }
 
     #[test]

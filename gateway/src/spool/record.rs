@@ -356,6 +356,35 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_filter_is_read_back_and_an_unknown_one_is_not_guessed_at() {
+        let layout = codec::PixelLayout {
+            offset: 700,
+            length: 524_288,
+            rows: 512,
+            columns: 512,
+            bits_allocated: 16,
+            samples_per_pixel: 1,
+            interleaved: true,
+            big_endian: false,
+            signed: true,
+        };
+        let filter = Filter::fitting(&layout);
+        assert!(filter.is_some());
+        let (head, header, _) = sample();
+        let head = Head { filter, ..head };
+        let mut bytes = encode(&head, &header.encode().unwrap());
+        assert_eq!((bytes[12], &bytes[80..84]), (1, &700_u32.to_le_bytes()[..]));
+        assert_eq!(decode(&bytes, 42, 8_192, None), Ok((head, header)));
+        for (at, value) in [(12, 2), (12, 255), (92, 3), (93, 0), (94, 4), (95, 1)] {
+            let before = std::mem::replace(&mut bytes[at], value);
+            let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..CHECKSUM]), &bytes[HEAD..]);
+            bytes[CHECKSUM..HEAD].copy_from_slice(&checksum.to_le_bytes());
+            assert_eq!(decode(&bytes, 42, 8_192, None), Err(NotARecord::Unknown), "byte {at}");
+            bytes[at] = before;
+        }
+    }
+
+    #[test]
     fn keys_of_later_versions_are_ignored() {
         let mut map: ciborium::Value = ciborium::from_reader(&header(3).encode().unwrap()[..]).unwrap();
         map.as_map_mut().unwrap().push(("later".into(), 1.into()));
