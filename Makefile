@@ -1,9 +1,9 @@
 # Everything a contributor does. `make` alone says what there is.
 
-.PHONY: help setup compiler build demo test check format
+.PHONY: help setup compiler build demo test bench-codec check format
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 	@echo
 	@echo 'Variables: STUDY=folder and ARCHIVE=url for demo; WAYSTATION_STUDIES=folder for test (a folder of DICOM files;'
 	@echo 'without it the tests send the files that pydicom brings along).'
@@ -31,6 +31,9 @@ test: setup ## Format, lints and every test, with real peers as modality and arc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+
+bench-codec: ## Size and speed of pixel data, filtered and not, for each folder of WAYSTATION_STUDIES (or a phantom)
+	cargo bench --locked --bench codec
 
 format: ## Format all sources
 	cargo fmt --all
