@@ -5,7 +5,8 @@
 //! - A record is one line, whatever a peer put into it: control characters, and the invisible ones that turn the
 //!   direction of a text, are shown escaped, in the message as well as in the values.
 //! - Key-values stay fields: `info!(peer = "CT1", bytes = 512; "received")` can be searched in the journal as
-//!   `PEER=CT1` and reads `received peer=CT1 bytes=512` on a terminal.
+//!   `PEER=CT1`, and reads `received peer=CT1 bytes=512` there as well as on a terminal: who reads the journal line by
+//!   line sees whom a line is about.
 //! - Logging never fails and never stops the gateway. A record that cannot be written is lost.
 //!
 //! What it cannot promise is what it is given: **no patient names, no patient identifiers** are ever logged. Instances
@@ -43,7 +44,7 @@ pub enum LoggingError {
 pub fn init(level: LevelFilter) -> Result<(), LoggingError> {
     if connected_to_journal() {
         let journal = JournalLog::new().map_err(LoggingError::Journal)?;
-        log::set_boxed_logger(Box::new(Sanitised { level, below: journal }))?;
+        log::set_boxed_logger(Box::new(Sanitised { level, below: InWords(journal) }))?;
     } else {
         log::set_boxed_logger(Box::new(Sanitised { level, below: Lines }))?;
     }
@@ -128,6 +129,24 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
+/// Adds the key-values to the message of a record, and hands on both.
+struct InWords<L>(L);
+
+impl<L: Log> Log for InWords<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let words = in_words(record);
+        self.0.log(&record.to_builder().args(format_args!("{words}")).build());
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// Writes each record as one line to standard error.
 struct Lines;
 
@@ -147,7 +166,12 @@ impl Log for Lines {
 
 /// `2026-11-21T19:44:53.120Z INFO  message key=value other="with space"`
 fn line(time: Timestamp, record: &Record<'_>) -> String {
-    let mut line = format!("{time} {:<5} {}", Level::as_str(&record.level()), record.args());
+    format!("{time} {:<5} {}\n", Level::as_str(&record.level()), in_words(record))
+}
+
+/// `message key=value other="with space"`
+fn in_words(record: &Record<'_>) -> String {
+    let mut line = record.args().to_string();
     let mut pairs = Fields::default();
     let _ = record.key_values().visit(&mut pairs);
     for (key, value) in pairs.0 {
@@ -155,7 +179,6 @@ fn line(time: Timestamp, record: &Record<'_>) -> String {
         // Writing to a String cannot fail.
         let _ = if needs_quotes { write!(line, " {key}={value:?}") } else { write!(line, " {key}={value}") };
     }
-    line.push('\n');
     line
 }
 
@@ -174,6 +197,21 @@ mod tests {
 
         fn log(&self, record: &Record<'_>) {
             self.0.lock().unwrap().push(line(Timestamp::from_millis(1_700_000_000_123), record));
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// The messages, with the number of fields that came along.
+    struct Messages(Mutex<Vec<(String, usize)>>);
+
+    impl Log for Messages {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            self.0.lock().unwrap().push((record.args().to_string(), record.key_values().count()));
         }
 
         fn flush(&self) {}
@@ -213,6 +251,23 @@ mod tests {
             ]
         );
         assert_eq!(escaped("Krankenhaus Süd – 放射線"), "Krankenhaus Süd – 放射線");
+    }
+
+    /// `journalctl -u waystation` shows messages alone: "association refused" told nobody whose it was.
+    #[test]
+    fn a_line_of_the_journal_shows_whom_it_is_about() {
+        let log = Sanitised { level: LevelFilter::Info, below: InWords(Messages(Mutex::default())) };
+        let fields = [("peer", "10.0.0.7:4242"), ("calling", "CT 1")];
+        log.log(
+            &Record::builder()
+                .target("waystation")
+                .level(Level::Warn)
+                .args(format_args!("association refused"))
+                .key_values(&fields)
+                .build(),
+        );
+        let kept = log.below.0.0.into_inner().unwrap();
+        assert_eq!(kept, [("association refused peer=10.0.0.7:4242 calling=\"CT 1\"".to_owned(), 2)]);
     }
 
     #[test]
