@@ -1,4 +1,4 @@
-//! One listening socket: accepts connections, gives each a slot and a session of its own.
+//! One listening socket: accepts connections, gives each a place in the lobby and a session of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,17 +7,13 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 
-use super::slots::{Full, Slot};
+use super::slots::Guest;
 use super::{Reception, session};
 use crate::metrics::Rejection;
 use crate::{clock, tls};
-
-/// Connections above the limit that are told so at a time; more than these are closed without a word.
-const REFUSED_POLITELY: usize = 16;
 
 /// The pause after the system could not give a connection (no file descriptor, no memory).
 const EXHAUSTED: Duration = Duration::from_millis(200);
@@ -32,7 +28,6 @@ pub struct Door {
 
 /// Serves the door until the shutdown of the reception.
 pub async fn serve(door: Door, reception: Arc<Reception>) {
-    let refusals = Arc::new(Semaphore::new(REFUSED_POLITELY));
     loop {
         let accepted = tokio::select! {
             () = reception.shutdown.cancelled() => return,
@@ -47,18 +42,8 @@ pub async fn serve(door: Door, reception: Arc<Reception>) {
                 continue;
             }
         };
-        let arrived = clock::now();
-        let right = match reception.slots.take(peer.ip()) {
-            Ok(slot) => Right::ToBeServed { _slot: slot },
-            Err(full) => match Arc::clone(&refusals).try_acquire_owned() {
-                Ok(permit) => Right::ToBeRefused { full, _permit: permit },
-                Err(_) => {
-                    reception.metrics.association_rejected(Rejection::Congestion);
-                    continue;
-                }
-            },
-        };
-        let visit = Visit { tls: door.tls.clone(), peer, arrived, right };
+        let guest = reception.lobby.enter(peer.ip());
+        let visit = Visit { tls: door.tls.clone(), peer, arrived: clock::now(), guest };
         reception.sessions.spawn(visit.run(stream, Arc::clone(&reception)));
     }
 }
@@ -73,13 +58,7 @@ struct Visit {
     tls: Option<TlsAcceptor>,
     peer: SocketAddr,
     arrived: Instant,
-    right: Right,
-}
-
-/// What a connection may expect; it holds the room for it.
-enum Right {
-    ToBeServed { _slot: Slot },
-    ToBeRefused { full: Full, _permit: OwnedSemaphorePermit },
+    guest: Guest,
 }
 
 impl Visit {
@@ -89,30 +68,24 @@ impl Visit {
             info!(peer:%; "the connection was gone at once: {error}");
             return;
         }
-        let full = match &self.right {
-            Right::ToBeServed { .. } => None,
-            Right::ToBeRefused { full, .. } => Some(*full),
+        let caller = session::Caller { peer, arrived: self.arrived, guest: self.guest };
+        let Some(acceptor) = &self.tls else { return session::run(stream, caller, &reception).await };
+        let deadline = self.arrived + reception.settings.timeouts.association;
+        let handshake = tokio::select! {
+            biased;
+            handshake = timeout_at(deadline.into(), acceptor.accept(stream)) => handshake,
+            () = caller.guest.displaced() => return session::displaced(peer, &reception),
+            () = reception.shutdown.cancelled() => return,
         };
-        let caller = session::Caller { peer, arrived: self.arrived, full };
-        match &self.tls {
-            None => session::run(stream, caller, &reception).await,
-            Some(acceptor) => {
-                let deadline = self.arrived + reception.settings.timeouts.association;
-                let handshake = tokio::select! {
-                    () = reception.shutdown.cancelled() => return,
-                    handshake = timeout_at(deadline.into(), acceptor.accept(stream)) => handshake,
-                };
-                match handshake {
-                    Ok(Ok(stream)) => session::run(stream, caller, &reception).await,
-                    Ok(Err(error)) => {
-                        reception.metrics.association_rejected(Rejection::Tls);
-                        warn!(peer:%; "TLS handshake failed: {}", tls::explain(&error));
-                    }
-                    Err(_) => {
-                        reception.metrics.association_rejected(Rejection::Timeout);
-                        warn!(peer:%; "no TLS handshake in time: the device may speak plain DICOM to the TLS port");
-                    }
-                }
+        match handshake {
+            Ok(Ok(stream)) => session::run(stream, caller, &reception).await,
+            Ok(Err(error)) => {
+                reception.metrics.association_rejected(Rejection::Tls);
+                warn!(peer:%; "TLS handshake failed: {}", tls::explain(&error));
+            }
+            Err(_) => {
+                reception.metrics.association_rejected(Rejection::Timeout);
+                warn!(peer:%; "no TLS handshake in time: the device may speak plain DICOM to the TLS port");
             }
         }
     }

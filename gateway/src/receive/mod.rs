@@ -11,10 +11,13 @@
 //! # An association
 //!
 //! ```text
-//! listener ── slot? ── TLS ── A-ASSOCIATE-RQ ── admitted? ──▶ session: C-ECHO, C-STORE … ──▶ released or aborted
-//!                │                                  │
-//!                └─ A-ASSOCIATE-RJ (3, 2 transient)  └─ A-ASSOCIATE-RJ (1, 3) (1, 7) (3, 1 transient: no room)
+//! listener ── lobby ── TLS ── A-ASSOCIATE-RQ ── admitted? slot? room? ──▶ session: C-ECHO, C-STORE … ──▶ the end
+//!               │                                   │
+//!               └─ closed when it displaces itself   └─ A-ASSOCIATE-RJ (1, 3) (1, 7) (3, 2 transient)
 //! ```
+//!
+//! The limits on associations count associations. A connection that asks for none waits in the lobby, where nobody can
+//! take the place of another address.
 //!
 //! # Deliberately absent
 //!
@@ -40,7 +43,10 @@ use crate::model::{AeTitle, DestinationName};
 use crate::spool::Spool;
 
 pub use listener::{Door, serve};
-use slots::Slots;
+use slots::{Lobby, Slots};
+
+/// Connections that may be on their way to an association at a time.
+const LOBBY: usize = 256;
 
 /// What all listeners and sessions share.
 #[derive(Debug)]
@@ -52,6 +58,7 @@ pub struct Reception {
     spool: Spool,
     metrics: Metrics,
     slots: Arc<Slots>,
+    lobby: Arc<Lobby>,
     sessions: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -81,6 +88,7 @@ impl Reception {
             spool,
             metrics,
             slots: Slots::new(limits.max_associations as usize, limits.max_associations_per_address as usize),
+            lobby: Lobby::new(LOBBY),
             sessions: TaskTracker::new(),
             shutdown,
         }

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::Reception;
 use super::admission::{self, Refusal};
-use super::slots::Full;
+use super::slots::Guest;
 use super::store::{Sender, Store};
 use crate::association::transport::{self, Stream};
 use crate::association::{Abort, AcceptError, Association, AssociationError, Indication};
@@ -19,8 +19,8 @@ use crate::metrics::Rejection;
 pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) arrived: Instant,
-    /// Why there was no slot for it, if there was none.
-    pub(super) full: Option<Full>,
+    /// Its place in the lobby, until the association is accepted or refused.
+    pub(super) guest: Guest,
 }
 
 /// What the association is in the middle of.
@@ -33,24 +33,24 @@ enum Stage {
 
 /// Negotiates the association and serves it to its end. Everything worth knowing is logged here, once.
 pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Reception) {
-    let peer = caller.peer;
+    let Caller { peer, arrived, guest } = caller;
     let mut verdict = Ok(());
-    let accepting = transport::accept(stream, &reception.settings, caller.arrived, |request| {
-        verdict =
-            admission::admit(&reception.admission, &reception.aet, request, peer.ip()).and_then(|()| {
-                match caller.full {
-                    Some(full) => Err(Refusal::Full(full)),
-                    None if !reception.spool.has_room() => Err(Refusal::NoRoom),
-                    None => Ok(()),
-                }
-            });
+    let mut slot = None;
+    let accepted = transport::accept(stream, &reception.settings, arrived, |request| {
+        verdict = admission::admit(&reception.admission, &reception.aet, request, peer.ip()).and_then(|()| {
+            slot = Some(reception.slots.take(peer.ip())?);
+            if reception.spool.has_room() { Ok(()) } else { Err(Refusal::NoRoom) }
+        });
         admission::decision(&verdict, request)
     });
-    // Nothing has been promised to a peer that is still negotiating.
     let accepted = tokio::select! {
+        biased;
+        accepted = accepted => accepted,
+        () = guest.displaced() => return displaced(peer, reception),
+        // Nothing has been promised to a peer that is still negotiating.
         () = reception.shutdown.cancelled() => return,
-        accepted = accepting => accepted,
     };
+    drop(guest);
     let mut association = match accepted {
         Ok(association) => association,
         Err(error) => {
@@ -58,6 +58,8 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
             return;
         }
     };
+    // Held to the end of the association.
+    let _slot = slot;
     reception.metrics.association_accepted();
     let calling = association.request().calling_ae.clone();
     let contexts = association.accepted_contexts().len();
@@ -80,6 +82,13 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
             );
         }
     }
+}
+
+/// The connection had to make way for another before it came to an association. Not worth a line: whoever opens that
+/// many connections would write the log.
+pub(super) fn displaced(peer: SocketAddr, reception: &Reception) {
+    reception.metrics.association_rejected(Rejection::Congestion);
+    debug!(peer:%; "closed a connection that asked for nothing, to make way for another");
 }
 
 fn refused(error: &AcceptError, refusal: Option<Refusal>, peer: SocketAddr, reception: &Reception) {

@@ -1,8 +1,14 @@
-//! How many associations are open, in all and per address, and whether one more may be.
+//! How many associations are open, in all and per address, and whether one more may be; and the connections that have
+//! not come to an association yet.
+//!
+//! The two are counted apart: a connection takes a place in the [`Lobby`] when it arrives and one of the [`Slots`] when
+//! its request is accepted. Who only connects can fill the lobby alone, and there he displaces himself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
 
 /// The counts, and their limits.
 #[derive(Debug)]
@@ -70,6 +76,77 @@ impl Drop for Slot {
     }
 }
 
+/// The connections that have not come to an association yet.
+///
+/// Nobody is kept out, because a modality that means it needs no more than a few round trips here. When one comes too
+/// many, another must go: the one that has waited longest, of the address that has most of them.
+#[derive(Debug)]
+pub(super) struct Lobby {
+    most: usize,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    /// In order of arrival.
+    guests: BTreeMap<u64, (IpAddr, CancellationToken)>,
+}
+
+/// A connection's place in the lobby; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Guest {
+    lobby: Arc<Lobby>,
+    number: u64,
+    displaced: CancellationToken,
+}
+
+impl Lobby {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, waiting: Mutex::default() })
+    }
+
+    /// Takes a place for a connection from `address`, if need be another's.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Guest {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.guests.len() >= self.most
+            && let Some(number) = waiting.next_to_go()
+            && let Some((_, displaced)) = waiting.guests.remove(&number)
+        {
+            displaced.cancel();
+        }
+        waiting.last += 1;
+        let (number, displaced) = (waiting.last, CancellationToken::new());
+        waiting.guests.insert(number, (address, displaced.clone()));
+        Guest { lobby: Arc::clone(self), number, displaced }
+    }
+}
+
+impl Waiting {
+    fn next_to_go(&self) -> Option<u64> {
+        let mut from: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+        for (number, (address, _)) in &self.guests {
+            from.entry(*address).or_insert((0, *number)).0 += 1;
+        }
+        let (_, oldest) = from.into_values().max_by_key(|(count, oldest)| (*count, std::cmp::Reverse(*oldest)))?;
+        Some(oldest)
+    }
+}
+
+impl Guest {
+    /// Waits until another has taken the place: the connection must be closed.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut waiting = self.lobby.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.guests.remove(&self.number);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +166,23 @@ mod tests {
         assert!(slots.take(CT).is_ok());
         drop(other);
         assert_eq!(slots.open(), 0);
+    }
+
+    /// 500 silent connections from 50 addresses held all 100 slots for 30 seconds, and no modality was served.
+    #[test]
+    fn whoever_waits_in_the_lobby_longest_from_the_busiest_address_makes_way() {
+        let lobby = Lobby::new(3);
+        let displaced = |guest: &Guest| guest.displaced.is_cancelled();
+        let first = lobby.enter(US);
+        let crowd = [lobby.enter(CT), lobby.enter(CT)];
+        let third = lobby.enter(CT);
+        assert_eq!([&first, &crowd[0], &crowd[1], &third].map(displaced), [false, true, false, false]);
+        let newcomer = lobby.enter(US);
+        assert_eq!([&first, &crowd[1], &third, &newcomer].map(displaced), [false, true, false, false]);
+        drop(third);
+        let last = lobby.enter(CT);
+        assert_eq!([&first, &newcomer, &last].map(displaced), [false, false, false]);
+        drop((crowd, first, newcomer, last));
+        assert!(lobby.waiting.lock().unwrap().guests.is_empty());
     }
 }
