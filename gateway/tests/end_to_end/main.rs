@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "tests tell what they measured")]
 
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the fault rigs use some of it that these do not")]
 mod support;
 
 mod controls;

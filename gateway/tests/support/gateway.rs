@@ -1,5 +1,6 @@
 //! The gateway itself: the real binary as a child process, known by its command line alone.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) struct Setup {
     to: Vec<String>,
     tls: Option<Identity>,
     config: Option<PathBuf>,
+    environment: Vec<(String, OsString)>,
     listen: u16,
     listen_tls: u16,
 }
@@ -28,7 +30,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// A gateway with this data directory, on ports of its own, listening without TLS.
     pub(crate) fn new(data: PathBuf) -> Self {
-        Self { data, to: Vec::new(), tls: None, config: None, listen: free_port(), listen_tls: free_port() }
+        let (listen, listen_tls) = (free_port(), free_port());
+        Self { data, to: Vec::new(), tls: None, config: None, environment: Vec::new(), listen, listen_tls }
     }
 
     /// One more destination.
@@ -49,15 +52,27 @@ impl Setup {
     }
 
     /// Pauses of one to two seconds between tries, instead of seconds to minutes: for tests with many outages.
-    pub(crate) fn quick_retries(mut self) -> Self {
+    pub(crate) fn quick_retries(self) -> Self {
         let file = self.data.with_extension("toml");
-        std::fs::write(&file, "[retry]\nfirst-delay = \"1s\"\nmax-delay = \"2s\"\n").unwrap();
-        self.config = Some(file);
+        self.configured(&file, "[retry]\nfirst-delay = \"1s\"\nmax-delay = \"2s\"\n")
+    }
+
+    /// With these settings, written to this file.
+    pub(crate) fn configured(mut self, file: &Path, settings: &str) -> Self {
+        std::fs::write(file, settings).unwrap();
+        self.config = Some(file.to_owned());
+        self
+    }
+
+    /// With one more variable in its environment.
+    pub(crate) fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
         self
     }
 
     fn command(&self) -> Command {
         let mut command = waystation();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("run");
         if let Some(file) = &self.config {
             command.arg("--config").arg(file);
@@ -81,9 +96,14 @@ impl Setup {
 
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(self) -> Gateway {
-        let process = self.try_start();
-        process.wait_for_line(0, PATIENCE, is_ready);
-        Gateway { setup: self, process }
+        let gateway = self.begin();
+        gateway.process.wait_for_line(0, PATIENCE, is_ready);
+        gateway
+    }
+
+    /// Starts it and waits for nothing.
+    pub(crate) fn begin(self) -> Gateway {
+        Gateway { process: self.try_start(), setup: self }
     }
 }
 
@@ -128,6 +148,16 @@ impl Gateway {
 
     pub(crate) fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// Its process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until it is ready, or has ended without ever being so.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.process.line_or_end(PATIENCE, is_ready).is_some()
     }
 
     /// SIGKILL; the data directory stays as it is.

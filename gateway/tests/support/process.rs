@@ -147,6 +147,24 @@ impl Process {
         }
     }
 
+    /// Waits for a line that `wanted` gives a value for, or for the end of the process.
+    ///
+    /// # Panics
+    /// When `limit` has passed without either.
+    pub(crate) fn line_or_end<T>(&self, limit: Duration, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let start = waystation::clock::now();
+        let mut lines = self.output.lines.lock().unwrap();
+        loop {
+            let found = lines.written.iter().find_map(|line| wanted(line));
+            if found.is_some() || lines.open_pipes == 0 {
+                return found;
+            }
+            let left = limit.saturating_sub(start.elapsed());
+            assert!(!left.is_zero(), "{} is silent; it wrote:\n{}", self.name, lines.written.join("\n"));
+            lines = self.output.grown.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
     /// The lines written so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.output.lines.lock().unwrap().written.clone()
