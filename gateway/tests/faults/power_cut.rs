@@ -237,5 +237,8 @@ fn without_flushes_the_same_power_cuts_do_lose_instances() {
         }
     }
     println!("{CONTROL_CUTS} cuts without flushes: {lost} of {acknowledged} acknowledged instances lost");
-    assert!(lost > 0, "{acknowledged} instances were acknowledged without a flush, and all survived: the rig is at fault");
+    assert!(
+        lost > 0,
+        "{acknowledged} instances were acknowledged without a flush, and all survived: the rig is at fault"
+    );
 }

@@ -39,15 +39,6 @@ impl Sent {
         self.acknowledged.len()
     }
 
-    /// Nothing is asked of these any more: they have arrived, and may be thrown away.
-    pub(crate) fn forget_arrived(&mut self) {
-        for path in std::mem::take(&mut self.arrived) {
-            std::fs::remove_file(&path).unwrap();
-            self.acknowledged.remove(&path);
-            self.all.remove(&path);
-        }
-    }
-
     /// Instances with an answer 0000 that are not in this folder, or not whole.
     pub(crate) fn missing(&mut self, archive: &Path) -> Vec<PathBuf> {
         let mut unseen: Vec<PathBuf> = self.acknowledged.difference(&self.arrived).cloned().collect();

@@ -64,7 +64,11 @@ impl VolatileDisk {
         let pid_file = folder.join("nbdkit.pid");
         let server_duty = place.janitor.promise("end", &pid_file);
         let mut command = Command::new("nbdkit");
-        command.args(["-f", "-P"]).arg(&pid_file).arg("-U").arg(&socket).args(["--filter=cache", "--filter=delay", "file"]);
+        command.args(["-f", "-P"]).arg(&pid_file).arg("-U").arg(&socket).args([
+            "--filter=cache",
+            "--filter=delay",
+            "file",
+        ]);
         command.arg(&image).args(["cache=writeback", &format!("cache-min-block-size={BLOCK}"), PLATTER]);
         let server = start(command.env("TMPDIR", &folder));
         wait_for("nbdkit", &pid_file);

@@ -196,15 +196,20 @@ impl Process {
     /// Waits until it ends by itself.
     pub(crate) fn finish(mut self, limit: Duration) -> Finished {
         drop(self.input.lock().unwrap().take());
-        let name = self.name.clone();
+        let status = self.wait(limit);
+        let printed = self.output.lines.lock().unwrap().printed.join("\n");
+        Finished { status, lines: self.lines(), printed }
+    }
+
+    /// Waits until it ends by itself; it can still be asked for its lines.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let output = Arc::clone(&self.output);
-        let status = until(&format!("the end of {name}"), limit, || {
+        let status = until(&format!("the end of {}", self.name), limit, || {
             let so_far = || format!("it runs, and wrote:\n{}", output.lines.lock().unwrap().written.join("\n"));
             self.child.try_wait().unwrap().ok_or_else(so_far)
         });
         self.join_readers();
-        let printed = self.output.lines.lock().unwrap().printed.join("\n");
-        Finished { status, lines: self.lines(), printed }
+        status
     }
 
     fn join_readers(&mut self) {
