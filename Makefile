@@ -1,12 +1,17 @@
 # Everything a contributor does. `make` alone says what there is.
 
-.PHONY: help setup compiler build demo test bench-codec check format
+# What one night has time for.
+CUTS = 500
+FAULTS = 1000
+KILLS = 1000
+
+.PHONY: help setup compiler build demo test check format power-cut faults kill-night bench-codec
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 	@echo
 	@echo 'Variables: STUDY=folder and ARCHIVE=url for demo; WAYSTATION_STUDIES=folder for test (a folder of DICOM files;'
-	@echo 'without it the tests send the files that pydicom brings along).'
+	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many.'
 
 setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom (Debian)
 	@scripts/setup-test-peers
@@ -31,6 +36,15 @@ test: setup ## Format, lints and every test, with real peers as modality and arc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+
+power-cut: setup ## Cut the power of a disk with a volatile cache under the gateway, CUTS times (root)
+	WAYSTATION_CUTS=$(CUTS) cargo test --locked --test faults power_cut -- --nocapture
+
+faults: setup ## Let the system calls of the gateway fail, up to FAULTS of them for each kind of fault
+	WAYSTATION_FAULTS=$(FAULTS) cargo test --locked --test faults calls -- --nocapture
+
+kill-night: setup ## Kill the gateway KILLS times while a study passes through it
+	WAYSTATION_KILLS=$(KILLS) cargo test --locked --test end_to_end kill9 -- --nocapture
 
 bench-codec: ## Size and speed of pixel data, filtered and not, for each folder of WAYSTATION_STUDIES (or a phantom)
 	cargo bench --locked --bench codec

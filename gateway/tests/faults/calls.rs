@@ -5,6 +5,7 @@
 //! a large one, a folder as the archive, SIGTERM. Then the gateway starts again on what is left, without faults.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use super::support::{PATIENCE, phantom, until};
 
 const SMALL: u32 = 3;
 /// Frames of half a mebibyte: more than fits into a shared segment.
-const LARGE_FRAMES: u32 = 20;
+const LARGE_FRAMES: u32 = 18;
 /// How many calls of a scenario are tried, evenly spread, unless the environment asks for more.
 const TRIED: u32 = 60;
 /// An error that stays.
 const FOR_EVER: u32 = 1_000_000;
 /// An error that goes away: a neighbour who has used up the room, or the descriptors, for a while.
-const A_WHILE: u32 = 20;
+const A_WHILE: u32 = 8;
 
 /// To be served again, once what failed works again.
 const RECOVERY: Duration = Duration::from_secs(20);
@@ -47,6 +48,8 @@ struct Scenario {
     files: Vec<PathBuf>,
     fault: Fault,
     demand: Demand,
+    /// What runs the gateway instead of nobody.
+    runner: Vec<OsString>,
 }
 
 /// What has come of one trial.
@@ -67,7 +70,7 @@ impl Scenario {
         files.push(series.join("large.dcm"));
         phantom::multi_frame(&files[files.len() - 1], LARGE_FRAMES);
         let injector = Injector::new(place.path());
-        Self { place, injector, files, fault, demand }
+        Self { place, injector, files, fault, demand, runner: Vec::new() }
     }
 
     /// The calls of a run without a fault.
@@ -98,7 +101,8 @@ impl Scenario {
         std::fs::create_dir(folder.join("archive")).unwrap();
         let trace = self.place.path().join("trace");
         drop(std::fs::remove_file(&trace));
-        let setup = self.injector.prepare(self.setup(&folder), &folder, &self.fault, first, &trace);
+        let setup = self.setup(&folder).run_by(self.runner.clone());
+        let setup = self.injector.prepare(setup, &folder, &self.fault, first, &trace);
         let result = self.with_fault(setup, &folder, &trace);
         let hit = calls(&trace, &folder).into_iter().find(|call| call.failed);
         let story = || hit.as_ref().map_or("nothing".to_owned(), |call| format!("{} {}", call.name, call.path));
@@ -243,6 +247,81 @@ fn serves_again(gateway: &mut Gateway, sent: &mut Sent, archive: &Path) -> Resul
             return Err(format!("refused {waiting:?}, missing {missing:?}; log:\n{}", gateway.log()));
         }
     }
+}
+
+/// Calls that neither change anything nor need anything: they are not tried.
+const HARMLESS: &[&str] = &[
+    "access",
+    "close",
+    "connect",
+    "bind",
+    "fadvise64",
+    "fchmod",
+    "fcntl",
+    "flock",
+    "fstat",
+    "getdents64",
+    "ioctl",
+    "lseek",
+    "newfstatat",
+    "readlink",
+    "readlinkat",
+    "statx",
+    "chmod",
+];
+
+/// A call as strace writes it, in the words of the injection; nothing if it is of no interest.
+fn told_by_strace(line: &str, folder: &str) -> Option<String> {
+    let (_, call) = line.split_once(' ')?;
+    let (name, rest) = call.trim_start().split_once('(')?;
+    if call.contains("resumed>") || !rest.contains(folder) || HARMLESS.contains(&name) {
+        return None;
+    }
+    let name = match name {
+        "openat" if rest.contains("O_CREAT") => "create",
+        "openat" | "open" => "open",
+        "pwrite64" => "pwrite",
+        "pread64" => "pread",
+        "renameat" | "renameat2" => "rename",
+        "unlinkat" => "unlink",
+        "mkdirat" => "mkdir",
+        "statfs" | "fstatfs" => "statvfs",
+        other => other,
+    };
+    Some(name.to_owned())
+}
+
+/// The control of all the others: a call that the injection does not see is never made to fail.
+#[test]
+fn the_injection_sees_every_call_that_strace_sees() {
+    let mut scenario = Scenario::new(Fault { calls: EVERY_CALL, error: None, times: 0 }, Demand::GoesOn);
+    let (folder, log) = (scenario.place.path().join("run"), scenario.place.path().join("strace"));
+    // It is the child that traces: the process that is signalled is the gateway.
+    scenario.runner =
+        ["strace", "-D", "-f", "-q", "-y", "-s", "8", "-e", "trace=%file,%desc", "-o"].map(OsString::from).to_vec();
+    scenario.runner.push(log.clone().into());
+    let trace = scenario.place.path().join("trace");
+    if let Err(problem) = scenario.trial(1) {
+        panic!("{problem}");
+    }
+    let mut seen: BTreeMap<String, i64> = BTreeMap::new();
+    let text = until("strace to have written everything", PATIENCE, || {
+        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+        let gateway = text.split(' ').next().unwrap_or_default();
+        if text.contains(&format!("{gateway} +++ exited")) { Ok(text) } else { Err("it has not".to_owned()) }
+    });
+    for name in text.lines().filter_map(|line| told_by_strace(line, folder.to_str().unwrap())) {
+        *seen.entry(name).or_default() += 1;
+    }
+    let all: i64 = seen.values().sum();
+    for call in calls(&trace, &folder).iter().filter(|call| call.path != "socket") {
+        let name = if call.name == "opendir" { "open" } else { &call.name };
+        *seen.entry(name.to_owned()).or_default() -= 1;
+    }
+    seen.retain(|_, difference| *difference != 0);
+    println!("{all} calls seen by strace");
+    assert!(seen.is_empty(), "calls that only strace (or, below 0, only the injection) has seen: {seen:?}");
+    assert!(all > 100, "strace has seen {all} calls only");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     tls: Option<Identity>,
     config: Option<PathBuf>,
     environment: Vec<(String, OsString)>,
+    /// A command that runs it, and its options.
+    runner: Vec<OsString>,
     listen: u16,
     listen_tls: u16,
 }
@@ -31,7 +33,16 @@ impl Setup {
     /// A gateway with this data directory, on ports of its own, listening without TLS.
     pub(crate) fn new(data: PathBuf) -> Self {
         let (listen, listen_tls) = (free_port(), free_port());
-        Self { data, to: Vec::new(), tls: None, config: None, environment: Vec::new(), listen, listen_tls }
+        Self {
+            data,
+            to: Vec::new(),
+            tls: None,
+            config: None,
+            environment: Vec::new(),
+            runner: Vec::new(),
+            listen,
+            listen_tls,
+        }
     }
 
     /// One more destination.
@@ -70,8 +81,21 @@ impl Setup {
         self
     }
 
+    /// Run by another command, which must keep the process id for it.
+    pub(crate) fn run_by(mut self, runner: impl IntoIterator<Item = OsString>) -> Self {
+        self.runner.extend(runner);
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = waystation();
+        let mut command = match self.runner.split_first() {
+            None => waystation(),
+            Some((runner, options)) => {
+                let mut command = outside_of_services(Command::new(runner));
+                command.args(options).arg(PROGRAM);
+                command
+            }
+        };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("run");
         if let Some(file) = &self.config {
@@ -113,7 +137,12 @@ fn is_ready(line: &str) -> Option<()> {
 
 /// The binary of this build, as if started from a terminal: no journal, no service manager.
 pub(crate) fn waystation() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_waystation"));
+    outside_of_services(Command::new(PROGRAM))
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_waystation");
+
+fn outside_of_services(mut command: Command) -> Command {
     command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
     command
 }

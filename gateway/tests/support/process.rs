@@ -203,6 +203,8 @@ impl Process {
 
     /// Waits until it ends by itself; it can still be asked for its lines.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        // Told at once by the end of its output, as a rule.
+        self.line_or_end(limit, |_| None::<()>);
         let output = Arc::clone(&self.output);
         let status = until(&format!("the end of {}", self.name), limit, || {
             let so_far = || format!("it runs, and wrote:\n{}", output.lines.lock().unwrap().written.join("\n"));
