@@ -32,7 +32,8 @@ struct Figures {
     /// Cuts before the gateway had done what the last life left to it.
     during_start: u32,
     acknowledged: usize,
-    /// Blocks that were in the disk's cache alone when the power went, and those of them that were lost.
+    /// Cuts when there were blocks in the disk's cache alone, how many, and how many of them were lost.
+    amid_writes: u32,
     volatile_blocks: u64,
     lost_blocks: u64,
 }
@@ -85,7 +86,11 @@ impl Clinic {
     /// The power goes. Gives the image that is left, and what was lost with the cache.
     fn cut(&mut self, life: Life, survivors: Survivors, random: &mut fastrand::Rng) -> (PathBuf, (u64, u64)) {
         let Life { disk, mut gateway, killed } = life;
-        disk.freeze();
+        if random.u8(0..4) > 0 {
+            disk.freeze_amid_writes(random);
+        } else {
+            disk.freeze();
+        }
         let image = self.place.path().join(format!("image-{}", self.lives));
         let blocks = disk.copy(&image, survivors, random);
         gateway.process().signal(nix::sys::signal::Signal::SIGKILL);
@@ -175,6 +180,7 @@ fn one_disk(cuts: u32, random: &mut fastrand::Rng, seed: u64, figures: &mut Figu
             clinic.sent(senders);
         }
         figures.cuts += 1;
+        figures.amid_writes += u32::from(blocks.0 > 0);
         figures.volatile_blocks += blocks.0;
         figures.lost_blocks += blocks.1;
     }

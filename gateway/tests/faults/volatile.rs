@@ -15,6 +15,8 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -105,21 +107,30 @@ impl VolatileDisk {
         waitid(Id::Pid(server), WaitPidFlag::WSTOPPED).unwrap();
     }
 
+    /// Stops the disk while something is in its cache alone, which is so between a write and the end of the flush after
+    /// it; or at any moment, if that does not come soon.
+    pub(crate) fn freeze_amid_writes(&self, random: &mut fastrand::Rng) {
+        const LOOKS: u32 = 40;
+        for _ in 1..LOOKS {
+            self.freeze();
+            let image = File::open(&self.image).unwrap();
+            if differences(&self.cache(), &image).next().is_some() {
+                return;
+            }
+            self.thaw();
+            thread::sleep(Duration::from_micros(random.u64(0..8_000)));
+        }
+        self.freeze();
+    }
+
     /// Copies what a power cut would leave. Gives the number of blocks that were in the cache alone, and how many of them
     /// are lost wholly or in part.
     pub(crate) fn copy(&self, copy: &Path, survivors: Survivors, random: &mut fastrand::Rng) -> (u64, u64) {
         let (from, to) = (self.image.to_str().unwrap(), copy.to_str().unwrap());
         run("cp", &["--sparse=always", from, to]).unwrap();
         let target = File::options().read(true).write(true).open(copy).unwrap();
-        let cache = self.cache();
         let (mut volatile, mut lost) = (0, 0);
-        let (mut cached, mut kept) = (vec![0; BLOCK], vec![0; BLOCK]);
-        for offset in blocks(&cache) {
-            cache.read_exact_at(&mut cached, offset).unwrap();
-            target.read_exact_at(&mut kept, offset).unwrap();
-            if cached == kept {
-                continue;
-            }
+        for (offset, cached) in differences(&self.cache(), &target) {
             volatile += 1;
             let survives = match survivors {
                 Survivors::None => 0..0,
@@ -162,6 +173,16 @@ impl VolatileDisk {
         assert!(unnamed.next().is_none(), "nbdkit has two files without a name");
         File::open(cache).unwrap()
     }
+}
+
+/// The blocks that are in the cache and not, or not like that, in the image.
+fn differences(cache: &File, image: &File) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    blocks(cache).into_iter().filter_map(|offset| {
+        let (mut cached, mut kept) = (vec![0; BLOCK], vec![0; BLOCK]);
+        cache.read_exact_at(&mut cached, offset).unwrap();
+        image.read_exact_at(&mut kept, offset).unwrap();
+        (cached != kept).then_some((offset, cached))
+    })
 }
 
 /// The offsets of all blocks of a file that are not in a hole.
