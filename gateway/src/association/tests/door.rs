@@ -55,7 +55,7 @@ fn any_other_pdu_before_an_association_is_unexpected() {
 fn an_abort_before_an_association_closes_without_an_answer() {
     let (mut side, happened) = knock(&pdu(7, &[0, 0, 0, 0]));
     assert_eq!(the_end(&happened), &End::Aborted(crate::association::Abort::BY_USER));
-    assert_eq!(side.take_output(), []);
+    assert!(side.take_output().is_empty());
     assert_eq!(side.channel.ending(), Some(Ending::Close));
 }
 
