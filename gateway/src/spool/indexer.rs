@@ -5,14 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::claims::{Lease, Leases, Outcome};
 use super::error::{Doing, SpoolError};
-use super::index::{Arrival, Index, IndexError, guarded};
+use super::index::{Arrival, Entered, Index, IndexError, guarded};
 use super::segment::Kind;
-use super::shared::Shared;
+use super::shared::{Conflicts, Shared};
 use crate::clock::{self, SpoolTime};
 use crate::model::{DestinationName, InstanceId, Timestamp};
 
@@ -118,12 +119,13 @@ impl Indexer {
     /// Commits the changes and gives the destinations that got new work.
     fn apply(&self, changes: &[IndexJob]) -> Result<BTreeSet<DestinationName>, IndexError> {
         let time = self.shared.time();
-        self.index.write(|tables| {
+        let queued = self.index.write(|tables| {
             let mut queued = BTreeSet::new();
             for change in changes {
                 match change {
                     IndexJob::Arrived(arrival) => {
-                        tables.arrive(arrival)?;
+                        let entered = tables.arrive(arrival, self.shared.options.conflicts)?;
+                        self.shared.tell(arrival, entered);
                         let (segment, offset) = match arrival.location.kind {
                             Kind::Shared => (arrival.location.segment, arrival.end),
                             Kind::Large => (0, 0),
@@ -139,7 +141,15 @@ impl Indexer {
             }
             tables.set_time(time);
             Ok(queued)
-        })
+        })?;
+        let ids = changes.iter().filter_map(|change| match change {
+            IndexJob::Arrived(arrival) => Some(arrival.id.0),
+            _ => None,
+        });
+        if let Some(last) = ids.max() {
+            self.shared.indexed_to.fetch_max(last, Ordering::Release);
+        }
+        Ok(queued)
     }
 
     fn retry_parked(&self, destination: &DestinationName) -> Result<u64, IndexError> {
@@ -177,13 +187,14 @@ pub(super) fn index_failed(shared: &Shared, error: &IndexError) -> SpoolError {
 pub(super) fn enter_replayed(
     index: &Index,
     arrivals: &[Arrival],
+    conflicts: Conflicts,
     checked_to: (u64, u64),
     large_to: InstanceId,
 ) -> Result<u64, IndexError> {
     index.write(|tables| {
         let mut new = 0;
         for arrival in arrivals {
-            new += u64::from(tables.arrive(arrival)?);
+            new += u64::from(tables.arrive(arrival, conflicts)? != Entered::Known);
             tables.set_time(arrival.queued_at);
         }
         tables.advance(checked_to.0, checked_to.1, large_to);

@@ -12,7 +12,7 @@ use aws_lc_rs::digest;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::error::{Doing, SpoolError};
-use super::index::Row;
+use super::index::Kept;
 use super::record::{self, Compression, Head};
 use super::segment::Layout;
 use crate::durable::{Disk, DiskFile, Fate, read_exact_at};
@@ -58,7 +58,7 @@ impl fmt::Debug for PayloadReader {
 }
 
 impl PayloadReader {
-    pub(super) fn open(disk: &dyn Disk, layout: &Layout, id: InstanceId, row: &Row) -> Result<Self, SpoolError> {
+    pub(super) fn open(disk: &dyn Disk, layout: &Layout, id: InstanceId, row: &Kept) -> Result<Self, SpoolError> {
         let damaged = |problem: String| SpoolError::Damaged { id, problem };
         let location = row.location;
         let path = layout.segment(location.kind, location.segment);
@@ -70,7 +70,7 @@ impl PayloadReader {
         let front = front.doing("read", &path).map_err(|failure| damaged(failure.to_string()))?;
         let (head, _) = record::decode(&front, location.segment, location.offset, None)
             .map_err(|problem| damaged(format!("{}, offset {}: {problem}", path.display(), location.offset)))?;
-        if head.id != id || head.hash != row.hash || head.length != row.length {
+        if head.id != row.record || head.hash != row.hash || head.length != row.length {
             return Err(damaged(format!("{}, offset {}: another instance is there", path.display(), location.offset)));
         }
         let decoder = match head.compression {

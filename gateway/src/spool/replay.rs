@@ -14,6 +14,7 @@ use super::index::{self, Arrival, Index, IndexError, Location};
 use super::indexer::enter_replayed;
 use super::record::Head;
 use super::segment::{FIRST_RECORD, Found, Kind, Layout, SegmentHeader, Walk, number_of};
+use super::shared::SpoolOptions;
 use crate::clock::{self, SpoolTime};
 use crate::durable::{Disk, DiskFile};
 use crate::model::InstanceId;
@@ -63,7 +64,7 @@ pub(super) struct Start {
 }
 
 /// Brings the data directory into a state to go on with. The caller holds its lock.
-pub(super) fn start(disk: &dyn Disk, layout: &Layout) -> Result<Start, OpenError> {
+pub(super) fn start(disk: &dyn Disk, layout: &Layout, options: &SpoolOptions) -> Result<Start, OpenError> {
     for directory in [&layout.data, &layout.log, &layout.large] {
         disk.create_dir(directory).doing("create", directory)?;
     }
@@ -71,7 +72,7 @@ pub(super) fn start(disk: &dyn Disk, layout: &Layout) -> Result<Start, OpenError
     let mut opened = Opened { swept: sweep(disk, layout)?, ..Opened::default() };
     let index = open_index(disk, layout, &mut opened)?;
     let mut replay =
-        Replay { disk, layout, index: &index, opened, last_id: InstanceId(0), said: clock::now(), read: 0 };
+        Replay { disk, layout, options, index: &index, opened, last_id: InstanceId(0), said: clock::now(), read: 0 };
     let (last_segment, time) = replay.run()?;
     let (opened, next_id) = (replay.opened, InstanceId(replay.last_id.0 + 1));
     Ok(Start { index, opened, next_id, next_segment: last_segment + 1, time })
@@ -145,6 +146,7 @@ fn segments(disk: &dyn Disk, layout: &Layout, kind: Kind) -> Result<Vec<u64>, Op
 struct Replay<'a> {
     disk: &'a dyn Disk,
     layout: &'a Layout,
+    options: &'a SpoolOptions,
     index: &'a Index,
     opened: Opened,
     last_id: InstanceId,
@@ -188,7 +190,7 @@ impl Replay<'_> {
         checked_to: (u64, u64),
         large_to: InstanceId,
     ) -> Result<(), OpenError> {
-        let new = enter_replayed(self.index, arrivals, checked_to, large_to);
+        let new = enter_replayed(self.index, arrivals, self.options.conflicts, checked_to, large_to);
         self.opened.replayed += new.map_err(|error| index_error(self.layout, &error))?;
         arrivals.clear();
         Ok(())

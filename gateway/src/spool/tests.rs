@@ -25,7 +25,7 @@ pub(super) fn open(disk: &MemoryDisk) -> (Spool, Opened, Arc<Mutex<Vec<String>>>
     open_with(disk, options())
 }
 
-fn open_with(disk: &MemoryDisk, options: SpoolOptions) -> (Spool, Opened, Arc<Mutex<Vec<String>>>) {
+pub(super) fn open_with(disk: &MemoryDisk, options: SpoolOptions) -> (Spool, Opened, Arc<Mutex<Vec<String>>>) {
     let said = Arc::new(Mutex::new(Vec::new()));
     let fatal = Arc::clone(&said);
     let fatal = Box::new(move |sentence| fatal.lock().unwrap().push(sentence));
@@ -225,7 +225,7 @@ fn a_retry_waits_and_a_parked_delivery_waits_for_a_word() {
     assert_eq!(claim(&spool, spool.time()).unwrap().attempts, 0);
 }
 
-fn until(condition: impl Fn() -> bool) {
+pub(super) fn until(condition: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if condition() {
             return;

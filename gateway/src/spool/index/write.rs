@@ -5,29 +5,31 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    Arrival, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META, PARKED,
-    ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, State, Tally, pack, unpack,
+    CONFLICTS, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META, PARKED,
+    ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State, Tally, UIDS, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
 use crate::spool::claims::Outcome;
-use crate::spool::segment::Kind;
 
 /// Answers and reasons are for people: what is longer than this, in bytes, is cut.
 const LONGEST_TEXT: usize = 500;
 
 /// All tables, open for writing.
 pub(in crate::spool) struct Tables<'t> {
-    meta: Table<'t, &'static str, &'static [u8]>,
-    instances: Table<'t, u64, &'static [u8]>,
+    pub(super) meta: Table<'t, &'static str, &'static [u8]>,
+    pub(super) instances: Table<'t, u64, &'static [u8]>,
     destinations: Table<'t, &'static str, &'static [u8]>,
     queue: Table<'t, (u32, u8, u64, u64), ()>,
-    queued: Table<'t, (u32, u64), &'static [u8]>,
-    delivered: Table<'t, (u32, u64), &'static [u8]>,
-    parked: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) queued: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) delivered: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) parked: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) uids: Table<'t, (&'static str, &'static [u8; 32]), u64>,
+    pub(super) conflicts: Table<'t, u64, u64>,
+    pub(super) segments: Table<'t, u64, u64>,
     /// The rows of destinations that were touched: written once, at the end.
     touched: BTreeMap<DestinationName, DestinationRow>,
-    state: State,
+    pub(super) state: State,
 }
 
 impl<'t> Tables<'t> {
@@ -45,6 +47,9 @@ impl<'t> Tables<'t> {
             queued: transaction.open_table(QUEUED)?,
             delivered: transaction.open_table(DELIVERED)?,
             parked: transaction.open_table(PARKED)?,
+            uids: transaction.open_table(UIDS)?,
+            conflicts: transaction.open_table(CONFLICTS)?,
+            segments: transaction.open_table(SEGMENTS)?,
             touched: BTreeMap::new(),
             state,
         })
@@ -76,37 +81,6 @@ impl<'t> Tables<'t> {
     /// Keeps the latest time that was seen; it never goes back.
     pub(in crate::spool) fn set_time(&mut self, time: SpoolTime) {
         self.state.time = self.state.time.max(time.0);
-    }
-
-    /// Enters an instance and queues it for each of its destinations. Does nothing if it is known already: replay may
-    /// meet it again.
-    pub(in crate::spool) fn arrive(&mut self, arrival: &Arrival) -> Result<bool, IndexError> {
-        let id = arrival.id.0;
-        if self.instances.get(id)?.is_some() {
-            return Ok(false);
-        }
-        let row = InstanceRow {
-            large: arrival.location.kind == Kind::Large,
-            segment: arrival.location.segment,
-            offset: arrival.location.offset,
-            hash: arrival.hash.0,
-            length: arrival.length,
-            stored_length: arrival.stored_length,
-            header: arrival.header.clone(),
-        };
-        self.instances.insert(id, &pack("instances", &row)?[..])?;
-        self.state.last_id = self.state.last_id.max(id);
-        self.state.all.add(arrival.length);
-        self.state.stored = self.state.stored.saturating_add(arrival.stored_length);
-        let priority = arrival.header.priority as u8;
-        for destination in &arrival.header.destinations {
-            let number = self.destination(destination)?.number;
-            if self.queued.get((number, id))?.is_none() {
-                let row = QueuedRow { priority, due: arrival.queued_at.0, ..QueuedRow::default() };
-                self.enqueue(destination, number, id, &row, arrival.length)?;
-            }
-        }
-        Ok(true)
     }
 
     /// Records what came of an attempt. Does nothing if the delivery is not queued any more.
@@ -177,7 +151,7 @@ impl<'t> Tables<'t> {
         Ok(ids.len() as u64)
     }
 
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         destination: &DestinationName,
         number: u32,
@@ -191,7 +165,7 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn dequeue(
+    pub(super) fn dequeue(
         &mut self,
         destination: &DestinationName,
         number: u32,
@@ -205,18 +179,18 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn tally(&mut self, destination: &DestinationName, change: impl FnOnce(&mut DestinationRow)) {
+    pub(super) fn tally(&mut self, destination: &DestinationName, change: impl FnOnce(&mut DestinationRow)) {
         if let Some(row) = self.touched.get_mut(destination) {
             change(row);
         }
     }
 
-    fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
+    pub(super) fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
         let row = self.instances.get(id.0)?.ok_or(IndexError::Row("instances"))?;
         unpack("instances", row.value())
     }
 
-    fn known_destination(&mut self, name: &DestinationName) -> Result<Option<DestinationRow>, IndexError> {
+    pub(super) fn known_destination(&mut self, name: &DestinationName) -> Result<Option<DestinationRow>, IndexError> {
         if let Some(row) = self.touched.get(name) {
             return Ok(Some(*row));
         }
@@ -227,7 +201,7 @@ impl<'t> Tables<'t> {
     }
 
     /// The row of a destination; one that was never seen gets the next number.
-    fn destination(&mut self, name: &DestinationName) -> Result<DestinationRow, IndexError> {
+    pub(super) fn destination(&mut self, name: &DestinationName) -> Result<DestinationRow, IndexError> {
         if let Some(row) = self.known_destination(name)? {
             return Ok(row);
         }
