@@ -149,6 +149,11 @@ impl MemoryDisk {
         self.lock().capacity = bytes;
     }
 
+    /// How much the files hold together.
+    pub(crate) fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
     /// Every sync of a file takes this long.
     pub(crate) fn set_sync_takes(&self, takes: Duration) {
         self.lock().sync_takes = takes;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::claims::{Lease, Leases, Outcome};
 use super::error::{Doing, SpoolError};
-use super::index::{Arrival, Entered, Index, IndexError, guarded};
+use super::index::{Arrival, Change, Entered, Expendable, Index, IndexError, guarded};
+use super::room;
 use super::segment::Kind;
 use super::shared::{Conflicts, Shared};
 use crate::clock::{self, SpoolTime};
@@ -44,6 +45,11 @@ pub(super) enum IndexJob {
     RetryParked {
         destination: DestinationName,
         answer: SyncSender<Result<u64, SpoolError>>,
+    },
+    /// The keeper changes what is kept.
+    Keep {
+        change: Change,
+        answer: SyncSender<Result<Vec<Expendable>, SpoolError>>,
     },
     Close,
 }
@@ -87,19 +93,23 @@ impl Indexer {
             return;
         }
         let mut retries = Vec::new();
+        let mut keeping = Vec::new();
         let mut changes = Vec::new();
         for job in batch {
             match job {
                 IndexJob::RetryParked { destination, answer } => retries.push((destination, answer)),
+                IndexJob::Keep { change, answer } => keeping.push((change, answer)),
                 IndexJob::Close => {}
                 job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
             }
         }
-        if !changes.is_empty() {
-            match guarded(|| self.apply(&changes)) {
+        while !changes.is_empty() {
+            let Some(affordable) = room::wait_for_commit(&self.shared, changes.len()) else { return };
+            let now: Vec<_> = changes.drain(..affordable).collect();
+            match guarded(|| self.apply(&now)) {
                 Ok(queued) => {
                     // Claims end here, after their outcome is safe; then whoever waits for work is told.
-                    drop(changes);
+                    drop(now);
                     queued.iter().for_each(|destination| self.leases.notify(destination));
                 }
                 Err(error) => {
@@ -108,7 +118,24 @@ impl Indexer {
                 }
             }
         }
+        for (change, answer) in keeping {
+            if room::wait_for_commit(&self.shared, 1).is_none() {
+                return;
+            }
+            let time = self.shared.time();
+            let kept = guarded(|| {
+                self.index.write(|tables| {
+                    tables.set_time(time);
+                    tables.keep(&change)
+                })
+            });
+            // Whoever asked may have gone.
+            let _ = answer.send(kept.map_err(|error| self.failed(&error)));
+        }
         for (destination, answer) in retries {
+            if room::wait_for_commit(&self.shared, 1).is_none() {
+                return;
+            }
             let retried = guarded(|| self.retry_parked(&destination)).map_err(|error| self.failed(&error));
             // Whoever asked may have gone.
             let _ = answer.send(retried);
@@ -136,7 +163,7 @@ impl Indexer {
                     IndexJob::Outcome { lease, outcome, now, at } => {
                         tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
                     }
-                    IndexJob::RetryParked { .. } | IndexJob::Close => {}
+                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Close => {}
                 }
             }
             tables.set_time(time);

@@ -253,7 +253,7 @@ impl Read for PayloadReader {
 }
 
 /// Reads head and header of the record at `offset`, and a little more.
-fn read_front(file: &dyn DiskFile, offset: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_front(file: &dyn DiskFile, offset: u64) -> io::Result<Vec<u8>> {
     let mut front = vec![0; 4_096];
     let mut filled = 0;
     loop {

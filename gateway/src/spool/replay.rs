@@ -13,6 +13,7 @@ use super::error::{Doing, IoFailure, OpenError};
 use super::index::{self, Arrival, Index, IndexError, Location};
 use super::indexer::enter_replayed;
 use super::record::Head;
+use super::room;
 use super::segment::{FIRST_RECORD, Found, Kind, Layout, SegmentHeader, Walk, number_of};
 use super::shared::SpoolOptions;
 use crate::clock::{self, SpoolTime};
@@ -67,6 +68,10 @@ pub(super) struct Start {
 pub(super) fn start(disk: &dyn Disk, layout: &Layout, options: &SpoolOptions) -> Result<Start, OpenError> {
     for directory in [&layout.data, &layout.log, &layout.large] {
         disk.create_dir(directory).doing("create", directory)?;
+    }
+    // Entering what the log has needs room in the index.
+    if disk.free(&layout.data).is_ok_and(|free| free < room::ballast_size(options)) {
+        room::release_ballast(disk, layout);
     }
     disk.sync_file_system(&layout.data).doing("flush the file system of", &layout.data)?;
     let mut opened = Opened { swept: sweep(disk, layout)?, ..Opened::default() };
@@ -135,7 +140,7 @@ fn index_error(layout: &Layout, error: &IndexError) -> OpenError {
 }
 
 /// The numbers of all segments of a kind, in order.
-fn segments(disk: &dyn Disk, layout: &Layout, kind: Kind) -> Result<Vec<u64>, OpenError> {
+pub(super) fn segments(disk: &dyn Disk, layout: &Layout, kind: Kind) -> Result<Vec<u64>, IoFailure> {
     let directory = layout.directory(kind);
     let names = disk.list(directory).doing("list", directory)?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
@@ -207,6 +212,10 @@ impl Replay<'_> {
         }
         let mut walk = Walk::new(&*file, &path, number, header.map(|header| header.salt), from)?;
         let mut arrivals = Vec::new();
+        #[cfg(test)]
+        if self.options.sabotage == super::shared::Sabotage::ReplayLate {
+            walk.next();
+        }
         while let Some(found) = walk.next() {
             if let Some(arrival) = self.judge(&*file, &path, Kind::Shared, found) {
                 arrivals.push(arrival);

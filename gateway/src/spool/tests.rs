@@ -17,7 +17,9 @@ use crate::model::Priority;
 pub(super) const DATA: &str = "/data";
 
 pub(super) fn options() -> SpoolOptions {
-    SpoolOptions { segment_size: 64 << 10, small_limit: 24 << 10, reserve: 0, ..SpoolOptions::default() }
+    let (evict_below, warn_below) = (0, 0);
+    let (segment_size, small_limit) = (64 << 10, 24 << 10);
+    SpoolOptions { segment_size, small_limit, reserve: 0, evict_below, warn_below, ..SpoolOptions::default() }
 }
 
 /// Opens a spool in memory; a fatal error is remembered.
@@ -356,7 +358,7 @@ fn a_full_disk_refuses_and_serves_again_when_there_is_room() {
         assert!(kept < 100);
     };
     assert!(matches!(refused, SpoolError::NoRoom(_)), "{refused}");
-    assert!(disk.names().iter().all(|path| path.extension().unwrap() != "tmp"));
+    assert!(disk.names().iter().all(|path| path.extension().is_none_or(|extension| extension != "tmp")));
     wait_for(&spool, kept);
     disk.set_capacity(None);
     receive(&spool, header(kept + 1), &data_set(kept + 1, 60_000)).unwrap();

@@ -242,7 +242,7 @@ impl Writer {
     /// Durable before acknowledged: the one place where a reception is told that it is safe.
     fn acknowledge_after(&self, flush: impl FnOnce() -> Result<(), IoFailure>, written: Vec<Written>) {
         #[cfg(test)]
-        if self.shared.acknowledge_early.load(Ordering::Relaxed) {
+        if self.shared.options.sabotage == super::shared::Sabotage::AcknowledgeEarly {
             self.acknowledge(written);
             let _ = flush();
             return;
@@ -421,6 +421,12 @@ impl Finished {
             stored_length: self.stored_length,
             length: self.length,
             hash: self.hash,
+            #[cfg(test)]
+            payload_crc: match shared.options.sabotage {
+                super::shared::Sabotage::WithoutChecksum => 0,
+                _ => self.payload_crc,
+            },
+            #[cfg(not(test))]
             payload_crc: self.payload_crc,
         }
     }

@@ -3,14 +3,17 @@
 //! | schema | what came with it |
 //! |---|---|
 //! | 1 | the first: seven tables |
-//! | 2 | `uids`, `conflicts`, `segments`; the place of a payload in the log can be empty and can change |
+//! | 2 | `uids`, `conflicts`, `segments`, `done`, `freeing`, `damaged`, the history and the scrub in `meta`; the place of a payload in the log can be empty and can change |
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CONFLICTS, INSTANCES, IndexError, InstanceRow, META, PlaceRow, SCHEMA, SEGMENTS, State, Tally, UIDS, pack, unpack,
+    CONFLICTS, INSTANCES, IndexError, InstanceRow, META, PlaceRow, SCHEMA, SEGMENTS, State, Tables, Tally, UIDS, pack,
+    unpack,
 };
+use crate::clock::SpoolTime;
+use crate::model::InstanceId;
 use crate::spool::record::InstanceHeader;
 
 /// Rows that are in memory at a time.
@@ -106,8 +109,31 @@ fn from_1(database: &Database) -> Result<(), IndexError> {
             }
         }
     }
+    let mut tables = Tables::open(&transaction)?;
+    tables.find_done()?;
+    tables.close()?;
     transaction.commit()?;
     Ok(())
+}
+
+impl Tables<'_> {
+    /// Enters whatever every destination has, as if that had become true just now.
+    fn find_done(&mut self) -> Result<(), IndexError> {
+        let time = SpoolTime(self.state.time);
+        let mut next = 0;
+        loop {
+            let mut ids = Vec::with_capacity(AT_ONCE);
+            for row in self.instances.range(next..)?.take(AT_ONCE) {
+                ids.push(row?.0.value());
+            }
+            let Some(last) = ids.last() else { return Ok(()) };
+            next = last.saturating_add(1);
+            for id in ids {
+                let row = self.instance(InstanceId(id))?;
+                self.note_done(InstanceId(id), &row, time)?;
+            }
+        }
+    }
 }
 
 impl From<(u64, InstanceRow1)> for InstanceRow {
@@ -120,6 +146,6 @@ impl From<(u64, InstanceRow1)> for InstanceRow {
 impl From<State1> for State {
     fn from(state: State1) -> Self {
         let State1 { segment, offset, large_to, last_id, time, all, stored } = state;
-        Self { segment, offset, large_to, last_id, time, all, stored }
+        Self { segment, offset, large_to, last_id, time, all, stored, cache: Tally::default() }
     }
 }

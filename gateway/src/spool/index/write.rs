@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    CONFLICTS, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META, PARKED,
-    ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State, Tally, UIDS, pack, unpack,
+    CONFLICTS, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREEING, HISTORY, INSTANCES,
+    IndexError, InstanceRow, META, PARKED, ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State, Tally, UIDS,
+    pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
@@ -27,6 +28,10 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) uids: Table<'t, (&'static str, &'static [u8; 32]), u64>,
     pub(super) conflicts: Table<'t, u64, u64>,
     pub(super) segments: Table<'t, u64, u64>,
+    pub(super) done: Table<'t, (u64, u64), ()>,
+    pub(super) freeing: Table<'t, (u8, u64, u64), u64>,
+    /// What was stored by day, if it was touched.
+    history: Option<Vec<Day>>,
     /// The rows of destinations that were touched: written once, at the end.
     touched: BTreeMap<DestinationName, DestinationRow>,
     pub(super) state: State,
@@ -50,6 +55,9 @@ impl<'t> Tables<'t> {
             uids: transaction.open_table(UIDS)?,
             conflicts: transaction.open_table(CONFLICTS)?,
             segments: transaction.open_table(SEGMENTS)?,
+            done: transaction.open_table(DONE)?,
+            freeing: transaction.open_table(FREEING)?,
+            history: None,
             touched: BTreeMap::new(),
             state,
         })
@@ -66,6 +74,28 @@ impl<'t> Tables<'t> {
             self.destinations.insert(name.as_str(), &pack("destinations", row)?[..])?;
         }
         self.meta.insert("state", &pack("meta", &self.state)?[..])?;
+        if let Some(history) = &self.history {
+            self.meta.insert("history", &pack("meta", history)?[..])?;
+        }
+        Ok(())
+    }
+
+    /// Adds to what was stored on the day of `time`.
+    pub(super) fn add_to_history(&mut self, time: SpoolTime, stored: u64) -> Result<(), IndexError> {
+        if self.history.is_none() {
+            let row = self.meta.get("history")?;
+            self.history = Some(row.map(|row| unpack("meta", row.value())).transpose()?.unwrap_or_default());
+        }
+        let Some(history) = &mut self.history else { return Ok(()) };
+        let day = time.0 / DAY;
+        match history.iter_mut().find(|entry| entry.day == day) {
+            Some(entry) => entry.stored = entry.stored.saturating_add(stored),
+            None => history.push(Day { day, stored }),
+        }
+        if history.len() > HISTORY {
+            history.sort_unstable_by_key(|entry| entry.day);
+            history.remove(0);
+        }
         Ok(())
     }
 
@@ -94,10 +124,11 @@ impl<'t> Tables<'t> {
     ) -> Result<(), IndexError> {
         let number = self.destination(destination)?.number;
         let key = (number, id.0);
-        let (before, length) = match self.queued.get(key)? {
-            Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?.length),
+        let (before, row) = match self.queued.get(key)? {
+            Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?),
             None => return Ok(()),
         };
+        let (length, instance) = (row.length, row);
         let attempts = before.attempts.saturating_add(1);
         match outcome {
             Outcome::Released => {}
@@ -117,6 +148,7 @@ impl<'t> Tables<'t> {
                 let row = DeliveredRow { at, attempts, answer: shortened(answer) };
                 self.delivered.insert(key, &pack("delivered", &row)?[..])?;
                 self.tally(destination, |row| row.delivered.add(length));
+                self.note_done(id, &instance, now)?;
             }
             Outcome::Parked { reason } => {
                 self.dequeue(destination, number, id, &before, length)?;
