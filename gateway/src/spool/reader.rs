@@ -49,6 +49,8 @@ pub struct PayloadReader {
     begun: bool,
     ended: bool,
     failed: Option<String>,
+    /// Told when it turns out that the payload is not what was received.
+    on_damage: Option<Box<dyn FnOnce(String) + Send>>,
 }
 
 impl fmt::Debug for PayloadReader {
@@ -103,7 +105,13 @@ impl PayloadReader {
             begun: false,
             ended: false,
             failed: None,
+            on_damage: None,
         })
+    }
+
+    pub(super) fn on_damage(mut self, told: impl FnOnce(String) + Send + 'static) -> Self {
+        self.on_damage = Some(Box::new(told));
+        self
     }
 
     /// Length of the data set, in bytes.
@@ -240,6 +248,9 @@ impl Read for PayloadReader {
             self.ready.clear();
             self.given = 0;
             self.failed = Some(error.to_string());
+            if let Some(told) = self.on_damage.take() {
+                told(error.to_string());
+            }
             return Err(error);
         }
         let ready = self.ready.get(self.given..).unwrap_or_default();

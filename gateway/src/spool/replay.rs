@@ -126,7 +126,7 @@ fn open_index(disk: &dyn Disk, layout: &Layout, opened: &mut Opened) -> Result<I
 }
 
 /// Renames an index that cannot be used, and gives its new name.
-fn set_aside(disk: &dyn Disk, layout: &Layout) -> Result<String, OpenError> {
+pub(super) fn set_aside(disk: &dyn Disk, layout: &Layout) -> Result<String, OpenError> {
     let names = disk.list(&layout.data).doing("list", &layout.data)?;
     let candidates = (1_u32..).map(|number| format!("index.redb.damaged-{number}"));
     let name = candidates.into_iter().find(|name| !names.contains(name)).unwrap_or_default();

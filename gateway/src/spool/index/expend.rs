@@ -15,7 +15,7 @@
 
 use redb::ReadableTable;
 
-use super::{IndexError, InstanceRow, Location, PlaceRow, State, Tables, View, pack};
+use super::{Damaged, IndexError, InstanceRow, Location, PlaceRow, ScrubRow, State, Tables, View, pack};
 use crate::clock::SpoolTime;
 use crate::model::{ContentHash, InstanceId, Uid};
 use crate::spool::record::ALIGNMENT;
@@ -106,6 +106,10 @@ pub(in crate::spool) enum Change {
     Retire { segment: u64, found: Vec<Corpse> },
     /// These are gone from the disk, durably.
     Forget(Vec<Expendable>),
+    /// A payload is not what was received.
+    Damaged(Damaged),
+    /// How far the scrub is.
+    Scrubbed(ScrubRow),
 }
 
 impl Tables<'_> {
@@ -123,13 +127,15 @@ impl Tables<'_> {
                     self.freeing.remove(expendable.key())?;
                 }
             }
+            Change::Damaged(report) => self.damage(report)?,
+            Change::Scrubbed(scrub) => self.set_scrub(scrub)?,
         }
         Ok(proved)
     }
 
     /// Whether every destination of the instance has confirmed it, and none waits for it. What goes nowhere is kept:
     /// nobody has confirmed it.
-    fn is_done(&mut self, id: InstanceId, row: &InstanceRow) -> Result<bool, IndexError> {
+    pub(super) fn is_done(&mut self, id: InstanceId, row: &InstanceRow) -> Result<bool, IndexError> {
         for name in &row.header.destinations {
             let Some(destination) = self.known_destination(name)? else { return Ok(false) };
             let key = (destination.number, id.0);
@@ -148,6 +154,7 @@ impl Tables<'_> {
         {
             self.done.insert((now.0, id.0), ())?;
             self.state.cache.add(place.stored_length);
+            self.damaged.remove(id.0)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::durable::memory::MemoryDisk;
-use crate::model::{DestinationName, Priority};
+use crate::model::Priority;
 use crate::spool::claims::Outcome;
 use crate::spool::record::tests::header;
 use crate::spool::shared::Conflicts;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    CONFLICTS, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREEING, HISTORY, INSTANCES,
-    IndexError, InstanceRow, META, PARKED, ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State, Tally, UIDS,
-    pack, unpack,
+    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREEING, HISTORY,
+    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State,
+    Tally, UIDS, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
@@ -30,6 +30,7 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) segments: Table<'t, u64, u64>,
     pub(super) done: Table<'t, (u64, u64), ()>,
     pub(super) freeing: Table<'t, (u8, u64, u64), u64>,
+    pub(super) damaged: Table<'t, u64, &'static [u8]>,
     /// What was stored by day, if it was touched.
     history: Option<Vec<Day>>,
     /// The rows of destinations that were touched: written once, at the end.
@@ -57,6 +58,7 @@ impl<'t> Tables<'t> {
             segments: transaction.open_table(SEGMENTS)?,
             done: transaction.open_table(DONE)?,
             freeing: transaction.open_table(FREEING)?,
+            damaged: transaction.open_table(DAMAGED)?,
             history: None,
             touched: BTreeMap::new(),
             state,
@@ -218,8 +220,11 @@ impl<'t> Tables<'t> {
     }
 
     pub(super) fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
-        let row = self.instances.get(id.0)?.ok_or(IndexError::Row("instances"))?;
-        unpack("instances", row.value())
+        self.find_instance(id)?.ok_or(IndexError::Row("instances"))
+    }
+
+    pub(super) fn find_instance(&self, id: InstanceId) -> Result<Option<InstanceRow>, IndexError> {
+        self.instances.get(id.0)?.map(|row| unpack("instances", row.value())).transpose()
     }
 
     pub(super) fn known_destination(&mut self, name: &DestinationName) -> Result<Option<DestinationRow>, IndexError> {
