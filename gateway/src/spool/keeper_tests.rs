@@ -30,7 +30,7 @@ fn what_is_delivered_is_freed_after_its_time_and_nothing_else_ever() {
     let disk = MemoryDisk::new();
     let keep_nothing = SpoolOptions { keep_delivered: Duration::ZERO, ..options() };
     let (spool, ..) = open_with(&disk, keep_nothing.clone());
-    let length = |number: u64| if number % 5 == 0 { 100_000 } else { 9_000 };
+    let length = |number: u64| if number.is_multiple_of(5) { 100_000 } else { 9_000 };
     for number in 1..=30 {
         receive(&spool, header(number), &data_set(number, length(number))).unwrap();
     }

@@ -55,7 +55,8 @@ impl KnownInstances {
     pub(super) fn begin_group(&mut self) -> Result<(), IndexError> {
         self.group += 1;
         let indexed_to = InstanceId(self.shared.indexed_to.load(Ordering::Acquire));
-        while let Some((_, content)) = self.order.pop_front_if(|(record, _)| *record <= indexed_to) {
+        while self.order.front().is_some_and(|(record, _)| *record <= indexed_to) {
+            let Some((_, content)) = self.order.pop_front() else { break };
             if self.recent.get(&content).is_some_and(|recent| recent.record <= indexed_to) {
                 self.recent.remove(&content);
             }

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::error::SpoolError;
-use super::index::{Change, Damaged, Index, IndexError, Kept, ScrubRow, Tally, guarded};
+use super::index::{Change, Damaged, Index, IndexError, Kept, Payloads, ScrubRow, Tally, guarded};
 use super::indexer::{IndexJob, index_failed};
 use super::reader::PayloadReader;
 use super::segment::Kind;
@@ -97,8 +97,8 @@ impl Scrub {
     fn pass(&mut self, jobs: &Receiver<ScrubJob>) -> Result<(), Over> {
         loop {
             let first = self.row.next;
-            let (payloads, next) = self.ask(|index| index.read()?.payloads(first, AT_ONCE)).map_err(|_| Over)?;
-            let Some(next) = next else { break };
+            let found = self.ask(|index| index.read()?.payloads(first, AT_ONCE)).map_err(|_| Over)?;
+            let Some(Payloads { payloads, next }) = found else { break };
             for (id, kept) in payloads {
                 self.check(id, &kept, jobs)?;
                 self.row.next = id.0.saturating_add(1);
