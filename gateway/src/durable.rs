@@ -103,6 +103,13 @@ pub trait DiskFile: Debug + Send + Sync {
     /// As `fallocate(2)`.
     fn allocate(&self, length: u64) -> io::Result<()>;
 
+    /// Turns `length` bytes at `offset` into zeros and gives their room back; the length of the file stays. Both numbers
+    /// are multiples of 4096. Durable after the next sync; after a power cut before it any part may have happened.
+    ///
+    /// # Errors
+    /// As `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE`: [`io::ErrorKind::Unsupported`] where the file system cannot.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+
     /// Cuts the file, or makes it longer with zeros for which no room is reserved.
     ///
     /// # Errors
@@ -273,6 +280,15 @@ impl DiskFile for File {
         }
     }
 
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let signed = |value| i64::try_from(value).map_err(|_| io::Error::from(Errno::EFBIG));
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(self, flags, signed(offset)?, signed(length)?) {
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.set_len(length)
     }
@@ -311,6 +327,33 @@ pub enum LockError {
 }
 
 impl DirectoryLock {
+    /// Locks `directory` without changing anything in it, for whoever only wants to read: the lock of a directory that
+    /// nobody has ever used does not exist and is not made.
+    ///
+    /// # Errors
+    /// As for [`DirectoryLock::take`].
+    pub fn borrow(directory: &Path) -> Result<Option<Self>, LockError> {
+        let path = directory.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LockError::Io(error)),
+        };
+        Self::lock(&file, &path)?;
+        Ok(Some(Self { _held: file }))
+    }
+
+    fn lock(file: &File, path: &Path) -> Result<(), LockError> {
+        match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+                Err(LockError::Held(holder))
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(LockError::Io(error)),
+        }
+    }
+
     /// Locks `directory` with a file named `lock` in it, which holds the process id for whoever comes second.
     ///
     /// # Errors
@@ -320,14 +363,7 @@ impl DirectoryLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(LockError::Io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let holder = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-                return Err(LockError::Held(holder));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(LockError::Io(error)),
-        }
+        Self::lock(&file, &path)?;
         let id = format!("{}\n", std::process::id());
         // The process id is a courtesy: on a full disk the lock must work all the same.
         let _ = file.set_len(0).and_then(|()| file.write_all_at(id.as_bytes(), 0));
@@ -367,6 +403,13 @@ mod tests {
         assert_eq!(&read, b"waystation");
         assert_eq!(file.length().unwrap(), 8_192);
         assert!(read_exact_at(&*file, &mut read, 8_190).is_err());
+        match file.punch(4_096, 4_096) {
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+            Ok(()) => {
+                read_exact_at(&*file, &mut read, 4_090).unwrap();
+                assert_eq!((&read, file.length().unwrap()), (b"waysta\0\0\0\0", 8_192));
+            }
+        }
         assert!(disk.free(directory.path()).unwrap() > 0);
         disk.sync_file_system(directory.path()).unwrap();
     }

@@ -12,7 +12,8 @@
 //! - [`codec`]: the image filter in front of the spool's compression;
 //! - [`spool`]: the log, which is the truth, and its index;
 //! - [`forward`]: schedule, retry, delivery;
-//! - [`control`]: what the outside may ask the running gateway.
+//! - [`control`]: what the outside may ask the running gateway;
+//! - [`rescue`]: what can be done with the disk of a gateway that does not run.
 //!
 //! `receive` and `forward` do not know each other; both know the `spool`; the `spool` knows neither, nor the async
 //! runtime, nor DICOM messages. `docs/architecture.md` holds the invariants and `tests/architecture.rs` checks them.
@@ -32,5 +33,6 @@ pub mod metrics;
 pub mod model;
 pub mod phantom;
 pub mod receive;
+pub mod rescue;
 pub mod spool;
 pub mod tls;

@@ -218,6 +218,25 @@ fn modules_use_each_other_in_one_direction_only_and_the_core_is_without_a_runtim
 }
 
 #[test]
+fn payloads_are_taken_from_the_disk_in_one_place_only() {
+    let mut found = Vec::new();
+    for path in sources() {
+        let module = module_of(&path).join("::");
+        let code = code_of(&std::fs::read_to_string(&path).unwrap());
+        let tokens = tokens_of(&code);
+        let has = |three: [&str; 3]| tokens.windows(3).any(|tokens| tokens == three);
+        if module.starts_with("spool") && has([".", "punch", "("]) {
+            found.push(format!("{module} punches"));
+        }
+        // An Expendable is made where it is proved, and nowhere else.
+        if has(["Expendable", "{", "what"]) || has(["Expendable", "{", "pub"]) {
+            found.push(format!("{module} makes an Expendable"));
+        }
+    }
+    assert_eq!(found, ["spool::free punches", "spool::index::expend makes an Expendable"]);
+}
+
+#[test]
 fn no_source_file_is_too_long_to_be_read_in_one_go() {
     let lines = |path: &PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
     let long: Vec<_> = sources().into_iter().map(|path| (lines(&path), path)).filter(|(n, _)| *n > LINES).collect();

@@ -5,6 +5,7 @@
 
 pub(crate) mod backend;
 mod commands;
+pub(crate) mod offline;
 mod render;
 mod send;
 
@@ -87,6 +88,15 @@ Example:
 
 Mend the cause first; `waystation status` tells what it is.")]
     Retry(Retry),
+    /// Look at, mend or empty the data folder of a gateway that does not run
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  waystation spool check --data /mnt/waystation
+  waystation spool rescue --data /mnt/waystation --out /srv/rescued"
+    )]
+    Spool(SpoolCommand),
     /// Make a CT series of an invented patient to try things with
     #[command(after_help = "\
 Example:
@@ -250,6 +260,35 @@ pub(crate) struct Retry {
     pub(crate) destination: DestinationName,
     /// The data folder of the gateway that is asked
     #[arg(long, value_name = "DIR", default_value = "/var/lib/waystation")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SpoolCommand {
+    /// Read everything in the log, and tell whether it is whole; changes nothing
+    ///
+    /// Exit status: 0 all is well; 1 something is damaged, and it is named.
+    Check(DataFolder),
+    /// Build the index again from the log; the old one is set aside
+    ///
+    /// Whatever is still on the disk is queued for all its destinations again, what was delivered already included.
+    Reindex(DataFolder),
+    /// Write everything that was not delivered as DICOM files, with a list; changes nothing in the data folder
+    ///
+    /// Works without the index, too: then everything in the log comes out. It can be started again at any time.
+    Rescue {
+        #[command(flatten)]
+        data: DataFolder,
+        /// Where to put the files, as STUDY/SERIES/INSTANCE.dcm, and rescued.csv; it is created if need be
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataFolder {
+    /// The data folder of a gateway that does not run
+    #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
 }
 

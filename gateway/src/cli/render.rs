@@ -6,7 +6,7 @@ use std::time::Duration;
 use waystation::control::{Activity, Amount, DeliveryState, Destination, Receipt, Status};
 use waystation::model::Timestamp;
 
-/// The status page: three lines about the box, a table of the destinations, what somebody should look at.
+/// The status page: five lines about the box, a table of the destinations, what somebody should look at.
 pub(super) fn status(status: &Status, now: Timestamp) -> String {
     let mut page = String::new();
     let up = duration(now.saturating_since(status.started_at));
@@ -26,6 +26,28 @@ pub(super) fn status(status: &Status, now: Timestamp) -> String {
         bytes(spool.stored_bytes),
         bytes(spool.free_bytes),
         bytes(spool.reserve_bytes),
+    );
+    let lasts = match (spool.days_left, spool.stored_per_day_bytes) {
+        (Some(days), Some(rate)) => {
+            let days = if days > 3_650 { "more than 3,650".into() } else { count(days) };
+            format!("room for {days} days at the present rate ({} a day)", bytes(rate))
+        }
+        _ => "nothing came of late".into(),
+    };
+    let copies =
+        format!("{} delivered copies take {}", count(spool.delivered_copies), bytes(spool.delivered_copies_bytes));
+    let _ = writeln!(page, "room        {lasts}; {copies}");
+    let scrub = &spool.scrub;
+    let last = match scrub.last_complete_at {
+        Some(at) => format!("last complete {at}, {} damaged", count(scrub.last_damaged)),
+        None => "not complete yet".into(),
+    };
+    let _ = writeln!(
+        page,
+        "integrity   {} damaged; check of the disk: {} instances ({}) read, {last}",
+        count(spool.damaged),
+        count(scrub.checked),
+        bytes(scrub.checked_bytes)
     );
     page.push('\n');
     page.push_str(&destinations(&status.destinations, now));

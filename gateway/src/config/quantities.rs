@@ -6,6 +6,7 @@ use super::finding::Place;
 use super::reader::{Bounds, Reader};
 use super::settings::{DeliverySettings, DrainSettings, Limits, RetrySettings, SpoolSettings};
 use super::units::Bytes;
+use crate::spool::Conflicts;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -44,10 +45,31 @@ pub(super) fn limits(reader: &mut Reader) -> Limits {
 pub(super) fn spool(reader: &mut Reader) -> SpoolSettings {
     let t = "spool";
     let level: u32 = reader.quantity(t, "compression-level", bounds(1, 1, 19));
+    let day = 86_400;
+    let reserve = reader.quantity(t, "reserve", bytes(16 * MIB, 512 * MIB, 1_024 * GIB)).0;
+    let evict_below = reader.quantity(t, "evict-below", bytes(reserve, 2 * reserve, 8_192 * GIB)).0;
     SpoolSettings {
         segment_size: reader.quantity(t, "segment-size", bytes(16 * MIB, 64 * MIB, GIB)).0,
-        reserve: reader.quantity(t, "reserve", bytes(16 * MIB, 512 * MIB, 1_024 * GIB)).0,
+        reserve,
+        evict_below,
+        warn_below: reader.quantity(t, "warn-below", bytes(evict_below, 2 * evict_below, 16_384 * GIB)).0,
+        keep_delivered: reader.quantity(t, "keep-delivered", seconds(0, 7 * day, 3_650 * day)),
+        conflicts: conflicts(reader),
+        scrub_rate: reader.quantity(t, "scrub-rate", bytes(0, 4 * MIB, GIB)).0,
         compression_level: i32::try_from(level).unwrap_or(1),
+    }
+}
+
+fn conflicts(reader: &mut Reader) -> Conflicts {
+    let Some(given) = reader.text("spool", "", "conflicts") else { return Conflicts::Deliver };
+    match given.value.as_str() {
+        "deliver" => Conflicts::Deliver,
+        "park" => Conflicts::Park,
+        other => {
+            let what = format!("{other:?} is not a policy");
+            reader.refuse(&given, what, r#"Write "deliver" (the default) or "park"."#);
+            Conflicts::Deliver
+        }
     }
 }
 

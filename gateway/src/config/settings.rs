@@ -8,6 +8,7 @@ use super::admission::Admission;
 use super::finding::Finding;
 use super::url::DestinationUrl;
 use crate::model::{AeTitle, DestinationName};
+use crate::spool::Conflicts;
 use crate::tls::{ClientCertificates, TlsFiles};
 
 /// Everything the gateway is told before it starts. All paths are absolute.
@@ -77,6 +78,17 @@ pub struct SpoolSettings {
     pub segment_size: u64,
     /// `reserve`: free bytes of the file system below which nothing more is received.
     pub reserve: u64,
+    /// `evict-below`: free bytes below which copies that every destination has confirmed are freed, the oldest first.
+    /// Never less than `reserve`.
+    pub evict_below: u64,
+    /// `warn-below`: free bytes below which `status` warns. Never less than `evict_below`.
+    pub warn_below: u64,
+    /// `keep-delivered`: how long an instance stays after every destination has confirmed it, unless room is needed.
+    pub keep_delivered: Duration,
+    /// `conflicts`: what happens to the second of two instances with one SOP Instance UID and different content.
+    pub conflicts: Conflicts,
+    /// `scrub-rate`: bytes per second at which everything on the disk is read and checked; 0 for never.
+    pub scrub_rate: u64,
     /// `compression-level`: zstd level of payloads at rest, 1 to 19.
     pub compression_level: i32,
 }

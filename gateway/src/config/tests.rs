@@ -289,6 +289,8 @@ fn values_out_of_bounds_and_of_the_wrong_type_are_refused() {
         ("[limits]\nmax-pdu = \"2MiB\"", "\"2MiB\" is out of range"),
         ("[spool]\ncompression-level = 20", "from 1 to 19"),
         ("[spool]\nsegment-size = \"64MB\"", "is not a size"),
+        ("[spool]\nreserve = \"1GiB\"\nevict-below = \"512MiB\"", "from \"1GiB\""),
+        ("[spool]\nconflicts = \"overwrite\"", "is not a policy"),
         ("[retry]\nfirst-delay = \"10m\"\nmax-delay = \"1m\"", "shorter than first-delay"),
         ("[drain]\ngrace = 20", "with its unit"),
         ("[drain]\ngrace = 1.5", "a number with a decimal point"),

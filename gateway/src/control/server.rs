@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, SpoolUse, Status};
+use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status};
 use crate::clock;
 use crate::config::DestinationUrl;
 use crate::forward;
@@ -114,6 +114,8 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
     let spool = tokio::task::block_in_place(|| gateway.spool.status())?;
     gateway.metrics.spool_counts(spool.log.bytes_stored, spool.log.flushes);
     gateway.metrics.free_bytes(spool.free);
+    gateway.metrics.resends(spool.log.duplicates, spool.log.conflicts, spool.log.freed);
+    gateway.metrics.damaged(spool.damaged);
     let now = clock::wall();
     for queue in &spool.destinations {
         let waiting = queue.queued.instances + queue.parked.instances;
@@ -176,6 +178,22 @@ impl Gateway {
                 stored_bytes: spool.stored_bytes,
                 free_bytes: spool.free,
                 reserve_bytes: spool.reserve,
+                delivered_copies: spool.cache.instances,
+                delivered_copies_bytes: spool.cache.bytes,
+                evict_below_bytes: spool.evict_below,
+                warn_below_bytes: spool.warn_below,
+                ballast_bytes: spool.ballast,
+                stored_per_day_bytes: spool.stored_per_day,
+                days_left: spool.days_left,
+                conflicts: spool.conflicts,
+                damaged: spool.damaged,
+                scrub: ScrubState {
+                    checked: spool.scrub.checked.instances,
+                    checked_bytes: spool.scrub.checked.bytes,
+                    last_complete_at: spool.scrub.last.map(|pass| pass.at),
+                    last_damaged: spool.scrub.last.map_or(0, |pass| pass.damaged),
+                },
+                duplicates: spool.log.duplicates,
                 flushes: spool.log.flushes,
                 records: spool.log.records,
             },
@@ -187,13 +205,7 @@ impl Gateway {
     /// What somebody should look at, now.
     fn warnings(&self, spool: &spool::SpoolStatus) -> Vec<String> {
         let mut warnings = self.warnings.clone();
-        if spool.free < spool.reserve {
-            warnings.push(
-                "there is less room on the disk than [spool] reserve: nothing is received until deliveries, or somebody \
-                 who removes what is not ours, make room"
-                    .into(),
-            );
-        }
+        warnings.extend(super::warnings::of(spool));
         warnings.extend(self.tls.iter().flat_map(|files| tls::concerns(files, clock::wall())));
         warnings
     }

@@ -316,6 +316,11 @@ fn options(config: &Config) -> SpoolOptions {
     SpoolOptions {
         segment_size: config.spool.segment_size,
         reserve: config.spool.reserve,
+        evict_below: config.spool.evict_below,
+        warn_below: config.spool.warn_below,
+        keep_delivered: config.spool.keep_delivered,
+        conflicts: config.spool.conflicts,
+        scrub_rate: config.spool.scrub_rate,
         zstd_level: config.spool.compression_level,
         ..SpoolOptions::default()
     }

@@ -9,7 +9,7 @@
 //! Faults: [`MemoryDisk::fail`] makes the k-th changing operation from now fail, once or for ever. A failed sync loses
 //! the unsynced bytes for good while reads go on showing them, as the page cache of Linux does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ use nix::errno::Errno;
 use super::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
+/// The unit in which room is given and taken.
+const BLOCK: u64 = 4_096;
 
 /// Which unsynced changes a power cut leaves behind.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +37,17 @@ pub(crate) enum Survivors {
 
 #[derive(Debug, Clone)]
 enum Change {
-    Write { offset: u64, data: Vec<u8> },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
     SetLength(u64),
+    /// As `SetLength`, with room for all of it.
+    Allocate(u64),
+    Punch {
+        offset: u64,
+        length: usize,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +76,8 @@ struct Content {
     disk: Vec<u8>,
     /// What is not yet: applied to `disk` by a sync.
     unsynced: Vec<Change>,
+    /// The blocks of `cache` that take no room.
+    holes: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +149,11 @@ impl MemoryDisk {
         self.lock().capacity = bytes;
     }
 
+    /// How much the files hold together.
+    pub(crate) fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
     /// Every sync of a file takes this long.
     pub(crate) fn set_sync_takes(&self, takes: Duration) {
         self.lock().sync_takes = takes;
@@ -195,6 +213,7 @@ impl State {
                     self.files.push(Content::default());
                 }
                 let content = &mut self.files[*number];
+                content.take_room(change);
                 apply(&mut content.cache, change);
                 content.unsynced.push(change.clone());
             }
@@ -232,8 +251,19 @@ impl State {
         for content in &mut self.files {
             for change in std::mem::take(&mut content.unsynced) {
                 match &change {
-                    Change::SetLength(_) if survives(&mut random) => apply(&mut content.disk, &change),
-                    Change::SetLength(_) => {}
+                    Change::SetLength(_) | Change::Allocate(_) => {
+                        if survives(&mut random) {
+                            apply(&mut content.disk, &change);
+                        }
+                    }
+                    Change::Punch { offset, length } => {
+                        for sector in sectors(*offset, *length) {
+                            if survives(&mut random) {
+                                let offset = offset + sector.start as u64;
+                                apply(&mut content.disk, &Change::Punch { offset, length: sector.len() });
+                            }
+                        }
+                    }
                     Change::Write { offset, data } => {
                         for sector in sectors(*offset, data.len()) {
                             if survives(&mut random) {
@@ -258,19 +288,61 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        self.names.values().map(|number| self.files[*number].cache.len() as u64).sum()
+        self.names.values().map(|number| self.files[*number].room()).sum()
     }
 
-    fn room_for(&self, number: usize, end: u64) -> io::Result<()> {
-        let grown = end.saturating_sub(self.files[number].cache.len() as u64);
-        match self.capacity {
-            Some(capacity) if grown > 0 && self.used() + grown > capacity => Err(Errno::ENOSPC.into()),
+    fn room_for(&self, number: usize, change: &Change) -> io::Result<()> {
+        let Some(capacity) = self.capacity else { return Ok(()) };
+        // A file that has no name yet, or no longer, takes room too.
+        let mut after = self.files[number].clone_room();
+        let before = after.room();
+        after.take_room(change);
+        match after.room().checked_sub(before) {
+            Some(grown) if grown > 0 && self.used() + grown > capacity => Err(Errno::ENOSPC.into()),
             _ => Ok(()),
         }
     }
 }
 
 impl Content {
+    /// What the file takes on the disk.
+    fn room(&self) -> u64 {
+        (self.length_in_blocks() - self.holes.len() as u64) * BLOCK
+    }
+
+    fn length_in_blocks(&self) -> u64 {
+        (self.cache.len() as u64).div_ceil(BLOCK)
+    }
+
+    /// The same room with no bytes in it, to try a change on.
+    fn clone_room(&self) -> Self {
+        Self { cache: vec![0; self.cache.len()], holes: self.holes.clone(), ..Self::default() }
+    }
+
+    /// Keeps the books of the room for a change that is about to be applied; makes the cache as long as it will be.
+    fn take_room(&mut self, change: &Change) {
+        let before = self.length_in_blocks();
+        let (end, filled) = match change {
+            Change::Write { offset, data } => {
+                let end = offset + data.len() as u64;
+                (end.max(self.cache.len() as u64), *offset / BLOCK..end.div_ceil(BLOCK))
+            }
+            Change::SetLength(length) => (*length, 0..0),
+            Change::Allocate(length) => (*length, 0..length.div_ceil(BLOCK)),
+            Change::Punch { offset, length } => {
+                self.holes.extend(*offset / BLOCK..(*offset + *length as u64).div_ceil(BLOCK));
+                return;
+            }
+        };
+        self.cache.resize(usize::try_from(end).unwrap(), 0);
+        let after = self.length_in_blocks();
+        self.holes.extend(before..after);
+        self.holes.split_off(&after);
+        for block in filled {
+            self.holes.remove(&block);
+        }
+    }
+
     fn sync(&mut self) {
         for change in std::mem::take(&mut self.unsynced) {
             apply(&mut self.disk, &change);
@@ -288,7 +360,12 @@ impl NameChange {
 
 fn apply(bytes: &mut Vec<u8>, change: &Change) {
     match change {
-        Change::SetLength(length) => bytes.resize(usize::try_from(*length).unwrap(), 0),
+        Change::SetLength(length) | Change::Allocate(length) => bytes.resize(usize::try_from(*length).unwrap(), 0),
+        Change::Punch { offset, length } => {
+            let start = usize::try_from(*offset).unwrap().min(bytes.len());
+            let end = (start + length).min(bytes.len());
+            bytes[start..end].fill(0);
+        }
         Change::Write { offset, data } => {
             let start = usize::try_from(*offset).unwrap();
             if bytes.len() < start + data.len() {
@@ -407,11 +484,7 @@ impl MemoryFile {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut state = self.lock();
         state.step()?;
-        let end = match &change {
-            Change::Write { offset, data } => offset + data.len() as u64,
-            Change::SetLength(length) => *length,
-        };
-        state.room_for(self.number, end)?;
+        state.room_for(self.number, &change)?;
         state.record(Operation::Change(self.number, change));
         Ok(())
     }
@@ -433,7 +506,11 @@ impl DiskFile for MemoryFile {
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         let length = length.max(self.length()?);
-        self.change(Change::SetLength(length))
+        self.change(Change::Allocate(length))
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.change(Change::Punch { offset, length: usize::try_from(length).unwrap() })
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {

@@ -71,6 +71,9 @@ pub enum SpoolError {
     /// There is no such instance.
     #[error("instance {0} is not in the spool")]
     Unknown(InstanceId),
+    /// All its destinations have the instance, and its payload was freed since.
+    #[error("instance {0} was delivered everywhere, and its payload was freed since")]
+    Freed(InstanceId),
     /// What the log holds for the instance cannot be read. Others can.
     #[error("instance {id} cannot be read: {problem}")]
     Damaged {

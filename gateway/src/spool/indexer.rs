@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::claims::{Lease, Leases, Outcome};
 use super::error::{Doing, SpoolError};
-use super::index::{Arrival, Index, IndexError, guarded};
+use super::index::{Arrival, Change, Entered, Expendable, Index, IndexError, guarded};
+use super::room;
 use super::segment::Kind;
-use super::shared::Shared;
+use super::shared::{Conflicts, Shared};
 use crate::clock::{self, SpoolTime};
 use crate::model::{DestinationName, InstanceId, Timestamp};
 
@@ -43,6 +45,11 @@ pub(super) enum IndexJob {
     RetryParked {
         destination: DestinationName,
         answer: SyncSender<Result<u64, SpoolError>>,
+    },
+    /// The keeper changes what is kept.
+    Keep {
+        change: Change,
+        answer: SyncSender<Result<Vec<Expendable>, SpoolError>>,
     },
     Close,
 }
@@ -86,19 +93,23 @@ impl Indexer {
             return;
         }
         let mut retries = Vec::new();
+        let mut keeping = Vec::new();
         let mut changes = Vec::new();
         for job in batch {
             match job {
                 IndexJob::RetryParked { destination, answer } => retries.push((destination, answer)),
+                IndexJob::Keep { change, answer } => keeping.push((change, answer)),
                 IndexJob::Close => {}
                 job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
             }
         }
-        if !changes.is_empty() {
-            match guarded(|| self.apply(&changes)) {
+        while !changes.is_empty() {
+            let Some(affordable) = room::wait_for_commit(&self.shared, changes.len()) else { return };
+            let now: Vec<_> = changes.drain(..affordable).collect();
+            match guarded(|| self.apply(&now)) {
                 Ok(queued) => {
                     // Claims end here, after their outcome is safe; then whoever waits for work is told.
-                    drop(changes);
+                    drop(now);
                     queued.iter().for_each(|destination| self.leases.notify(destination));
                 }
                 Err(error) => {
@@ -107,7 +118,24 @@ impl Indexer {
                 }
             }
         }
+        for (change, answer) in keeping {
+            if room::wait_for_commit(&self.shared, 1).is_none() {
+                return;
+            }
+            let time = self.shared.time();
+            let kept = guarded(|| {
+                self.index.write(|tables| {
+                    tables.set_time(time);
+                    tables.keep(&change)
+                })
+            });
+            // Whoever asked may have gone.
+            let _ = answer.send(kept.map_err(|error| self.failed(&error)));
+        }
         for (destination, answer) in retries {
+            if room::wait_for_commit(&self.shared, 1).is_none() {
+                return;
+            }
             let retried = guarded(|| self.retry_parked(&destination)).map_err(|error| self.failed(&error));
             // Whoever asked may have gone.
             let _ = answer.send(retried);
@@ -118,12 +146,13 @@ impl Indexer {
     /// Commits the changes and gives the destinations that got new work.
     fn apply(&self, changes: &[IndexJob]) -> Result<BTreeSet<DestinationName>, IndexError> {
         let time = self.shared.time();
-        self.index.write(|tables| {
+        let queued = self.index.write(|tables| {
             let mut queued = BTreeSet::new();
             for change in changes {
                 match change {
                     IndexJob::Arrived(arrival) => {
-                        tables.arrive(arrival)?;
+                        let entered = tables.arrive(arrival, self.shared.options.conflicts)?;
+                        self.shared.tell(arrival, entered);
                         let (segment, offset) = match arrival.location.kind {
                             Kind::Shared => (arrival.location.segment, arrival.end),
                             Kind::Large => (0, 0),
@@ -134,12 +163,20 @@ impl Indexer {
                     IndexJob::Outcome { lease, outcome, now, at } => {
                         tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
                     }
-                    IndexJob::RetryParked { .. } | IndexJob::Close => {}
+                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Close => {}
                 }
             }
             tables.set_time(time);
             Ok(queued)
-        })
+        })?;
+        let ids = changes.iter().filter_map(|change| match change {
+            IndexJob::Arrived(arrival) => Some(arrival.id.0),
+            _ => None,
+        });
+        if let Some(last) = ids.max() {
+            self.shared.indexed_to.fetch_max(last, Ordering::Release);
+        }
+        Ok(queued)
     }
 
     fn retry_parked(&self, destination: &DestinationName) -> Result<u64, IndexError> {
@@ -177,13 +214,14 @@ pub(super) fn index_failed(shared: &Shared, error: &IndexError) -> SpoolError {
 pub(super) fn enter_replayed(
     index: &Index,
     arrivals: &[Arrival],
+    conflicts: Conflicts,
     checked_to: (u64, u64),
     large_to: InstanceId,
 ) -> Result<u64, IndexError> {
     index.write(|tables| {
         let mut new = 0;
         for arrival in arrivals {
-            new += u64::from(tables.arrive(arrival)?);
+            new += u64::from(tables.arrive(arrival, conflicts)? != Entered::Known);
             tables.set_time(arrival.queued_at);
         }
         tables.advance(checked_to.0, checked_to.1, large_to);

@@ -12,7 +12,7 @@ use aws_lc_rs::digest;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::error::{Doing, SpoolError};
-use super::index::Row;
+use super::index::Kept;
 use super::record::{self, Compression, Head};
 use super::segment::Layout;
 use crate::codec::FilterReader;
@@ -51,6 +51,8 @@ pub struct PayloadReader {
     begun: bool,
     ended: bool,
     failed: Option<String>,
+    /// Told when it turns out that the payload is not what was received.
+    on_damage: Option<Box<dyn FnOnce(String) + Send>>,
 }
 
 impl fmt::Debug for PayloadReader {
@@ -60,7 +62,7 @@ impl fmt::Debug for PayloadReader {
 }
 
 impl PayloadReader {
-    pub(super) fn open(disk: &dyn Disk, layout: &Layout, id: InstanceId, row: &Row) -> Result<Self, SpoolError> {
+    pub(super) fn open(disk: &dyn Disk, layout: &Layout, id: InstanceId, row: &Kept) -> Result<Self, SpoolError> {
         let damaged = |problem: String| SpoolError::Damaged { id, problem };
         let location = row.location;
         let path = layout.segment(location.kind, location.segment);
@@ -72,7 +74,7 @@ impl PayloadReader {
         let front = front.doing("read", &path).map_err(|failure| damaged(failure.to_string()))?;
         let (head, _) = record::decode(&front, location.segment, location.offset, None)
             .map_err(|problem| damaged(format!("{}, offset {}: {problem}", path.display(), location.offset)))?;
-        if head.id != id || head.hash != row.hash || head.length != row.length {
+        if head.id != row.record || head.hash != row.hash || head.length != row.length {
             return Err(damaged(format!("{}, offset {}: another instance is there", path.display(), location.offset)));
         }
         let decoder = match head.compression {
@@ -106,7 +108,13 @@ impl PayloadReader {
             ended: false,
             failed: None,
             head,
+            on_damage: None,
         })
+    }
+
+    pub(super) fn on_damage(mut self, told: impl FnOnce(String) + Send + 'static) -> Self {
+        self.on_damage = Some(Box::new(told));
+        self
     }
 
     /// Length of the data set, in bytes.
@@ -273,6 +281,9 @@ impl Read for PayloadReader {
             self.ready.clear();
             self.given = 0;
             self.failed = Some(error.to_string());
+            if let Some(told) = self.on_damage.take() {
+                told(error.to_string());
+            }
             return Err(error);
         }
         let ready = self.ready.get(self.given..).unwrap_or_default();
@@ -286,7 +297,7 @@ impl Read for PayloadReader {
 }
 
 /// Reads head and header of the record at `offset`, and a little more.
-fn read_front(file: &dyn DiskFile, offset: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_front(file: &dyn DiskFile, offset: u64) -> io::Result<Vec<u8>> {
     let mut front = vec![0; 4_096];
     let mut filled = 0;
     loop {

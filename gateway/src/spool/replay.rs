@@ -13,7 +13,9 @@ use super::error::{Doing, IoFailure, OpenError};
 use super::index::{self, Arrival, Index, IndexError, Location};
 use super::indexer::enter_replayed;
 use super::record::Head;
+use super::room;
 use super::segment::{FIRST_RECORD, Found, Kind, Layout, SegmentHeader, Walk, number_of};
+use super::shared::SpoolOptions;
 use crate::clock::{self, SpoolTime};
 use crate::durable::{Disk, DiskFile};
 use crate::model::InstanceId;
@@ -63,15 +65,19 @@ pub(super) struct Start {
 }
 
 /// Brings the data directory into a state to go on with. The caller holds its lock.
-pub(super) fn start(disk: &dyn Disk, layout: &Layout) -> Result<Start, OpenError> {
+pub(super) fn start(disk: &dyn Disk, layout: &Layout, options: &SpoolOptions) -> Result<Start, OpenError> {
     for directory in [&layout.data, &layout.log, &layout.large] {
         disk.create_dir(directory).doing("create", directory)?;
+    }
+    // Entering what the log has needs room in the index.
+    if disk.free(&layout.data).is_ok_and(|free| free < room::ballast_size(options)) {
+        room::release_ballast(disk, layout);
     }
     disk.sync_file_system(&layout.data).doing("flush the file system of", &layout.data)?;
     let mut opened = Opened { swept: sweep(disk, layout)?, ..Opened::default() };
     let index = open_index(disk, layout, &mut opened)?;
     let mut replay =
-        Replay { disk, layout, index: &index, opened, last_id: InstanceId(0), said: clock::now(), read: 0 };
+        Replay { disk, layout, options, index: &index, opened, last_id: InstanceId(0), said: clock::now(), read: 0 };
     let (last_segment, time) = replay.run()?;
     let (opened, next_id) = (replay.opened, InstanceId(replay.last_id.0 + 1));
     Ok(Start { index, opened, next_id, next_segment: last_segment + 1, time })
@@ -120,7 +126,7 @@ fn open_index(disk: &dyn Disk, layout: &Layout, opened: &mut Opened) -> Result<I
 }
 
 /// Renames an index that cannot be used, and gives its new name.
-fn set_aside(disk: &dyn Disk, layout: &Layout) -> Result<String, OpenError> {
+pub(super) fn set_aside(disk: &dyn Disk, layout: &Layout) -> Result<String, OpenError> {
     let names = disk.list(&layout.data).doing("list", &layout.data)?;
     let candidates = (1_u32..).map(|number| format!("index.redb.damaged-{number}"));
     let name = candidates.into_iter().find(|name| !names.contains(name)).unwrap_or_default();
@@ -134,7 +140,7 @@ fn index_error(layout: &Layout, error: &IndexError) -> OpenError {
 }
 
 /// The numbers of all segments of a kind, in order.
-fn segments(disk: &dyn Disk, layout: &Layout, kind: Kind) -> Result<Vec<u64>, OpenError> {
+pub(super) fn segments(disk: &dyn Disk, layout: &Layout, kind: Kind) -> Result<Vec<u64>, IoFailure> {
     let directory = layout.directory(kind);
     let names = disk.list(directory).doing("list", directory)?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
@@ -145,6 +151,7 @@ fn segments(disk: &dyn Disk, layout: &Layout, kind: Kind) -> Result<Vec<u64>, Op
 struct Replay<'a> {
     disk: &'a dyn Disk,
     layout: &'a Layout,
+    options: &'a SpoolOptions,
     index: &'a Index,
     opened: Opened,
     last_id: InstanceId,
@@ -188,7 +195,7 @@ impl Replay<'_> {
         checked_to: (u64, u64),
         large_to: InstanceId,
     ) -> Result<(), OpenError> {
-        let new = enter_replayed(self.index, arrivals, checked_to, large_to);
+        let new = enter_replayed(self.index, arrivals, self.options.conflicts, checked_to, large_to);
         self.opened.replayed += new.map_err(|error| index_error(self.layout, &error))?;
         arrivals.clear();
         Ok(())
@@ -205,6 +212,10 @@ impl Replay<'_> {
         }
         let mut walk = Walk::new(&*file, &path, number, header.map(|header| header.salt), from)?;
         let mut arrivals = Vec::new();
+        #[cfg(test)]
+        if self.options.sabotage == super::shared::Sabotage::ReplayLate {
+            walk.next();
+        }
         while let Some(found) = walk.next() {
             if let Some(arrival) = self.judge(&*file, &path, Kind::Shared, found) {
                 arrivals.push(arrival);

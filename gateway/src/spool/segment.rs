@@ -33,6 +33,8 @@ pub(super) struct Layout {
     pub(super) index: PathBuf,
     /// Exists if the next start must check the whole index.
     pub(super) suspect: PathBuf,
+    /// Room that is given back when it is needed.
+    pub(super) ballast: PathBuf,
 }
 
 impl Layout {
@@ -44,6 +46,7 @@ impl Layout {
             log,
             index: data.join("index.redb"),
             suspect: data.join("index.suspect"),
+            ballast: data.join("ballast"),
         }
     }
 

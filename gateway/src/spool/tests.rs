@@ -17,7 +17,9 @@ use crate::model::Priority;
 pub(super) const DATA: &str = "/data";
 
 pub(super) fn options() -> SpoolOptions {
-    SpoolOptions { segment_size: 64 << 10, small_limit: 24 << 10, reserve: 0, ..SpoolOptions::default() }
+    let (evict_below, warn_below) = (0, 0);
+    let (segment_size, small_limit) = (64 << 10, 24 << 10);
+    SpoolOptions { segment_size, small_limit, reserve: 0, evict_below, warn_below, ..SpoolOptions::default() }
 }
 
 /// Opens a spool in memory; a fatal error is remembered.
@@ -25,7 +27,7 @@ pub(super) fn open(disk: &MemoryDisk) -> (Spool, Opened, Arc<Mutex<Vec<String>>>
     open_with(disk, options())
 }
 
-fn open_with(disk: &MemoryDisk, options: SpoolOptions) -> (Spool, Opened, Arc<Mutex<Vec<String>>>) {
+pub(super) fn open_with(disk: &MemoryDisk, options: SpoolOptions) -> (Spool, Opened, Arc<Mutex<Vec<String>>>) {
     let said = Arc::new(Mutex::new(Vec::new()));
     let fatal = Arc::clone(&said);
     let fatal = Box::new(move |sentence| fatal.lock().unwrap().push(sentence));
@@ -225,7 +227,7 @@ fn a_retry_waits_and_a_parked_delivery_waits_for_a_word() {
     assert_eq!(claim(&spool, spool.time()).unwrap().attempts, 0);
 }
 
-fn until(condition: impl Fn() -> bool) {
+pub(super) fn until(condition: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if condition() {
             return;
@@ -356,7 +358,7 @@ fn a_full_disk_refuses_and_serves_again_when_there_is_room() {
         assert!(kept < 100);
     };
     assert!(matches!(refused, SpoolError::NoRoom(_)), "{refused}");
-    assert!(disk.names().iter().all(|path| path.extension().unwrap() != "tmp"));
+    assert!(disk.names().iter().all(|path| path.extension().is_none_or(|extension| extension != "tmp")));
     wait_for(&spool, kept);
     disk.set_capacity(None);
     receive(&spool, header(kept + 1), &data_set(kept + 1, 60_000)).unwrap();

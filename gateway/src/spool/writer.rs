@@ -1,7 +1,7 @@
 //! The log thread: the only one that writes records.
 //!
-//! It takes every reception that waits, writes all their records, flushes once, and acknowledges on the next line
-//! ([`Writer::acknowledge_after`] is the one place). Large instances, whose bytes are on the disk already, follow: head,
+//! It takes every reception that waits, writes the records of those that are not there already, flushes once, and
+//! acknowledges on the next line ([`Writer::acknowledge_after`] is the one place). Large instances, whose bytes are on the disk already, follow: head,
 //! flush, rename, one flush of the directory for all of them. What was acknowledged goes on to the index.
 
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use super::error::{Doing, IoFailure, SpoolError};
 use super::incoming::{Body, Spill};
 use super::index::{Arrival, Location};
-use super::indexer::IndexJob;
+use super::indexer::{IndexJob, index_failed};
+use super::known::{KnownInstances, Verdict};
 use super::record::{self, ALIGNMENT, Compression, Head, InstanceHeader, LARGE_PAYLOAD, Place};
 use super::segment::{FIRST_RECORD, Kind, SegmentHeader};
 use super::shared::Shared;
@@ -37,6 +38,8 @@ pub struct Committed {
     pub length: u64,
     /// What its payload takes on the disk, in bytes.
     pub stored_length: u64,
+    /// It was there already, byte for byte: `id` is its number, and nothing was kept or queued twice.
+    pub duplicate: bool,
 }
 
 type Done = Box<dyn FnOnce(Result<Committed, SpoolError>) + Send>;
@@ -89,9 +92,11 @@ pub(super) struct Finished {
     pub(super) payload_crc: u32,
 }
 
-/// A record that is written and not flushed.
+/// A reception that is safe as soon as what was written is flushed.
 struct Written {
-    arrival: Arrival,
+    committed: Committed,
+    /// Its record; nothing if it is a duplicate of one.
+    arrival: Option<Arrival>,
     done: Acknowledge,
 }
 
@@ -112,16 +117,18 @@ pub(super) struct Writer {
     next_id: InstanceId,
     next_segment: u64,
     active: Option<Active>,
+    known: KnownInstances,
 }
 
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         index: SyncSender<IndexJob>,
+        known: KnownInstances,
         next_id: InstanceId,
         next_segment: u64,
     ) -> Self {
-        Self { shared, index, next_id, next_segment, active: None }
+        Self { shared, index, next_id, next_segment, active: None, known }
     }
 
     /// Works until it is told to close, or until nobody is left who could ask for anything.
@@ -145,22 +152,37 @@ impl Writer {
     }
 
     fn write_group(&mut self, group: Vec<Append>) {
+        if group.is_empty() {
+            return;
+        }
+        if let Err(error) = self
+            .shared
+            .check()
+            .and_then(|()| self.known.begin_group().map_err(|error| index_failed(&self.shared, &error)))
+        {
+            group.into_iter().for_each(|append| append.done.answer(Err(error.clone())));
+            return;
+        }
         let mut small = Vec::new();
         let mut large = Vec::new();
         let mut spilled = Vec::new();
         for Append { finished, body, done } in group {
             match body {
                 Body::Spilled(spill) => spilled.push((finished, spill, done)),
-                Body::Buffered(buffer) => match self.append_small(finished, buffer.bytes(), &mut small) {
-                    Ok(arrival) => small.push(Written { arrival, done }),
-                    Err(error) => done.answer(Err(error)),
-                },
+                Body::Buffered(buffer) => {
+                    let Some((finished, instance, done)) = self.is_wanted(finished, done, &mut small) else { continue };
+                    match self.append_small(finished, buffer.bytes(), &mut small) {
+                        Ok(arrival) => small.push(self.written(instance, arrival, done)),
+                        Err(error) => done.answer(Err(error)),
+                    }
+                }
             }
         }
         self.flush_small(&mut small);
         for (finished, spill, done) in spilled {
+            let Some((finished, instance, done)) = self.is_wanted(finished, done, &mut large) else { continue };
             match self.append_large(finished, spill) {
-                Ok(arrival) => large.push(Written { arrival, done }),
+                Ok(arrival) => large.push(self.written(instance, arrival, done)),
                 Err(error) => done.answer(Err(error)),
             }
         }
@@ -169,14 +191,66 @@ impl Writer {
             let published = || shared.disk.sync_dir(directory).doing("flush", directory);
             self.acknowledge_after(published, large);
         }
+        self.known.end_group();
+    }
+
+    /// Whether a reception needs a record, and under which number its content is known if it is. A duplicate is answered
+    /// at once, or joins `written` if the record that it duplicates is still to be flushed.
+    fn is_wanted(
+        &self,
+        mut finished: Finished,
+        done: Acknowledge,
+        written: &mut Vec<Written>,
+    ) -> Option<(Finished, Option<InstanceId>, Acknowledge)> {
+        match self.known.judge(&finished.header, finished.hash) {
+            Ok(Verdict::New) => Some((finished, None, done)),
+            Ok(Verdict::Duplicate { instance, durable }) => {
+                let Finished { hash, length, stored_length, .. } = finished;
+                let committed = Committed { id: instance, hash, length, stored_length, duplicate: true };
+                if durable {
+                    self.shared.counters.duplicates.fetch_add(1, Ordering::Relaxed);
+                    done.answer(Ok(committed));
+                } else {
+                    written.push(Written { committed, arrival: None, done });
+                }
+                None
+            }
+            Ok(Verdict::Again { instance, destinations }) => {
+                finished.header.destinations = destinations;
+                match finished.header.encode() {
+                    Ok(encoded) => {
+                        finished.encoded_header = encoded;
+                        Some((finished, Some(instance), done))
+                    }
+                    Err(error) => {
+                        done.answer(Err(error));
+                        None
+                    }
+                }
+            }
+            Err(error) => {
+                done.answer(Err(index_failed(&self.shared, &error)));
+                None
+            }
+        }
+    }
+
+    fn written(&mut self, instance: Option<InstanceId>, arrival: Arrival, done: Acknowledge) -> Written {
+        let instance = instance.unwrap_or(arrival.id);
+        self.known.note(instance, arrival.id, &arrival.header, arrival.hash);
+        Written { committed: arrival.committed(instance), arrival: Some(arrival), done }
     }
 
     /// Durable before acknowledged: the one place where a reception is told that it is safe.
     fn acknowledge_after(&self, flush: impl FnOnce() -> Result<(), IoFailure>, written: Vec<Written>) {
         #[cfg(test)]
-        if self.shared.acknowledge_early.load(Ordering::Relaxed) {
+        if self.shared.options.sabotage == super::shared::Sabotage::AcknowledgeEarly {
             self.acknowledge(written);
             let _ = flush();
+            return;
+        }
+        if let Err(error) = self.shared.check() {
+            written.into_iter().for_each(|written| written.done.answer(Err(error.clone())));
             return;
         }
         match flush() {
@@ -193,12 +267,16 @@ impl Writer {
         counters.flushes.fetch_add(1, Ordering::Relaxed);
         counters.largest_group.fetch_max(written.len() as u64, Ordering::Relaxed);
         let mut arrivals = Vec::with_capacity(written.len());
-        for Written { arrival, done } in written {
-            counters.records.fetch_add(1, Ordering::Relaxed);
-            counters.bytes_in.fetch_add(arrival.length, Ordering::Relaxed);
-            counters.bytes_stored.fetch_add(arrival.stored_length, Ordering::Relaxed);
-            done.answer(Ok(arrival.committed()));
-            arrivals.push(arrival);
+        for Written { committed, arrival, done } in written {
+            if let Some(arrival) = arrival {
+                counters.records.fetch_add(1, Ordering::Relaxed);
+                counters.bytes_in.fetch_add(arrival.length, Ordering::Relaxed);
+                counters.bytes_stored.fetch_add(arrival.stored_length, Ordering::Relaxed);
+                arrivals.push(arrival);
+            } else {
+                counters.duplicates.fetch_add(1, Ordering::Relaxed);
+            }
+            done.answer(Ok(committed));
         }
         for arrival in arrivals {
             // An index thread that is gone has failed or was closed; the next start replays what it misses.
@@ -207,11 +285,15 @@ impl Writer {
     }
 
     fn flush_small(&self, written: &mut Vec<Written>) {
-        if let Some(active) = &self.active
-            && !written.is_empty()
-        {
-            self.acknowledge_after(|| active.file.sync_data().doing("flush", &active.path), std::mem::take(written));
+        if written.is_empty() {
+            return;
         }
+        let flush = || match &self.active {
+            Some(active) => active.file.sync_data().doing("flush", &active.path),
+            // Only duplicates of what was flushed when its segment was full.
+            None => Ok(()),
+        };
+        self.acknowledge_after(flush, std::mem::take(written));
     }
 
     /// Writes a record into the shared segment. `written` is flushed and acknowledged if a new segment is begun.
@@ -342,6 +424,12 @@ impl Finished {
             stored_length: self.stored_length,
             length: self.length,
             hash: self.hash,
+            #[cfg(test)]
+            payload_crc: match shared.options.sabotage {
+                super::shared::Sabotage::WithoutChecksum => 0,
+                _ => self.payload_crc,
+            },
+            #[cfg(not(test))]
             payload_crc: self.payload_crc,
         }
     }

@@ -1,6 +1,6 @@
 //! The index against a plain model: after any sequence of operations rows, order, counters and answers agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,17 +8,45 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::durable::memory::MemoryDisk;
-use crate::model::{DestinationName, Priority};
+use crate::model::Priority;
 use crate::spool::claims::Outcome;
 use crate::spool::record::tests::header;
+use crate::spool::shared::Conflicts;
 
 const DESTINATIONS: [&str; 3] = ["central", "cloud", "nas"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    Arrive { destinations: Vec<usize>, priority: Priority, length: u64 },
-    Record { destination: usize, id: u64, outcome: Outcome },
-    RetryParked { destination: usize, limit: usize },
+    Arrive {
+        destinations: Vec<usize>,
+        priority: Priority,
+        length: u64,
+    },
+    /// A second record with the content of an instance, for destinations that may be new.
+    Again {
+        id: u64,
+        destinations: Vec<usize>,
+    },
+    /// Other content with the UID of an instance.
+    Contradict {
+        id: u64,
+        destinations: Vec<usize>,
+        conflicts: Conflicts,
+    },
+    /// Asks for everything that seems done to be freed, and for some that are not.
+    Free {
+        limit: usize,
+        also: u64,
+    },
+    Record {
+        destination: usize,
+        id: u64,
+        outcome: Outcome,
+    },
+    RetryParked {
+        destination: usize,
+        limit: usize,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,24 +59,72 @@ enum Delivery {
 /// What the index should say.
 #[derive(Debug, Default)]
 struct Model {
-    instances: Vec<(Priority, u64)>,
+    /// By id: priority, length, number of the UID, and where the payload is if it is there.
+    instances: BTreeMap<u64, ModelInstance>,
+    last_id: u64,
     deliveries: BTreeMap<(usize, u64), Delivery>,
+}
+
+#[derive(Debug, Clone)]
+struct ModelInstance {
+    priority: Priority,
+    length: u64,
+    uid: u64,
+    hash: u64,
+    record: Option<u64>,
+    destinations: BTreeSet<usize>,
+    conflict: bool,
 }
 
 impl Model {
     fn instance(&self, id: u64) -> (Priority, u64) {
-        self.instances[usize::try_from(id - 1).unwrap()]
+        let instance = &self.instances[&id];
+        (instance.priority, instance.length)
+    }
+
+    fn is_done(&self, id: u64) -> bool {
+        let destinations = &self.instances[&id].destinations;
+        let delivered = |destination: &usize| self.deliveries[&(*destination, id)] == Delivery::Delivered;
+        !destinations.is_empty() && destinations.iter().all(delivered)
+    }
+
+    fn arrive(&mut self, instance: ModelInstance, delivery: &Delivery) {
+        self.last_id += 1;
+        for destination in &instance.destinations {
+            self.deliveries.insert((*destination, self.last_id), delivery.clone());
+        }
+        self.instances.insert(self.last_id, ModelInstance { record: Some(self.last_id), ..instance });
     }
 
     fn apply(&mut self, step: &Step, now: u64) {
         match step {
             Step::Arrive { destinations, priority, length } => {
-                self.instances.push((*priority, *length));
-                let id = self.instances.len() as u64;
+                let id = self.last_id + 1;
+                let destinations = destinations.iter().copied().collect();
+                let (priority, length) = (*priority, *length);
+                let instance =
+                    ModelInstance { priority, length, uid: id, hash: id, record: None, destinations, conflict: false };
+                self.arrive(instance, &Delivery::Queued { due: now, attempts: 0 });
+            }
+            Step::Again { id, destinations } => {
+                let Some(instance) = self.instances.get_mut(id) else { return };
+                self.last_id += 1;
+                instance.record = Some(self.last_id);
                 for destination in destinations {
-                    self.deliveries.insert((*destination, id), Delivery::Queued { due: now, attempts: 0 });
+                    if instance.destinations.insert(*destination) {
+                        self.deliveries.insert((*destination, *id), Delivery::Queued { due: now, attempts: 0 });
+                    }
                 }
             }
+            Step::Contradict { id, destinations, conflicts } => {
+                let Some(first) = self.instances.get(id).cloned() else { return };
+                let destinations = destinations.iter().copied().collect();
+                let instance = ModelInstance { hash: self.last_id + 1, destinations, conflict: true, ..first };
+                let queued = Delivery::Queued { due: now, attempts: 0 };
+                self.arrive(instance, if *conflicts == Conflicts::Park { &Delivery::Parked } else { &queued });
+            }
+            // Which of the done ones the index frees is seen there; that they are done is checked.
+            Step::Free { .. } => {}
             Step::Record { destination, id, outcome } => {
                 if let Some(delivery) = self.deliveries.get_mut(&(*destination, *id))
                     && let Delivery::Queued { attempts, .. } = *delivery
@@ -102,6 +178,10 @@ fn name(destination: usize) -> DestinationName {
     DESTINATIONS[destination].parse().unwrap()
 }
 
+fn hash(number: u64) -> ContentHash {
+    ContentHash(std::array::from_fn(|at| number.to_le_bytes()[at % 8]))
+}
+
 fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now: u64) -> Arrival {
     let destinations = destinations.iter().map(|destination| name(*destination)).collect();
     Arrival {
@@ -109,7 +189,7 @@ fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now
         location: Location { kind: Kind::Shared, segment: 1, offset: id * 4_096 },
         end: (id + 1) * 4_096,
         queued_at: SpoolTime(now),
-        hash: ContentHash([1; 32]),
+        hash: hash(id),
         length,
         stored_length: length / 2,
         header: InstanceHeader { destinations, priority, ..header(id) },
@@ -118,7 +198,24 @@ fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now
 
 fn check(index: &Index, model: &Model, now: u64) {
     let view = index.read().unwrap();
-    assert_eq!(view.state().unwrap().all.instances, model.instances.len() as u64);
+    let state = view.state().unwrap();
+    let here: Vec<_> = model.instances.iter().filter(|(_, instance)| instance.record.is_some()).collect();
+    assert_eq!(state.all.instances, here.len() as u64);
+    assert_eq!(state.stored, here.iter().map(|(_, instance)| instance.length / 2).sum::<u64>());
+    let done: Vec<_> = here.iter().filter(|(id, _)| model.is_done(**id)).collect();
+    assert_eq!(state.cache.instances, done.len() as u64);
+    assert_eq!(state.cache.bytes, done.iter().map(|(_, instance)| instance.length / 2).sum::<u64>());
+    assert_eq!(view.conflicts().unwrap(), here.iter().filter(|(_, instance)| instance.conflict).count() as u64);
+    let listed: BTreeSet<u64> =
+        view.done(SpoolTime(now), usize::MAX).unwrap().iter().map(|candidate| candidate.id.0).collect();
+    assert!(done.iter().all(|(id, _)| listed.contains(id)), "whatever is done can be found");
+    let known = index.known().unwrap();
+    for (id, instance) in &model.instances {
+        let kept = view.instance(InstanceId(*id)).unwrap().unwrap().kept;
+        assert_eq!(kept.map(|kept| kept.record.0), instance.record);
+        let found = known.find(&header(instance.uid).sop_instance_uid, hash(instance.hash)).unwrap();
+        assert_eq!(found.map(|found| found.instance.0), Some(*id));
+    }
     let known = view.destinations().unwrap();
     for destination in 0..DESTINATIONS.len() {
         let name = name(destination);
@@ -158,6 +255,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(destinations, priority, length)| Step::Arrive { destinations, priority, length }),
         5 => (0..DESTINATIONS.len(), 1_u64..20, outcome)
             .prop_map(|(destination, id, outcome)| Step::Record { destination, id, outcome }),
+        1 => (1_u64..20, prop::collection::vec(0..DESTINATIONS.len(), 0..3))
+            .prop_map(|(id, destinations)| Step::Again { id, destinations }),
+        1 => (1_u64..20, prop::collection::vec(0..DESTINATIONS.len(), 0..3), any::<bool>()).prop_map(|(id, to, park)| {
+            let conflicts = if park { Conflicts::Park } else { Conflicts::Deliver };
+            Step::Contradict { id, destinations: to, conflicts }
+        }),
+        2 => (1_usize..4, 1_u64..20).prop_map(|(limit, also)| Step::Free { limit, also }),
         1 => (0..DESTINATIONS.len(), 1_usize..4)
             .prop_map(|(destination, limit)| Step::RetryParked { destination, limit }),
     ];
@@ -182,10 +286,52 @@ proptest! {
                     now += 1;
                     match step {
                         Step::Arrive { destinations, priority, length } => {
-                            let id = model.instances.len() as u64 + 1;
+                            let id = model.last_id + 1;
                             let arrival = arrival(id, destinations, *priority, *length, now);
-                            assert!(tables.arrive(&arrival)?);
-                            assert!(!tables.arrive(&arrival)?, "a replay may meet it again");
+                            assert_eq!(tables.arrive(&arrival, Conflicts::Deliver)?, Entered::New);
+                            assert_eq!(tables.arrive(&arrival, Conflicts::Deliver)?, Entered::Known, "by a replay");
+                        }
+                        Step::Again { id, destinations } => {
+                            if let Some(first) = model.instances.get(id) {
+                                let record = model.last_id + 1;
+                                let to: Vec<usize> = first.destinations.iter().chain(destinations).copied().collect();
+                                let arrival = arrival(record, &to, first.priority, first.length, now);
+                                let header = InstanceHeader { destinations: arrival.header.destinations.clone(), ..header(first.uid) };
+                                let arrival = Arrival { hash: hash(first.hash), header, ..arrival };
+                                assert_eq!(tables.arrive(&arrival, Conflicts::Park)?, Entered::Renewed(InstanceId(*id)));
+                                assert_eq!(tables.arrive(&arrival, Conflicts::Park)?, Entered::Known, "by a replay");
+                            }
+                        }
+                        Step::Contradict { id, destinations, conflicts } => {
+                            if let Some(first) = model.instances.get(id) {
+                                let second = model.last_id + 1;
+                                let arrival = arrival(second, destinations, first.priority, first.length, now);
+                                let InstanceHeader { destinations, priority, .. } = arrival.header.clone();
+                                let header = InstanceHeader { destinations, priority, ..header(first.uid) };
+                                let arrival = Arrival { header, ..arrival };
+                                assert!(matches!(tables.arrive(&arrival, *conflicts)?, Entered::Conflict(_)));
+                                assert_eq!(tables.arrive(&arrival, *conflicts)?, Entered::Known, "by a replay");
+                            }
+                        }
+                        Step::Free { limit, also } => {
+                            let mut candidates: Vec<Candidate> = tables.all_done().into_iter().take(*limit).collect();
+                            if let Some(place) = model.instances.get(also).and_then(|instance| instance.record) {
+                                let offset = place * 4_096;
+                                let location = Some(Location { kind: Kind::Shared, segment: 1, offset });
+                                let done_at = now;
+                                candidates.push(Candidate { done_at, id: InstanceId(*also), location, extent: 4_096 });
+                            }
+                            for candidate in candidates {
+                                let freed = tables.keep(&Change::Expend(vec![candidate]))?;
+                                let done = model.is_done(candidate.id.0);
+                                let instance = model.instances.get_mut(&candidate.id.0).unwrap();
+                                let here = instance.record.is_some();
+                                assert_eq!(!freed.is_empty(), done && here, "freed if every delivery is made, and only then");
+                                if !freed.is_empty() {
+                                    instance.record = None;
+                                    tables.keep(&Change::Forget(freed))?;
+                                }
+                            }
                         }
                         Step::Record { destination, id, outcome } => {
                             let at = Timestamp::from_millis(now);
@@ -239,4 +385,127 @@ fn the_checkpoint_and_the_clock_never_go_back() {
     assert_eq!(advance(2, 16_384, 6, 90), (3, 8_192, 7, 100));
     assert_eq!(advance(0, 0, 8, 110), (3, 8_192, 8, 110));
     assert_eq!(advance(4, 4_096, 9, 110), (4, 4_096, 9, 110));
+}
+
+/// Writes an index as schema 1 had it, with the rows that its code wrote.
+fn fixture_of_schema_1(disk: &MemoryDisk, path: &Path, rows: &[(u64, migrate::InstanceRow1, &str)]) {
+    let file = disk.create(path).unwrap();
+    let database = builder().create_with_backend(IndexFile(file)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(META).unwrap();
+        meta.insert("schema", &1_u64.to_le_bytes()[..]).unwrap();
+        let last = rows.last().map_or(0, |row| row.0);
+        let all = Tally { instances: rows.len() as u64, bytes: rows.iter().map(|row| row.1.length).sum() };
+        let stored = rows.iter().map(|row| row.1.stored_length).sum();
+        let state = migrate::State1 { segment: 3, offset: 8_192, large_to: last, last_id: last, time: 77, all, stored };
+        meta.insert("state", &pack("meta", &state).unwrap()[..]).unwrap();
+        let mut instances = transaction.open_table(INSTANCES).unwrap();
+        let mut destinations = transaction.open_table(super::DESTINATIONS).unwrap();
+        let mut queue = transaction.open_table(QUEUE).unwrap();
+        let mut queued = transaction.open_table(QUEUED).unwrap();
+        let mut delivered = transaction.open_table(DELIVERED).unwrap();
+        let mut parked = transaction.open_table(PARKED).unwrap();
+        let mut destination = DestinationRow { number: 1, ..DestinationRow::default() };
+        for (id, row, state) in rows {
+            instances.insert(id, &pack("instances", row).unwrap()[..]).unwrap();
+            match *state {
+                "queued" => {
+                    let row = QueuedRow { priority: 1, due: *id, ..QueuedRow::default() };
+                    queue.insert((1, 1, *id, *id), ()).unwrap();
+                    queued.insert((1, *id), &pack("queued", &row).unwrap()[..]).unwrap();
+                }
+                "delivered" => {
+                    let row = DeliveredRow { at: Timestamp::from_millis(5), attempts: 1, answer: "0000".into() };
+                    delivered.insert((1, *id), &pack("delivered", &row).unwrap()[..]).unwrap();
+                }
+                _ => {
+                    let row = ParkedRow { at: Timestamp::from_millis(5), attempts: 3, reason: "C000".into() };
+                    parked.insert((1, *id), &pack("parked", &row).unwrap()[..]).unwrap();
+                }
+            }
+            let tally = match *state {
+                "queued" => &mut destination.queued,
+                "delivered" => &mut destination.delivered,
+                _ => &mut destination.parked,
+            };
+            tally.add(row.length);
+        }
+        destinations.insert("central", &pack("destinations", &destination).unwrap()[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+/// As many rows as schema 1 could have: small and large, in every state, the same content twice, a conflict.
+fn rows_of_schema_1() -> Vec<(u64, migrate::InstanceRow1, &'static str)> {
+    let row = |id: u64, uid: u64, hash: u8, large: bool| migrate::InstanceRow1 {
+        large,
+        segment: if large { id } else { 1 + id % 3 },
+        offset: 4_096 * id,
+        hash: [hash; 32],
+        length: 100 * id,
+        stored_length: 50 * id,
+        header: header(uid),
+    };
+    let mut rows = vec![
+        (1, row(1, 1, 1, false), "queued"),
+        (2, row(2, 2, 1, true), "delivered"),
+        (3, row(3, 1, 1, false), "parked"),
+        (4, row(4, 1, 2, false), "delivered"),
+    ];
+    rows.extend((5..2_500).map(|id| (id, row(id, id, 1, false), if id % 2 == 0 { "queued" } else { "delivered" })));
+    rows
+}
+
+#[test]
+fn an_index_of_schema_1_is_migrated_with_everything_that_it_knew() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    let rows = rows_of_schema_1();
+    fixture_of_schema_1(&disk, path, &rows);
+    for _ in 0..2 {
+        let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
+        let view = index.read().unwrap();
+        let state = view.state().unwrap();
+        assert_eq!((state.segment, state.offset, state.time, state.last_id), (3, 8_192, 77, 2_499));
+        assert_eq!(state.all.instances, rows.len() as u64);
+        let central = "central".parse().unwrap();
+        let (queued, order, delivered, parked) = view.count(&central);
+        let counted = &view.destinations().unwrap()[0];
+        assert_eq!((counted.queued, counted.delivered, counted.parked), (queued, delivered, parked));
+        assert_eq!((order as u64, parked.instances), (queued.instances, 1));
+        assert_eq!(view.conflicts().unwrap(), 1);
+        for (id, row, _) in &rows {
+            let kept = view.instance(InstanceId(*id)).unwrap().unwrap().kept.unwrap();
+            assert_eq!((kept.record.0, kept.location.offset, kept.stored_length), (*id, row.offset, row.stored_length));
+        }
+        let known = index.known().unwrap();
+        let find = |uid: u64, hash| known.find(&header(uid).sop_instance_uid, ContentHash([hash; 32])).unwrap();
+        assert_eq!(find(1, 1).unwrap().instance.0, 1);
+        assert_eq!(find(1, 2).unwrap().instance.0, 4);
+        assert!(find(2, 2).is_none());
+        let counts: u64 = index.write(|tables| Ok(tables.records_in_segments())).unwrap();
+        assert_eq!(counts, rows.len() as u64 - 1);
+    }
+}
+
+#[test]
+fn a_power_cut_during_the_migration_leaves_the_old_index_or_the_new_one() {
+    use crate::durable::memory::Survivors;
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    let rows = rows_of_schema_1();
+    fixture_of_schema_1(&disk, path, &rows);
+    disk.sync_dir(Path::new("/data")).unwrap();
+    let before = disk.operations();
+    let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
+    drop(index);
+    for operations in before..=disk.operations() {
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Some(operations as u64)] {
+            let cut = disk.cut(operations, survivors);
+            let Opened::Usable(index) = Index::open(&cut, path, false).unwrap() else { panic!("cut at {operations}") };
+            let view = index.read().unwrap();
+            assert_eq!(view.state().unwrap().all.instances, rows.len() as u64);
+            assert_eq!(view.conflicts().unwrap(), 1);
+            assert!(view.instance(InstanceId(2_499)).unwrap().unwrap().kept.is_some());
+        }
+    }
 }

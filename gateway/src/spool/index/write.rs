@@ -5,29 +5,37 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    Arrival, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META, PARKED,
-    ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, State, Tally, pack, unpack,
+    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREEING, HISTORY,
+    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State,
+    Tally, UIDS, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
 use crate::spool::claims::Outcome;
-use crate::spool::segment::Kind;
 
 /// Answers and reasons are for people: what is longer than this, in bytes, is cut.
 const LONGEST_TEXT: usize = 500;
 
 /// All tables, open for writing.
 pub(in crate::spool) struct Tables<'t> {
-    meta: Table<'t, &'static str, &'static [u8]>,
-    instances: Table<'t, u64, &'static [u8]>,
+    pub(super) meta: Table<'t, &'static str, &'static [u8]>,
+    pub(super) instances: Table<'t, u64, &'static [u8]>,
     destinations: Table<'t, &'static str, &'static [u8]>,
     queue: Table<'t, (u32, u8, u64, u64), ()>,
-    queued: Table<'t, (u32, u64), &'static [u8]>,
-    delivered: Table<'t, (u32, u64), &'static [u8]>,
-    parked: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) queued: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) delivered: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) parked: Table<'t, (u32, u64), &'static [u8]>,
+    pub(super) uids: Table<'t, (&'static str, &'static [u8; 32]), u64>,
+    pub(super) conflicts: Table<'t, u64, u64>,
+    pub(super) segments: Table<'t, u64, u64>,
+    pub(super) done: Table<'t, (u64, u64), ()>,
+    pub(super) freeing: Table<'t, (u8, u64, u64), u64>,
+    pub(super) damaged: Table<'t, u64, &'static [u8]>,
+    /// What was stored by day, if it was touched.
+    history: Option<Vec<Day>>,
     /// The rows of destinations that were touched: written once, at the end.
     touched: BTreeMap<DestinationName, DestinationRow>,
-    state: State,
+    pub(super) state: State,
 }
 
 impl<'t> Tables<'t> {
@@ -45,6 +53,13 @@ impl<'t> Tables<'t> {
             queued: transaction.open_table(QUEUED)?,
             delivered: transaction.open_table(DELIVERED)?,
             parked: transaction.open_table(PARKED)?,
+            uids: transaction.open_table(UIDS)?,
+            conflicts: transaction.open_table(CONFLICTS)?,
+            segments: transaction.open_table(SEGMENTS)?,
+            done: transaction.open_table(DONE)?,
+            freeing: transaction.open_table(FREEING)?,
+            damaged: transaction.open_table(DAMAGED)?,
+            history: None,
             touched: BTreeMap::new(),
             state,
         })
@@ -61,6 +76,28 @@ impl<'t> Tables<'t> {
             self.destinations.insert(name.as_str(), &pack("destinations", row)?[..])?;
         }
         self.meta.insert("state", &pack("meta", &self.state)?[..])?;
+        if let Some(history) = &self.history {
+            self.meta.insert("history", &pack("meta", history)?[..])?;
+        }
+        Ok(())
+    }
+
+    /// Adds to what was stored on the day of `time`.
+    pub(super) fn add_to_history(&mut self, time: SpoolTime, stored: u64) -> Result<(), IndexError> {
+        if self.history.is_none() {
+            let row = self.meta.get("history")?;
+            self.history = Some(row.map(|row| unpack("meta", row.value())).transpose()?.unwrap_or_default());
+        }
+        let Some(history) = &mut self.history else { return Ok(()) };
+        let day = time.0 / DAY;
+        match history.iter_mut().find(|entry| entry.day == day) {
+            Some(entry) => entry.stored = entry.stored.saturating_add(stored),
+            None => history.push(Day { day, stored }),
+        }
+        if history.len() > HISTORY {
+            history.sort_unstable_by_key(|entry| entry.day);
+            history.remove(0);
+        }
         Ok(())
     }
 
@@ -78,37 +115,6 @@ impl<'t> Tables<'t> {
         self.state.time = self.state.time.max(time.0);
     }
 
-    /// Enters an instance and queues it for each of its destinations. Does nothing if it is known already: replay may
-    /// meet it again.
-    pub(in crate::spool) fn arrive(&mut self, arrival: &Arrival) -> Result<bool, IndexError> {
-        let id = arrival.id.0;
-        if self.instances.get(id)?.is_some() {
-            return Ok(false);
-        }
-        let row = InstanceRow {
-            large: arrival.location.kind == Kind::Large,
-            segment: arrival.location.segment,
-            offset: arrival.location.offset,
-            hash: arrival.hash.0,
-            length: arrival.length,
-            stored_length: arrival.stored_length,
-            header: arrival.header.clone(),
-        };
-        self.instances.insert(id, &pack("instances", &row)?[..])?;
-        self.state.last_id = self.state.last_id.max(id);
-        self.state.all.add(arrival.length);
-        self.state.stored = self.state.stored.saturating_add(arrival.stored_length);
-        let priority = arrival.header.priority as u8;
-        for destination in &arrival.header.destinations {
-            let number = self.destination(destination)?.number;
-            if self.queued.get((number, id))?.is_none() {
-                let row = QueuedRow { priority, due: arrival.queued_at.0, ..QueuedRow::default() };
-                self.enqueue(destination, number, id, &row, arrival.length)?;
-            }
-        }
-        Ok(true)
-    }
-
     /// Records what came of an attempt. Does nothing if the delivery is not queued any more.
     pub(in crate::spool) fn record(
         &mut self,
@@ -120,10 +126,11 @@ impl<'t> Tables<'t> {
     ) -> Result<(), IndexError> {
         let number = self.destination(destination)?.number;
         let key = (number, id.0);
-        let (before, length) = match self.queued.get(key)? {
-            Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?.length),
+        let (before, row) = match self.queued.get(key)? {
+            Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?),
             None => return Ok(()),
         };
+        let (length, instance) = (row.length, row);
         let attempts = before.attempts.saturating_add(1);
         match outcome {
             Outcome::Released => {}
@@ -143,6 +150,7 @@ impl<'t> Tables<'t> {
                 let row = DeliveredRow { at, attempts, answer: shortened(answer) };
                 self.delivered.insert(key, &pack("delivered", &row)?[..])?;
                 self.tally(destination, |row| row.delivered.add(length));
+                self.note_done(id, &instance, now)?;
             }
             Outcome::Parked { reason } => {
                 self.dequeue(destination, number, id, &before, length)?;
@@ -177,7 +185,7 @@ impl<'t> Tables<'t> {
         Ok(ids.len() as u64)
     }
 
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         destination: &DestinationName,
         number: u32,
@@ -191,7 +199,7 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn dequeue(
+    pub(super) fn dequeue(
         &mut self,
         destination: &DestinationName,
         number: u32,
@@ -205,18 +213,21 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn tally(&mut self, destination: &DestinationName, change: impl FnOnce(&mut DestinationRow)) {
+    pub(super) fn tally(&mut self, destination: &DestinationName, change: impl FnOnce(&mut DestinationRow)) {
         if let Some(row) = self.touched.get_mut(destination) {
             change(row);
         }
     }
 
-    fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
-        let row = self.instances.get(id.0)?.ok_or(IndexError::Row("instances"))?;
-        unpack("instances", row.value())
+    pub(super) fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
+        self.find_instance(id)?.ok_or(IndexError::Row("instances"))
     }
 
-    fn known_destination(&mut self, name: &DestinationName) -> Result<Option<DestinationRow>, IndexError> {
+    pub(super) fn find_instance(&self, id: InstanceId) -> Result<Option<InstanceRow>, IndexError> {
+        self.instances.get(id.0)?.map(|row| unpack("instances", row.value())).transpose()
+    }
+
+    pub(super) fn known_destination(&mut self, name: &DestinationName) -> Result<Option<DestinationRow>, IndexError> {
         if let Some(row) = self.touched.get(name) {
             return Ok(Some(*row));
         }
@@ -227,7 +238,7 @@ impl<'t> Tables<'t> {
     }
 
     /// The row of a destination; one that was never seen gets the next number.
-    fn destination(&mut self, name: &DestinationName) -> Result<DestinationRow, IndexError> {
+    pub(super) fn destination(&mut self, name: &DestinationName) -> Result<DestinationRow, IndexError> {
         if let Some(row) = self.known_destination(name)? {
             return Ok(row);
         }
