@@ -21,6 +21,16 @@ impl IoFailure {
         Self { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
+    /// Whether the file is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the file ends before what was to be read.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.source.kind() == io::ErrorKind::UnexpectedEof
+    }
+
     pub(super) fn fate(&self) -> Fate {
         fate(&self.source)
     }
@@ -74,6 +84,9 @@ pub enum SpoolError {
     /// All its destinations have the instance, and its payload was freed since.
     #[error("instance {0} was delivered everywhere, and its payload was freed since")]
     Freed(InstanceId),
+    /// The disk did not give what the log holds. It may another time.
+    #[error("{0}; it is tried again, and if it stays, the disk has to be replaced")]
+    Unreadable(IoFailure),
     /// What the log holds for the instance cannot be read. Others can.
     #[error("instance {id} cannot be read: {problem}")]
     Damaged {

@@ -68,10 +68,15 @@ impl PayloadReader {
         let path = layout.segment(location.kind, location.segment);
         let file = disk.open(&path, false).doing("open", &path).map_err(|failure| match failure.fate() {
             Fate::Busy => SpoolError::Busy(failure),
-            Fate::NoRoom | Fate::Fatal => damaged(failure.to_string()),
+            // A file that is not there any more is damage; a disk that does not answer may do so another time.
+            _ if failure.is_missing() => damaged(failure.to_string()),
+            Fate::NoRoom | Fate::Fatal => SpoolError::Unreadable(failure),
         })?;
         let front = read_front(&*file, location.offset);
-        let front = front.doing("read", &path).map_err(|failure| damaged(failure.to_string()))?;
+        let front = front.doing("read", &path).map_err(|failure| match failure.is_cut_off() {
+            true => damaged(failure.to_string()),
+            false => SpoolError::Unreadable(failure),
+        })?;
         let (head, _) = record::decode(&front, location.segment, location.offset, None)
             .map_err(|problem| damaged(format!("{}, offset {}: {problem}", path.display(), location.offset)))?;
         if head.id != row.record || head.hash != row.hash || head.length != row.length {
@@ -281,7 +286,9 @@ impl Read for PayloadReader {
             self.ready.clear();
             self.given = 0;
             self.failed = Some(error.to_string());
-            if let Some(told) = self.on_damage.take() {
+            if error.kind() == io::ErrorKind::InvalidData
+                && let Some(told) = self.on_damage.take()
+            {
                 told(error.to_string());
             }
             return Err(error);

@@ -23,7 +23,7 @@ use super::index::{DAY, Day};
 use super::segment::Layout;
 use super::shared::{Shared, SpoolOptions};
 use crate::clock::SpoolTime;
-use crate::durable::{Disk, publish};
+use crate::durable::{Disk, Fate, publish};
 
 /// What a commit may take, in bytes: once, and for each change in it. Generous: redb writes every page that a change
 /// touches anew, and gives the old ones back only with the commit after.
@@ -68,9 +68,15 @@ pub(super) fn make_ballast(shared: &Shared) -> Result<(), SpoolError> {
         let _ = disk.remove(&temporary);
         return Err(shared.refuse(failure));
     }
-    // What fails here may be a flush, after which nothing that was written before can be trusted.
-    let published = publish(&**disk, &*file, &temporary, path).doing("flush", &temporary);
-    published.map_err(|failure| shared.unsynced(&failure))?;
+    if let Err(failure) = publish(&**disk, &*file, &temporary, path).doing("make durable", &temporary) {
+        if failure.fate() == Fate::NoRoom {
+            // Nothing of worth was in it.
+            let _ = disk.remove(&temporary);
+            return Err(shared.refuse(failure));
+        }
+        // It may be a flush, after which nothing that was written before can be trusted.
+        return Err(shared.unsynced(&failure));
+    }
     shared.ballast.store(size, Ordering::Relaxed);
     Ok(())
 }

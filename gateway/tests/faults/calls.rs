@@ -283,6 +283,7 @@ fn told_by_strace(line: &str, folder: &str) -> Option<String> {
         "pwrite64" => "pwrite",
         "pread64" => "pread",
         "renameat" | "renameat2" => "rename",
+        "linkat" => "link",
         "unlinkat" => "unlink",
         "mkdirat" => "mkdir",
         "statfs" | "fstatfs" => "statvfs",

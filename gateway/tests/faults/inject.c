@@ -114,6 +114,12 @@ int rename(const char *old, const char *new) {
 int renameat(int from_fd, const char *old, int to_fd, const char *new) {
     return fails('n', "rename", new) ? -1 : (int)syscall(SYS_renameat2, from_fd, old, to_fd, new, 0);
 }
+int link(const char *old, const char *new) {
+    return fails('n', "link", new) ? -1 : (int)syscall(SYS_linkat, AT_FDCWD, old, AT_FDCWD, new, 0);
+}
+int linkat(int from_fd, const char *old, int to_fd, const char *new, int flags) {
+    return fails('n', "link", new) ? -1 : (int)syscall(SYS_linkat, from_fd, old, to_fd, new, flags);
+}
 int unlink(const char *path) {
     return fails('n', "unlink", path) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }
