@@ -30,17 +30,17 @@ pub(super) fn choose(lines: &[Vec<u16>], columns: usize, wide: bool) -> Choice {
         }
         sample.push(pairs);
     }
+    let unpredicted = if wide { u64::MAX } else { plain(&sample, columns) };
     let (predictor, cost) = cheapest(&sample, columns, wide);
-    if !wide && plain(&sample, columns) < cost {
-        return Choice { predictor: Predictor::None, differences: false };
+    let mut best = (cost, Choice { predictor, differences: false });
+    if sample.len() == 3 {
+        exchange(&mut sample, wide, u16::wrapping_sub);
+        let (predictor, cost) = cheapest(&sample, columns, wide);
+        if cost < best.0 {
+            best = (cost, Choice { predictor, differences: true });
+        }
     }
-    let same = Choice { predictor, differences: false };
-    if sample.len() != 3 {
-        return same;
-    }
-    exchange(&mut sample, wide, u16::wrapping_sub);
-    let (predictor, less) = cheapest(&sample, columns, wide);
-    if less < cost { Choice { predictor, differences: true } } else { same }
+    if unpredicted < best.0 { Choice { predictor: Predictor::None, differences: false } } else { best.1 }
 }
 
 fn cheapest(sample: &[Vec<u16>], columns: usize, wide: bool) -> (Predictor, u64) {

@@ -34,12 +34,12 @@
 //!    three components are replaced by their difference from the second (grey in RGB).
 //! 3. **Zigzag**: the difference *d*, modulo 2^bits, becomes 2*d* or −2*d* − 1, whichever is not negative.
 //! 4. **Classes.** Each line is cut into segments of 8. A segment belongs to the class of the sum of the 8 numbers above
-//!    it in the line before: what is noisy is mostly noisy below, too. The reader has decoded that line already, so the
-//!    classes cost nothing to tell; that is what JPEG-LS gets from its contexts, at the price of a copy.
+//!    it in the line before, by powers of two: what is noisy is mostly noisy below, too. The reader has decoded that line
+//!    already, so the classes cost nothing to tell; that is what JPEG-LS gets from its contexts, at the price of a copy.
 //! 5. **Byte planes.** All low bytes of class 0, of class 1, …, then all high bytes of class 0, …
 //!
-//! The predictor is chosen for each block, from every sixteenth of its lines: see [`choose`](mod@choose). Choosing it once,
-//! from the first rows of an image, would choose it from air.
+//! The predictor is chosen for each block, from every sixteenth of its lines (`choose.rs`): the first rows of an image
+//! alone are often air.
 //!
 //! # Format, version 1
 //!
@@ -70,13 +70,16 @@
 //!      …     …  high bytes likewise, if words have two bytes
 //! ```
 //!
+//! With predictor 0 the rest of the header is zero, and the rows follow as they are. `docs/spool.md` defines the numbers
+//! to the last bit, for whoever writes another reader.
+//!
 //! # Deliberately absent
 //!
 //! Prediction from another frame or instance (one damaged record would take others along), words of 1, 12 or 32 bits
 //! (rare, and the compressor behind does what it can), entropy coding of its own.
 
 mod block;
-pub mod choose;
+mod choose;
 mod decode;
 mod encode;
 mod layout;
