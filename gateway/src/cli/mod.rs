@@ -41,6 +41,7 @@ pub(crate) struct Arguments {
 const FIRST_RUN: &str = "\
 A first run, on one machine:
 
+  mkdir -p /tmp/arrived
   waystation run --data /tmp/waystation --aet WAYSTATION --listen 127.0.0.1:11112 \\
       --to folder=file:///tmp/arrived --allow-any
   waystation phantom /tmp/phantom                               (in a second terminal)
@@ -106,7 +107,8 @@ Example:
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  A first try, anybody may send, everything goes into a folder:
+  A first try, anybody may send, everything goes into a folder, which must exist:
+    mkdir -p /tmp/arrived
     waystation run --data /tmp/waystation --aet WAYSTATION --listen 0.0.0.0:11112 \\
         --to folder=file:///tmp/arrived --allow-any
 
@@ -118,8 +120,8 @@ Examples:
   In a clinic: modalities, limits and everything else in a file:
     waystation run --config /etc/waystation/waystation.toml
 
-A flag wins over the same setting in the file. --listen and --listen-tls replace the whole list, --to
-replaces the destination of that name or adds one, --allow-any replaces the list of modalities.
+A flag wins over the same setting in the file. --listen and --listen-tls replace the whole list,
+--to replaces the destination of that name or adds one, --allow-any replaces the list of modalities.
 SIGTERM and Ctrl-C finish what is in flight and stop; nothing is lost at a harder stop either.";
 
 #[derive(Debug, Args)]
@@ -347,6 +349,8 @@ mod tests {
         let commands = joined.lines().filter(|line| line.trim_start().starts_with("waystation "));
         let commands: Vec<_> = commands.map(|line| line.split("  (").next().unwrap_or(line).trim()).collect();
         assert_eq!(commands.len(), 4);
+        // A folder destination is never created by the gateway: whoever types this would wait for ever.
+        assert!(joined.find("mkdir -p /tmp/arrived") < joined.find("--to folder=file:///tmp/arrived"));
         for command in commands {
             parse(command).unwrap_or_else(|error| panic!("{command}: {error}"));
         }
