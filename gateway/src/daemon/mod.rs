@@ -241,31 +241,45 @@ struct Sockets {
 
 struct Doors(Vec<Door>);
 
-/// Binds what the configuration names; without a name there, takes what the service manager passed.
+/// Takes what the service manager passed, and binds what the configuration names beyond that.
 fn bind(config: &Config) -> Result<Sockets, DaemonError> {
-    let listen = |address: &SocketAddr| {
-        TcpListener::bind(address).map_err(|source| match DirectoryLock::take(&config.data) {
-            // Most often the address is taken by a gateway that runs already, on the same data.
-            Err(LockError::Held(holder)) => {
-                OpenError::Locked { directory: config.data.display().to_string(), holder }.into()
-            }
-            _ => DaemonError::Bind { address: *address, source },
-        })
-    };
-    let mut sockets = Sockets {
-        plain: config.listen.iter().map(listen).collect::<Result<_, _>>()?,
-        tls: config.listen_tls.iter().map(listen).collect::<Result<_, _>>()?,
-    };
+    let mut sockets = Sockets::default();
     for inherited in inherited::take().map_err(DaemonError::Inherited)? {
         match inherited.tls {
             true => sockets.tls.push(inherited.listener),
             false => sockets.plain.push(inherited.listener),
         }
     }
+    bind_beyond(&mut sockets.plain, &config.listen, &config.data)?;
+    bind_beyond(&mut sockets.tls, &config.listen_tls, &config.data)?;
     if sockets.plain.is_empty() && sockets.tls.is_empty() {
         return Err(DaemonError::NoListener);
     }
     Ok(sockets)
+}
+
+/// Binds the addresses that the sockets of the service manager do not serve already: the configuration may name the
+/// same port as the socket unit.
+fn bind_beyond(sockets: &mut Vec<TcpListener>, addresses: &[SocketAddr], data: &Path) -> Result<(), DaemonError> {
+    let handed_over = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    for address in addresses {
+        if handed_over.iter().any(|bound| covers(*bound, *address)) {
+            info!("the service manager listens on {address} for us");
+            continue;
+        }
+        let bound = TcpListener::bind(address).map_err(|source| match DirectoryLock::take(data) {
+            // Most often the address is taken by a gateway that runs already, on the same data.
+            Err(LockError::Held(holder)) => OpenError::Locked { directory: data.display().to_string(), holder }.into(),
+            _ => DaemonError::Bind { address: *address, source },
+        });
+        sockets.push(bound?);
+    }
+    Ok(())
+}
+
+/// Whether a socket that listens on `bound` gets the connections to `address`.
+fn covers(bound: SocketAddr, address: SocketAddr) -> bool {
+    bound.port() == address.port() && (bound.ip() == address.ip() || bound.ip().is_unspecified())
 }
 
 impl Sockets {
@@ -457,5 +471,22 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the socket unit enabled and `listen` left in the configuration, every start failed: address in use.
+    #[test]
+    fn an_address_that_the_service_manager_serves_is_not_bound_again() {
+        let handed_over = TcpListener::bind("127.0.0.1:0").unwrap();
+        let served = handed_over.local_addr().unwrap();
+        let mut sockets = vec![handed_over];
+        bind_beyond(&mut sockets, &[served, "127.0.0.1:0".parse().unwrap()]).unwrap();
+        assert_eq!(sockets.len(), 2);
+        assert!(covers("[::]:104".parse().unwrap(), "0.0.0.0:104".parse().unwrap()));
+        assert!(!covers("127.0.0.1:104".parse().unwrap(), "0.0.0.0:104".parse().unwrap()));
     }
 }
