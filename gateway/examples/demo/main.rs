@@ -36,12 +36,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    let own_study = env::var_os("STUDY").filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = own_study.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(
+            format!("STUDY={} is not a folder that can be read; name one with DICOM files", folder.display()).into()
+        );
+    }
     let home = fresh_folder()?;
     let pki = pki::Pki::create(&home.join("pki"))?;
     println!("Everything that this demo writes is in {}.\n", home.display());
 
-    let study = match env::var_os("STUDY").filter(|value| !value.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
+    let study = match own_study {
+        Some(folder) => folder,
         None => {
             let folder = home.join("study");
             step("A phantom CT series is made: 60 slices of 512 × 512, 16 bit");
@@ -99,7 +105,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     clinic.stop()?;
     centre.map(Station::stop).transpose()?;
-    println!("\nBoth are stopped. Their logs: {}", home.join("*.log").display());
+    println!("\nNothing is left running. The logs: {}", home.join("*.log").display());
     Ok(())
 }
 

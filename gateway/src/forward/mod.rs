@@ -5,7 +5,7 @@
 //! - One destination never holds up another: each has a worker, a circuit and a queue of its own.
 //! - Deliveries go in the order (priority, due, arrival). An instance that fails is due again later and lets the others
 //!   pass; a destination that fails keeps its whole queue as it is and is tried again after a growing, jittered delay.
-//!   Whose failure it is, the destination's, the instance's or this box's, is decided in one place: [`worker`], by
+//!   Whose failure it is, the destination's, the instance's or this box's, is decided in one place: `worker`, by
 //!   [`verdict`].
 //! - It never gives up: transient failures are retried for ever. What can never succeed as things stand is parked with a
 //!   sentence that says why and what to do; `waystation retry` brings it back.
@@ -30,7 +30,7 @@
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
-//! - [`worker`]: the loop above, one task per destination.
+//! - `worker`: the loop above, one task per destination.
 //!
 //! # Deliberately absent
 //!

@@ -3,7 +3,7 @@
 //! # Promises
 //!
 //! - A C-STORE response with status 0000 is sent after the spool has said that the instance is on stable storage, and
-//!   on no other path: see [`store`].
+//!   on no other path: see `store`.
 //! - Every instance is answered: with 0000, or with the status that fits and an Error Comment that a person understands.
 //!   An instance that is refused is read to its end, so that the association lives on and the next one can be kept.
 //! - Memory per association is bounded by the largest PDU and the spool's small buffer, whatever the instance's size.

@@ -3,7 +3,7 @@
 //! In every round it finishes what an earlier one, or an earlier run, has begun; frees what every destination has had for
 //! longer than it is to be kept; frees more, the oldest first, while the disk has less room than the mark; removes shared
 //! segments in which nothing is left; and makes the ballast. It changes the index through the index thread, and the disk
-//! through [`free`](super::free::free).
+//! through [`super::free::free`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
