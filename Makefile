@@ -5,13 +5,14 @@ CUTS = 500
 FAULTS = 1000
 KILLS = 1000
 
-.PHONY: help setup compiler build demo test check format power-cut faults kill-night bench-codec
+.PHONY: help setup compiler build demo test check format power-cut faults kill-night bench bench-flush bench-codec
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 	@echo
 	@echo 'Variables: STUDY=folder and ARCHIVE=url for demo; WAYSTATION_STUDIES=folder for test (a folder of DICOM files;'
-	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many.'
+	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many;'
+	@echo 'BENCH=options for bench, such as "--rounds 3".'
 
 setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom (Debian)
 	@scripts/setup-test-peers
@@ -45,6 +46,14 @@ faults: setup ## Let the system calls of the gateway fail, up to FAULTS of them 
 
 kill-night: setup ## Kill the gateway KILLS times while a study passes through it
 	WAYSTATION_KILLS=$(KILLS) cargo test --locked --test end_to_end kill9 -- --nocapture
+
+bench: setup ## Durable ingest beside DCMTK, Orthanc and dicom-storescp: a table, also in target/bench/ingest.md
+	@scripts/setup-bench-peers
+	cargo bench --locked --bench ingest -- $(BENCH)
+
+bench-flush: setup ## The same on a disk with a slow flush (root): target/bench/flush.md
+	@scripts/setup-bench-peers flush
+	cargo bench --locked --bench ingest -- $(BENCH) flush
 
 bench-codec: ## Size and speed of pixel data, filtered and not, for each folder of WAYSTATION_STUDIES (or a phantom)
 	cargo bench --locked --bench codec
