@@ -50,6 +50,9 @@ struct Arguments {
     /// How many associations send at once.
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     associations: Vec<usize>,
+    /// Another build of the gateway, to be measured beside this one.
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Says `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -73,7 +76,11 @@ enum Mode {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = Arguments::parse();
     if arguments.receivers.is_empty() {
-        arguments.receivers = Kind::ALL.to_vec();
+        arguments.receivers = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Before).collect();
+    }
+    if let Some(before) = arguments.before.take() {
+        receiver::BEFORE.get_or_init(|| before);
+        arguments.receivers.push(Kind::Before);
     }
     match &arguments.mode {
         Some(Mode::Nobody { port }) => nobody::serve(*port),
@@ -135,7 +142,7 @@ fn flush(arguments: &Arguments, delays: &[u64]) -> Result<(), Box<dyn Error>> {
                 for kind in rotated(&arguments.receivers, round).filter(|kind| *kind != Kind::Nobody) {
                     disk.set_delay(delay)?;
                     let before = disk.flushes()?;
-                    let mut measured = measure(kind, &case, &disk.folder().join("bench"))?;
+                    let mut measured = measure(kind, &case, &disk.mounted().join("bench"))?;
                     disk.set_delay(0)?;
                     // Those of the warm-up, of the start and of the end are in it, too.
                     measured.device_flushes = Some(disk.flushes()? - before);

@@ -90,7 +90,7 @@ fn run(receiver: &Receiver, case: &Case<'_>) -> Result<Measured, Box<dyn Error>>
         sender_cpu_per_gb: sender_cpu / (bytes / 1e9),
         others: ((machine - cpu - sender_cpu) / took.as_secs_f64()).max(0.0),
         peak: after.peak,
-        spool: if receiver.kind == Kind::Waystation { Some(spool(receiver)?) } else { None },
+        spool: if receiver.kind.is_ours() { Some(spool(receiver)?) } else { None },
         device_flushes: None,
         all_instances: ((case.warm_up + case.count) * case.associations) as u64,
     })

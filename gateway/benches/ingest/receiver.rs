@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,11 +14,17 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use waystation::clock::now;
 
+/// Where the other build of the gateway is, if one is to be measured beside this one.
+pub(crate) static BEFORE: OnceLock<PathBuf> = OnceLock::new();
+
 /// Who receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// This gateway.
     Waystation,
+    /// Another build of it.
+    #[value(skip)]
+    Before,
     /// DCMTK's storescp, one process; with several associations one for each.
     Storescp,
     /// Orthanc.
@@ -29,12 +36,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Waystation, Self::Storescp, Self::Orthanc, Self::DicomStorescp, Self::Nobody];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Waystation, Self::Before, Self::Storescp, Self::Orthanc, Self::DicomStorescp, Self::Nobody];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Waystation => "**Waystation**",
+            Self::Before => "Waystation, before",
             Self::Storescp => "DCMTK storescp",
             Self::Orthanc => "Orthanc",
             Self::DicomStorescp => "dicom-storescp",
@@ -47,10 +55,23 @@ impl Kind {
         matches!(self, Self::Storescp | Self::Orthanc | Self::DicomStorescp)
     }
 
+    /// Whether it can be asked about its spool.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Waystation | Self::Before)
+    }
+
+    /// The binary of this build, or of the other one, as if started from a terminal.
+    fn gateway(self) -> Command {
+        let other = BEFORE.get().filter(|_| self == Self::Before);
+        let mut command = Command::new(other.map_or(Path::new(env!("CARGO_BIN_EXE_waystation")), PathBuf::as_path));
+        command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
+        command
+    }
+
     /// What is on the disk, and not only in its cache, when Success is sent.
     pub(crate) fn synced(self) -> &'static str {
         match self {
-            Self::Waystation => "instance and queue entry",
+            Self::Waystation | Self::Before => "instance and queue entry",
             Self::Storescp | Self::DicomStorescp => "nothing",
             Self::Orthanc => "the file, not its index",
             Self::Nobody => "nothing is kept",
@@ -60,7 +81,7 @@ impl Kind {
     /// Its AE title.
     pub(crate) fn called(self) -> &'static str {
         match self {
-            Self::Waystation => "WAYSTATION",
+            Self::Waystation | Self::Before => "WAYSTATION",
             Self::Orthanc => "ORTHANC",
             Self::DicomStorescp => "STORE-SCP",
             Self::Storescp | Self::Nobody => "BENCH",
@@ -69,8 +90,8 @@ impl Kind {
 
     fn command(self, folder: &Path, port: u16, associations: usize) -> Result<Command, Box<dyn Error>> {
         Ok(match self {
-            Self::Waystation => {
-                let mut command = gateway();
+            Self::Waystation | Self::Before => {
+                let mut command = self.gateway();
                 command.arg("run").arg("--data").arg(folder.join("data"));
                 command.args(["--aet", self.called(), "--allow-any", "--listen", &format!("127.0.0.1:{port}")]);
                 // Nobody listens there: the archive is away, and what comes in stays.
@@ -122,13 +143,6 @@ impl Kind {
     }
 }
 
-/// The binary of this build, as if started from a terminal.
-fn gateway() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_waystation"));
-    command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
-    command
-}
-
 pub(crate) fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -175,7 +189,7 @@ impl Receiver {
 
     /// What the gateway says of its spool.
     pub(crate) fn spool(&self) -> Result<Value, Box<dyn Error>> {
-        let output = gateway().args(["status", "--json", "--data"]).arg(self.folder.join("data")).output()?;
+        let output = self.kind.gateway().args(["status", "--json", "--data"]).arg(self.folder.join("data")).output()?;
         let mut status: Value = serde_json::from_slice(&output.stdout)?;
         Ok(status["spool"].take())
     }

@@ -70,7 +70,7 @@ impl SlowDisk {
     }
 
     /// Where to write.
-    pub(crate) fn folder(&self) -> &Path {
+    pub(crate) fn mounted(&self) -> &Path {
         &self.mounted
     }
 
