@@ -484,7 +484,7 @@ mod tests {
         let handed_over = TcpListener::bind("127.0.0.1:0").unwrap();
         let served = handed_over.local_addr().unwrap();
         let mut sockets = vec![handed_over];
-        bind_beyond(&mut sockets, &[served, "127.0.0.1:0".parse().unwrap()]).unwrap();
+        bind_beyond(&mut sockets, &[served, "127.0.0.1:0".parse().unwrap()], Path::new("/nowhere")).unwrap();
         assert_eq!(sockets.len(), 2);
         assert!(covers("[::]:104".parse().unwrap(), "0.0.0.0:104".parse().unwrap()));
         assert!(!covers("127.0.0.1:104".parse().unwrap(), "0.0.0.0:104".parse().unwrap()));
