@@ -34,7 +34,8 @@ pub async fn serve(door: Door, reception: Arc<Reception>) {
             accepted = door.listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+            // Over an IPv6 socket an IPv4 address arrives as ::ffff:a.b.c.d; people know it without.
+            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             Err(error) if is_of_the_peer(&error) => continue,
             Err(error) => {
                 warn!("cannot accept a connection: {error}; trying again");
