@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hyper::Method;
 use serde::Serialize;
 use tokio_rustls::TlsConnector;
-use waystation::association::{RequestorSettings, Timeouts, transport};
+use waystation::association::{EchoError, RequestorSettings, Timeouts, transport};
 use waystation::config::Config;
 use waystation::control::{DeliveryState, PAGE, Receipt, Released, Status, client};
 use waystation::forward::open;
@@ -43,10 +43,14 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
 /// C-ECHO; prints how long the answer took.
 pub(crate) fn echo(call: &Call) -> Result<(), Failure> {
     block_on(async {
-        let stream = open::connect(&call.peer, connector(call)?.as_ref(), call.timeout).await.map_err(failed)?;
+        let connector = connector(call)?;
+        let stream = open::connect(&call.peer, connector.as_ref(), call.timeout).await.map_err(failed)?;
         let mut settings = RequestorSettings::new(call.calling.clone(), call.peer.aet.clone());
         settings.timeouts = timeouts(call);
-        let took = transport::echo(stream, &settings).await.map_err(failed)?;
+        let took = transport::echo(stream, &settings).await.map_err(|error| match error {
+            EchoError::Connect(source) => failed(open::refused(&call.peer, connector.is_some(), source)),
+            other => failed(other),
+        })?;
         print(format_args!("{} answers C-ECHO with Success after {:.1} ms", call.peer, took.as_secs_f64() * 1e3))
     })
 }

@@ -80,7 +80,7 @@ pub(super) async fn send(call: &Call, tls: Option<&TlsConnector>, paths: &[PathB
     let total = waiting.len();
     while !waiting.is_empty() {
         let (settings, offered) = propose(call, &waiting);
-        let mut association = match open::associate(&call.peer, tls, &settings).await {
+        let mut association = match open::associate(&call.peer, tls, &[], &settings).await {
             Ok(association) => association,
             Err(error) if summary.sent == 0 && summary.failed.is_empty() => return Err(error.into()),
             Err(error) => {

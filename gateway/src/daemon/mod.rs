@@ -139,11 +139,13 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     });
     let (listen, listen_tls) = (gateway.listen.clone(), gateway.listen_tls.clone());
 
+    let own = [listen.as_slice(), &listen_tls].concat();
     let asked = CancellationToken::new();
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     for (url, destination) in destinations {
-        let worker = worker(&config, destination, route(url, connector.as_ref())?, &spool, &metrics, &shutdown);
+        let worker =
+            worker(&config, destination, route(url, connector.as_ref())?, own.clone(), &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
     }
     for door in doors.0 {
@@ -391,12 +393,14 @@ fn worker(
     config: &Config,
     destination: Arc<Destination>,
     route: Route,
+    own: Vec<SocketAddr>,
     spool: &Spool,
     metrics: &Metrics,
     shutdown: &CancellationToken,
 ) -> (String, impl Future<Output = Result<(), String>> + use<>) {
     let settings = forward::Settings {
         calling: config.aet.clone(),
+        own,
         backoff: forward::retry::Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
         timeouts: Timeouts { association: config.delivery.connect_timeout, ..Timeouts::default() },
         tries: config.retry.tries_before_parking,

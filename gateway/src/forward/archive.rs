@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::time::Duration;
 
 use log::{debug, warn};
 use tokio_rustls::TlsConnector;
@@ -16,11 +15,12 @@ use super::open::{self, OpenError};
 use super::pump;
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
-use crate::association::{Abort, Association, ContextRefusal, RequestorSettings, Timeouts};
+use super::worker::Settings;
+use crate::association::{Abort, Association, ContextRefusal, RequestorSettings};
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
-use crate::model::{AeTitle, Uid};
+use crate::model::Uid;
 use crate::spool::{Claim, Spool};
 
 /// Presentation contexts in one A-ASSOCIATE-RQ (PS3.8 9.3.2.2: odd ids from 1 to 255).
@@ -62,9 +62,7 @@ enum Way {
 pub(super) struct Archive {
     peer: DicomPeer,
     tls: Option<TlsConnector>,
-    calling: AeTitle,
-    timeouts: Timeouts,
-    patience: Duration,
+    settings: Settings,
     association: Option<Association>,
     /// Whether the present association has carried an instance.
     proven: bool,
@@ -72,14 +70,8 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn new(
-        peer: DicomPeer,
-        tls: Option<TlsConnector>,
-        calling: AeTitle,
-        timeouts: Timeouts,
-        patience: Duration,
-    ) -> Self {
-        Self { peer, tls, calling, timeouts, patience, association: None, proven: false, offered: HashSet::new() }
+    pub(super) fn new(peer: DicomPeer, tls: Option<TlsConnector>, settings: Settings) -> Self {
+        Self { peer, tls, settings, association: None, proven: false, offered: HashSet::new() }
     }
 
     /// Whether an association is open that has carried an instance before. If such a one breaks before the archive has
@@ -101,8 +93,8 @@ impl Archive {
     /// Opens an association for these kinds; the first is in it for certain, the others as far as contexts last.
     pub(super) async fn open(&mut self, kinds: &[Kind]) -> Result<(), OpenError> {
         self.close().await;
-        let mut settings = RequestorSettings::new(self.calling.clone(), self.peer.aet.clone());
-        settings.timeouts = self.timeouts.clone();
+        let mut settings = RequestorSettings::new(self.settings.calling.clone(), self.peer.aet.clone());
+        settings.timeouts = self.settings.timeouts.clone();
         self.offered.clear();
         let mut proposed = HashSet::new();
         for kind in kinds {
@@ -120,7 +112,7 @@ impl Archive {
             }
             self.offered.insert(kind.clone());
         }
-        let association = open::associate(&self.peer, self.tls.as_ref(), &settings).await?;
+        let association = open::associate(&self.peer, self.tls.as_ref(), &self.settings.own, &settings).await?;
         debug!(
             destination:% = self.peer.host, proposed = proposed.len(), accepted = association.accepted_contexts().len();
             "association established"
@@ -161,7 +153,7 @@ impl Archive {
             move_originator: None,
         };
         let pieces = pump::pump(payload, size);
-        match cstore::store(association, context, request, pieces, self.patience).await {
+        match cstore::store(association, context, request, pieces, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
                 Ok(Verdict::of(&response))

@@ -3,6 +3,7 @@
 //! A destination with TLS is never tried without: there is no fallback.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
@@ -51,6 +52,12 @@ pub enum OpenError {
         /// Cause and remedy.
         reason: String,
     },
+    /// Whatever was sent there would come back, and be sent there again.
+    #[error("{peer} is this gateway itself: correct the address of the destination")]
+    Ourselves {
+        /// Host and port.
+        peer: String,
+    },
     /// The association was not established.
     #[error("no association with {peer}: {source}")]
     Association {
@@ -71,40 +78,51 @@ pub async fn connect(
     patience: Duration,
 ) -> Result<Box<dyn Stream>, OpenError> {
     let timed_out = OpenError::TimedOut { peer: address(peer), patience, tls: tls.is_some() };
-    timeout(patience, handshake(peer, tls, patience)).await.unwrap_or(Err(timed_out))
+    timeout(patience, handshake(peer, tls, &[], patience)).await.unwrap_or(Err(timed_out))
 }
 
-/// Connects to `peer` and establishes an association, all of it within the settings' time-out for associations.
+/// Connects to `peer` and establishes an association, all of it within the settings' time-out for associations. `own` are
+/// the addresses on which the caller itself listens: nothing is sent there.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn associate(
     peer: &DicomPeer,
     tls: Option<&TlsConnector>,
+    own: &[SocketAddr],
     settings: &RequestorSettings,
 ) -> Result<Association, OpenError> {
     let patience = settings.timeouts.association;
     let timed_out = OpenError::TimedOut { peer: address(peer), patience, tls: tls.is_some() };
     let associating = async {
-        let stream = handshake(peer, tls, patience).await?;
-        transport::connect(stream, settings).await.map_err(|source| match source {
-            // TLS 1.3 tells a client that its certificate is refused only when it reads for the first time (RFC 8446
-            // 4.4).
-            ConnectError::Io(error) if tls.is_some() => {
-                OpenError::Tls { peer: address(peer), reason: tls::explain(&error) }
-            }
-            source => OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source },
-        })
+        let stream = handshake(peer, tls, own, patience).await?;
+        transport::connect(stream, settings).await.map_err(|source| refused(peer, tls.is_some(), source))
     };
     timeout(patience, associating).await.unwrap_or(Err(timed_out))
+}
+
+/// What it means that `peer` could be connected to, over TLS or not, and no association came of it.
+#[must_use]
+pub fn refused(peer: &DicomPeer, over_tls: bool, source: ConnectError) -> OpenError {
+    match source {
+        // TLS 1.3 tells a client that its certificate is refused only when it reads for the first time (RFC 8446 4.4).
+        ConnectError::Io(error) if over_tls => OpenError::Tls { peer: address(peer), reason: tls::explain(&error) },
+        source => OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source },
+    }
 }
 
 async fn handshake(
     peer: &DicomPeer,
     tls: Option<&TlsConnector>,
+    own: &[SocketAddr],
     patience: Duration,
 ) -> Result<Box<dyn Stream>, OpenError> {
     let tcp = connect_tcp(peer, patience).await?;
+    if let (Ok(here), Ok(there)) = (tcp.local_addr(), tcp.peer_addr())
+        && is_own(own, here, there)
+    {
+        return Err(OpenError::Ourselves { peer: address(peer) });
+    }
     let Some(connector) = tls else { return Ok(Box::new(tcp)) };
     let failed = |reason: String| OpenError::Tls { peer: address(peer), reason };
     let name = tls::server_name(&peer.host).map_err(|error| failed(error.to_string()))?;
@@ -136,9 +154,39 @@ async fn connect_tcp(peer: &DicomPeer, patience: Duration) -> Result<TcpStream, 
     }
 }
 
+/// Whether a connection from `here` leads to one of our own sockets. Nobody but us can have a port on which we listen at
+/// every address of this machine.
+fn is_own(own: &[SocketAddr], here: SocketAddr, there: SocketAddr) -> bool {
+    let (here, there_ip) = (here.ip().to_canonical(), there.ip().to_canonical());
+    let stays_here = here == there_ip || there_ip.is_loopback();
+    let is_served = |own: &SocketAddr| {
+        own.port() == there.port() && (own.ip().is_unspecified() || own.ip().to_canonical() == there_ip)
+    };
+    stays_here && own.iter().any(is_served)
+}
+
 fn address(peer: &DicomPeer) -> String {
     match peer.host.contains(':') {
         true => format!("[{}]:{}", peer.host, peer.port),
         false => format!("{}:{}", peer.host, peer.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_that_is_the_gateway_itself_is_known_by_any_of_its_addresses() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let everywhere = [at("0.0.0.0:104"), at("[::]:2762")];
+        assert!(is_own(&everywhere, at("192.0.2.2:40000"), at("192.0.2.2:104")));
+        assert!(is_own(&everywhere, at("[::ffff:192.0.2.2]:40000"), at("192.0.2.2:2762")));
+        assert!(is_own(&everywhere, at("127.0.0.1:40000"), at("127.0.0.2:104")));
+        assert!(!is_own(&everywhere, at("192.0.2.2:40000"), at("192.0.2.3:104")), "another machine");
+        assert!(!is_own(&everywhere, at("192.0.2.2:40000"), at("192.0.2.2:105")), "an archive on this machine");
+        let one = [at("192.0.2.2:104")];
+        assert!(is_own(&one, at("192.0.2.2:40000"), at("192.0.2.2:104")));
+        assert!(!is_own(&one, at("127.0.0.1:40000"), at("127.0.0.1:104")), "an archive at another address");
     }
 }

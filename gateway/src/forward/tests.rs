@@ -194,6 +194,7 @@ impl Station {
         });
         let settings = Settings {
             calling: "WAYSTATION".parse().unwrap(),
+            own: Vec::new(),
             backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
             timeouts: Timeouts::default(),
             tries: 3,

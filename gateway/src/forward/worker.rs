@@ -1,6 +1,7 @@
 //! The worker of one destination: waits for work, claims it, delivers it, records what came of it.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub enum Route {
 pub struct Settings {
     /// The AE title under which the gateway calls.
     pub calling: AeTitle,
+    /// Where the gateway itself listens: nothing is ever delivered there.
+    pub own: Vec<SocketAddr>,
     /// The pace of retries.
     pub backoff: Backoff,
     /// Time-outs of the association.
@@ -151,10 +154,7 @@ pub async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), SpoolError> {
-    let archive = |peer: DicomPeer, tls| {
-        let Settings { calling, timeouts, patience, .. } = settings.clone();
-        Courier::Archive(Box::new(Archive::new(peer, tls, calling, timeouts, patience)))
-    };
+    let archive = |peer: DicomPeer, tls| Courier::Archive(Box::new(Archive::new(peer, tls, settings.clone())));
     let courier = match route {
         Route::Plain(peer) => archive(peer, None),
         Route::Tls(peer, connector) => archive(peer, Some(connector)),
