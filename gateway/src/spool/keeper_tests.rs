@@ -120,6 +120,7 @@ fn the_oldest_delivered_make_room_before_anything_is_refused_and_the_undelivered
     assert!(matches!(refused, Some(SpoolError::NoRoom(_))), "{refused:?}");
     assert_eq!(spool.status().unwrap().cache.instances, 0, "every copy that is delivered has gone before");
     assert!(taken.len() > 20);
+    wait_for(&spool, 200 + taken.len() as u64);
     for (id, number) in &taken {
         assert!(read(&spool, *id).unwrap() == data_set(*number, 80_000));
     }
