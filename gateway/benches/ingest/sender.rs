@@ -24,6 +24,9 @@ const CONTEXT: u8 = 1;
 /// How long a receiver may take to accept an association after its start, and to answer at all.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The rest after the warm-up: a receiver that has something to do then may do it, as between two studies.
+const REST: Duration = Duration::from_secs(3);
+
 /// Numbers the instances of this run.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -114,7 +117,7 @@ impl Association {
     }
 }
 
-/// Sends `warm_up` and then `count` instances over each association at once. Gives the times between which the latter
+/// Sends `warm_up` instances and, after a rest, `count` over each association at once. Gives the times between which the latter
 /// happened; `at_start` is called at the first of them.
 pub(crate) fn run(
     associations: &mut [Association],
@@ -137,6 +140,7 @@ pub(crate) fn run(
             })
             .collect();
         warm.wait();
+        std::thread::sleep(REST);
         at_start();
         let began = now();
         go.wait();

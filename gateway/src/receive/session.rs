@@ -1,9 +1,13 @@
 //! One association with a modality, from its request to its end.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::Reception;
 use super::admission::{self, Refusal};
@@ -32,7 +36,7 @@ enum Stage {
 }
 
 /// Negotiates the association and serves it to its end. Everything worth knowing is logged here, once.
-pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Reception) {
+pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Arc<Reception>) {
     let Caller { peer, arrived, guest } = caller;
     let mut verdict = Ok(());
     let mut slot = None;
@@ -51,15 +55,33 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
         () = reception.shutdown.cancelled() => return,
     };
     drop(guest);
-    let mut association = match accepted {
+    let association = match accepted {
         Ok(association) => association,
         Err(error) => {
             refused(&error, verdict.err(), peer, reception);
             return;
         }
     };
-    // Held to the end of the association.
-    let _slot = slot;
+    let (runtime, shared) = (Handle::current(), Arc::clone(reception));
+    // The slot is held to the end of the association.
+    let attended = on_a_thread(move || (runtime.block_on(attend(association, peer, &shared)), slot)).await;
+    if let Err(error) = attended {
+        reception.metrics.association_aborted();
+        warn!(peer:%; "the association cannot be served and was aborted: {error}");
+    }
+}
+
+/// Does something on a thread of its own. A session hashes, compresses and waits for the disk: there it holds up nobody
+/// else, and hands nothing from thread to thread. The limit on associations bounds the threads.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, ended) = oneshot::channel();
+    let work = move || drop(done.send(work()));
+    std::thread::Builder::new().name("session".to_owned()).spawn(work)?;
+    ended.await.map_err(|_| io::Error::other("its thread has ended early"))
+}
+
+/// Serves an association to its end.
+async fn attend(mut association: Association, peer: SocketAddr, reception: &Reception) {
     reception.metrics.association_accepted();
     let calling = association.request().calling_ae.clone();
     let contexts = association.accepted_contexts().len();
@@ -141,7 +163,7 @@ async fn serve(
                 begin(association, context, command, peer, reception).await?
             }
             (Stage::Storing { context, mut store }, Indication::Data(bytes)) => {
-                tokio::task::block_in_place(|| store.write(&bytes));
+                store.write(&bytes);
                 Stage::Storing { context, store }
             }
             (Stage::Storing { context, store }, Indication::DataEnd) => {

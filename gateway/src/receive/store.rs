@@ -99,10 +99,8 @@ impl Store {
             destinations: reception.destinations.clone(),
         };
         let (done, safe) = oneshot::channel();
-        tokio::task::block_in_place(|| {
-            // The session may be gone when the flush returns; then nobody is left to be told.
-            incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));
-        });
+        // The session may be gone when the flush returns; then nobody is left to be told.
+        incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));
         match safe.await {
             Ok(Ok(committed)) => {
                 debug!(calling:%, instance:%, id:% = committed.id; "instance is safe");

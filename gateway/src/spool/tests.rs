@@ -19,7 +19,10 @@ pub(super) const DATA: &str = "/data";
 pub(super) fn options() -> SpoolOptions {
     let (evict_below, warn_below) = (0, 0);
     let (segment_size, small_limit) = (64 << 10, 24 << 10);
-    SpoolOptions { segment_size, small_limit, reserve: 0, evict_below, warn_below, ..SpoolOptions::default() }
+    // Segments are not prepared, so that every run does the same in the same order.
+    let prepare_after = None;
+    let defaults = SpoolOptions::default();
+    SpoolOptions { segment_size, small_limit, reserve: 0, evict_below, warn_below, prepare_after, ..defaults }
 }
 
 /// Opens a spool in memory; a fatal error is remembered.

@@ -10,10 +10,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::error::{Doing, IoFailure, SpoolError};
+use super::group::Company;
 use super::incoming::{Body, Spill};
 use super::index::{Arrival, Location};
 use super::indexer::{IndexJob, index_failed};
 use super::known::{KnownInstances, Verdict};
+use super::prepare::{Prepared, Preparer};
 use super::record::{self, ALIGNMENT, Compression, Head, InstanceHeader, LARGE_PAYLOAD, Place};
 use super::segment::{FIRST_RECORD, Kind, SegmentHeader};
 use super::shared::Shared;
@@ -22,8 +24,6 @@ use crate::codec::Filter;
 use crate::durable::DiskFile;
 use crate::model::{ContentHash, InstanceId};
 
-/// At most this many receptions share a flush: it bounds what one flush has to write.
-const LARGEST_GROUP: usize = 64;
 /// How many finished receptions may wait for the log.
 pub(super) const QUEUE: usize = 64;
 
@@ -108,6 +108,8 @@ struct Active {
     /// Where the next record goes.
     offset: u64,
     length: u64,
+    /// Its room was filled with zeros, so that a flush is one flush of the disk.
+    prepared: bool,
 }
 
 /// See the module.
@@ -118,6 +120,8 @@ pub(super) struct Writer {
     next_segment: u64,
     active: Option<Active>,
     known: KnownInstances,
+    /// Makes segments ready, from the first one on.
+    preparer: Option<Preparer>,
 }
 
 impl Writer {
@@ -128,32 +132,32 @@ impl Writer {
         next_id: InstanceId,
         next_segment: u64,
     ) -> Self {
-        Self { shared, index, next_id, next_segment, active: None, known }
+        Self { shared, index, next_id, next_segment, active: None, known, preparer: None }
     }
 
     /// Works until it is told to close, or until nobody is left who could ask for anything.
     pub(super) fn run(mut self, jobs: &Receiver<LogJob>) {
-        let mut closing = false;
-        while !closing {
-            let Ok(first) = jobs.recv() else { break };
-            let mut group = Vec::new();
-            for job in std::iter::once(first).chain(std::iter::from_fn(|| jobs.try_recv().ok())) {
-                match job {
-                    LogJob::Append(append) => group.push(*append),
-                    LogJob::Close => closing = true,
-                }
-                if closing || group.len() == LARGEST_GROUP {
-                    break;
-                }
+        let mut company = Company::default();
+        while let Some(group) = company.next_group(jobs) {
+            let (began, size, closing) = (clock::now(), group.appends.len(), group.closing);
+            self.write_group(group.appends);
+            company.flushed(size, clock::now().saturating_duration_since(began));
+            if closing {
+                break;
             }
-            self.write_group(group);
         }
         self.retire();
+        if let Some(preparer) = self.preparer.take() {
+            preparer.close(&self.shared);
+        }
     }
 
     fn write_group(&mut self, group: Vec<Append>) {
         if group.is_empty() {
             return;
+        }
+        if let Some(preparer) = &self.preparer {
+            preparer.disturb();
         }
         if let Err(error) = self
             .shared
@@ -306,7 +310,7 @@ impl Writer {
         self.shared.check()?;
         let payload_offset = record::payload_after(finished.encoded_header.len());
         let size = (payload_offset + finished.stored_length).next_multiple_of(ALIGNMENT);
-        if self.active.as_ref().is_none_or(|active| active.length - active.offset < size) {
+        if self.active.as_ref().is_none_or(|active| active.length - active.offset < size || self.has_better(active)) {
             self.flush_small(written);
             self.retire();
             self.shared.check()?;
@@ -360,8 +364,27 @@ impl Writer {
         Ok(u64::from_le_bytes(salt))
     }
 
-    /// Creates the next shared segment, with room for a record of `size` bytes at least, and makes it durable.
+    /// Whether a prepared segment waits while the active one is none.
+    fn has_better(&self, active: &Active) -> bool {
+        !active.prepared && self.preparer.as_ref().is_some_and(Preparer::has_stock)
+    }
+
+    /// Begins the next shared segment, with room for a record of `size` bytes at least, and makes it durable.
     fn begin_segment(&mut self, size: u64) -> Result<Active, SpoolError> {
+        if self.preparer.is_none() {
+            self.preparer = Preparer::start(&self.shared);
+        }
+        match self.preparer.as_ref().and_then(|preparer| preparer.take(FIRST_RECORD + size)) {
+            Some(prepared) => self.publish_segment(prepared, true),
+            None => {
+                let reserved = self.reserve_segment(size)?;
+                self.publish_segment(reserved, false)
+            }
+        }
+    }
+
+    /// A new file with room for a record of `size` bytes at least.
+    fn reserve_segment(&self, size: u64) -> Result<Prepared, SpoolError> {
         let needed = FIRST_RECORD + size;
         let room = self.shared.room()?;
         let wanted = self.shared.options.segment_size.max(needed);
@@ -369,19 +392,29 @@ impl Writer {
         if room < needed {
             return Err(SpoolError::NoRoom(format!("{needed} bytes are needed and {room} are left above the reserve")));
         }
+        let path = self.shared.layout.segment(Kind::Shared, self.next_segment).with_extension("tmp");
+        let disk = &self.shared.disk;
+        let file = disk.create(&path).doing("create", &path).map_err(|failure| self.shared.refuse(failure))?;
+        if let Err(failure) = file.allocate(length).doing("reserve room for", &path) {
+            // Best effort: the next start sweeps it otherwise.
+            let _ = disk.remove(&path);
+            return Err(self.shared.refuse(failure));
+        }
+        Ok(Prepared { file, path, length })
+    }
+
+    /// Gives a file its header and its name as the next segment, durably.
+    fn publish_segment(&mut self, file: Prepared, prepared: bool) -> Result<Active, SpoolError> {
+        let Prepared { file, path: temporary, length } = file;
         let (number, salt) = (self.next_segment, self.salt()?);
         self.next_segment += 1;
         let path = self.shared.layout.segment(Kind::Shared, number);
-        let temporary = path.with_extension("tmp");
         let disk = &self.shared.disk;
-        let file =
-            disk.create(&temporary).doing("create", &temporary).map_err(|failure| self.shared.refuse(failure))?;
         let first_id = self.next_id;
         let header = SegmentHeader { kind: Kind::Shared, number, salt, first_id, created: clock::wall() };
-        let prepared = file
-            .allocate(length)
-            .doing("reserve room for", &temporary)
-            .and_then(|()| file.write_at(&header.encode(), 0).doing("write", &temporary))
+        let published = file
+            .write_at(&header.encode(), 0)
+            .doing("write", &temporary)
             .map_err(|failure| self.shared.refuse(failure))
             .and_then(|()| {
                 let flushed = file.sync_all().doing("flush", &temporary);
@@ -391,7 +424,7 @@ impl Writer {
                 let renamed = disk.rename(&temporary, &path).doing("rename", &temporary);
                 renamed.map_err(|failure| self.shared.refuse(failure))
             });
-        if let Err(error) = prepared {
+        if let Err(error) = published {
             // Best effort: the next start sweeps it otherwise.
             let _ = disk.remove(&temporary);
             return Err(error);
@@ -399,7 +432,7 @@ impl Writer {
         let directory = &self.shared.layout.log;
         let published = disk.sync_dir(directory).doing("flush", directory);
         published.map_err(|failure| self.shared.unsynced(&failure))?;
-        Ok(Active { number, salt, file, path, offset: FIRST_RECORD, length })
+        Ok(Active { number, salt, file, path, offset: FIRST_RECORD, length, prepared })
     }
 
     /// Leaves the active segment and gives its unused tail back.
