@@ -20,6 +20,14 @@ fn deliver(spool: &Spool, wanted: impl Fn(u64) -> bool) {
     until(|| spool.status().unwrap().destinations[0].sending == 0);
 }
 
+/// Waits until the index has had so many instances for the archive, those that are delivered and freed included.
+fn wait_for_central(spool: &Spool, instances: u64) {
+    until(|| {
+        let central = &spool.status().unwrap().destinations[0];
+        central.queued.instances + central.delivered.instances >= instances
+    });
+}
+
 fn kept(spool: &Spool) -> BTreeSet<u64> {
     let views = spool.instances(None, usize::MAX).unwrap();
     views.into_iter().filter(|view| view.stored_length.is_some()).map(|view| view.id.0).collect()
@@ -99,6 +107,7 @@ fn the_oldest_delivered_make_room_before_anything_is_refused_and_the_undelivered
             receive(&spool, header(number), &data_set(number, 80_000)).unwrap();
             spool.tend();
         }
+        wait_for_central(&spool, round * 10 + 10);
         deliver(&spool, |_| true);
     }
     let status = spool.status().unwrap();
@@ -120,7 +129,7 @@ fn the_oldest_delivered_make_room_before_anything_is_refused_and_the_undelivered
     assert!(matches!(refused, Some(SpoolError::NoRoom(_))), "{refused:?}");
     assert_eq!(spool.status().unwrap().cache.instances, 0, "every copy that is delivered has gone before");
     assert!(taken.len() > 20);
-    wait_for(&spool, 200 + taken.len() as u64);
+    wait_for_central(&spool, 200 + taken.len() as u64);
     for (id, number) in &taken {
         assert!(read(&spool, *id).unwrap() == data_set(*number, 80_000));
     }
