@@ -23,8 +23,9 @@ fn deliver(spool: &Spool, wanted: impl Fn(u64) -> bool) {
 /// Waits until the index has had so many instances for the archive, those that are delivered and freed included.
 fn wait_for_central(spool: &Spool, instances: u64) {
     until(|| {
-        let central = &spool.status().unwrap().destinations[0];
-        central.queued.instances + central.delivered.instances >= instances
+        let destinations = spool.status().unwrap().destinations;
+        destinations.iter().map(|central| central.queued.instances + central.delivered.instances).sum::<u64>()
+            >= instances
     });
 }
 
