@@ -89,13 +89,20 @@ pub enum DaemonError {
 /// It could not start, or something happened after which only a new start is safe.
 pub fn run(config: Config) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(config));
-    // A thread that hangs in a system call, on a share that does not answer, must not keep the process.
-    runtime.shutdown_timeout(LAST_MOMENT);
+    let mut hanging = false;
+    let ended = runtime.block_on(serve(config, &mut hanging));
+    if hanging {
+        // A session's thread may come back from the disk at any time, and it needs the runtime to its end.
+        std::mem::forget(runtime);
+    } else {
+        // A thread that hangs in a system call, on a share that does not answer, must not keep the process.
+        runtime.shutdown_timeout(LAST_MOMENT);
+    }
     ended
 }
 
-async fn serve(config: Config) -> Result<(), DaemonError> {
+/// Serves until the end; `hanging` says whether a session has outlived it.
+async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let started_at = clock::wall();
     let mut signals = Signals::install()?;
     let sockets = bind(&config)?;
@@ -171,6 +178,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     if ended.is_ok() {
         drain(&config, &reception, &mut tasks, &mut signals).await;
     }
+    *hanging = tokio::time::timeout(LAST_MOMENT, reception.abandon()).await.is_err();
     asked.cancel();
     let closing = tokio::task::spawn_blocking(move || spool.close());
     if tokio::time::timeout(LAST_MOMENT, closing).await.is_err() {

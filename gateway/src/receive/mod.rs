@@ -61,6 +61,7 @@ pub struct Reception {
     lobby: Arc<Lobby>,
     sessions: TaskTracker,
     shutdown: CancellationToken,
+    abandoned: CancellationToken,
 }
 
 impl Reception {
@@ -91,6 +92,7 @@ impl Reception {
             lobby: Lobby::new(LOBBY),
             sessions: TaskTracker::new(),
             shutdown,
+            abandoned: CancellationToken::new(),
         }
     }
 
@@ -104,5 +106,12 @@ impl Reception {
     pub async fn ended(&self) {
         self.sessions.close();
         self.sessions.wait().await;
+    }
+
+    /// Cuts off what is still open, and waits until every session has ended. One that waits for the disk ends when the
+    /// disk has answered.
+    pub async fn abandon(&self) {
+        self.abandoned.cancel();
+        self.ended().await;
     }
 }

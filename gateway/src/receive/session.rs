@@ -88,13 +88,22 @@ async fn attend(mut association: Association, peer: SocketAddr, reception: &Rece
     info!(peer:%, calling:%, contexts; "association accepted");
 
     let mut tally = Tally::default();
-    match serve(&mut association, peer, reception, &mut tally).await {
+    let ending = tokio::select! {
+        biased;
+        () = reception.abandoned.cancelled() => Ok(Ending::Abandoned),
+        ending = serve(&mut association, peer, reception, &mut tally) => ending,
+    };
+    match ending {
         Ok(Ending::Released) => {
             info!(peer:%, calling:%, stored = tally.stored, refused = tally.refused, bytes = tally.bytes; "association released");
         }
         Ok(Ending::Shutdown) => {
             association.abort(Abort::BY_USER).await;
             info!(peer:%, calling:%, stored = tally.stored; "association ended at an instance boundary: the gateway stops");
+        }
+        Ok(Ending::Abandoned) => {
+            reception.metrics.association_aborted();
+            info!(peer:%, calling:%, stored = tally.stored; "association cut off: the gateway ends; what was acknowledged is kept");
         }
         Err(error) => {
             reception.metrics.association_aborted();
@@ -140,6 +149,7 @@ struct Tally {
 enum Ending {
     Released,
     Shutdown,
+    Abandoned,
 }
 
 async fn serve(

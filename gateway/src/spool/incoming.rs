@@ -6,7 +6,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use aws_lc_rs::digest;
@@ -196,7 +195,7 @@ pub(super) struct Spill {
 impl Spill {
     fn create(shared: &Shared) -> Result<Self, SpoolError> {
         shared.check()?;
-        let number = shared.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let number = shared.temporary();
         let path = shared.layout.large.join(format!("reception-{number}.tmp"));
         let file = shared.disk.create(&path).doing("create", &path).map_err(|failure| shared.refuse(failure))?;
         let start = ALIGNMENT + LARGE_PAYLOAD;

@@ -105,8 +105,7 @@ impl State {
                 std::thread::park();
                 continue;
             }
-            let number = shared.next_temporary.fetch_add(1, Ordering::Relaxed);
-            let path = shared.layout.log.join(format!("prepared-{number}.tmp"));
+            let path = shared.layout.log.join(format!("prepared-{}.tmp", shared.temporary()));
             match self.fill(shared, quiet, &path) {
                 Some(prepared) => self.stock().push(prepared),
                 None => {

@@ -63,6 +63,8 @@ pub(super) fn make_ballast(shared: &Shared) -> Result<(), SpoolError> {
         return Ok(());
     }
     let temporary = path.with_extension("tmp");
+    // On a full disk an earlier one may not even have been removed.
+    let _ = disk.remove(&temporary);
     let file = disk.create(&temporary).doing("create", &temporary).map_err(|failure| shared.refuse(failure))?;
     if let Err(failure) = file.allocate(size).doing("reserve room for", &temporary) {
         let _ = disk.remove(&temporary);

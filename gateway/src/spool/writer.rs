@@ -392,7 +392,8 @@ impl Writer {
         if room < needed {
             return Err(SpoolError::NoRoom(format!("{needed} bytes are needed and {room} are left above the reserve")));
         }
-        let path = self.shared.layout.segment(Kind::Shared, self.next_segment).with_extension("tmp");
+        // A name of its own: on a full disk an earlier one may not even have been removed.
+        let path = self.shared.layout.log.join(format!("reserved-{}.tmp", self.shared.temporary()));
         let disk = &self.shared.disk;
         let file = disk.create(&path).doing("create", &path).map_err(|failure| self.shared.refuse(failure))?;
         if let Err(failure) = file.allocate(length).doing("reserve room for", &path) {
