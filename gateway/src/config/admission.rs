@@ -3,57 +3,137 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use crate::model::{AeTitle, DestinationName};
+use crate::model::{AeTitle, DestinationName, Priority, Uid};
 
 /// Who may send to this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// Anybody who reaches the port (`allow-any`). For a first try only.
     Any,
-    /// The modalities that are listed, each from its own addresses. Never empty.
-    Named(Vec<Modality>),
+    /// The modalities that are listed, each from its own addresses. Nobody, as long as there are none.
+    Named(Vec<Arc<Modality>>),
 }
 
-/// One application entity that may send.
+/// One application entity that may send, and everything the configuration says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Modality {
     /// The name the configuration gives it, for people; built like the name of a destination.
     pub name: DestinationName,
-    /// The calling AE title it must present, exactly.
+    /// `aet`: the calling AE title it must present, exactly.
     pub aet: AeTitle,
-    /// The addresses it may come from. Never empty.
+    /// `addresses`: the addresses it may come from. Never empty.
     pub addresses: Vec<Network>,
+    /// `called`: the called AE titles it may use. Never empty.
+    pub called: Vec<AeTitle>,
+    /// `tls`: it may come over TLS only.
+    pub tls: bool,
+    /// `certificate-subject`: the subject that its client certificate must have.
+    pub certificate_subject: Option<String>,
+    /// `max-associations`: how many it may have open, instead of the limit per address.
+    pub max_associations: Option<u32>,
+    /// `max-rate`: bytes per second that it may send, over all its associations together.
+    pub max_rate: Option<u64>,
+    /// `priority`: of everything that it sends.
+    pub priority: Priority,
+    /// `to`: the destinations of what it sends; `None` for all of them.
+    pub to: Option<Vec<DestinationName>>,
+    /// `transfer-syntaxes`: what is preferred before the gateway's own order, the best first.
+    pub transfer_syntaxes: Vec<Uid>,
 }
 
-/// Why a caller is not admitted. The peer is told the same in both cases; the log tells them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Who asks for an association, as far as admission goes by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The AE title it calls itself.
+    pub calling: &'a AeTitle,
+    /// The AE title it calls us.
+    pub called: &'a AeTitle,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// The subject of the client certificate that it has proved to hold, if any.
+    pub subject: Option<&'a str>,
+}
+
+/// Why a caller is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAdmitted {
     /// No modality has this AE title.
-    #[error("no [modality.*] of the configuration has this AE title; add one if it belongs here (case matters)")]
     UnknownAeTitle,
-    /// A modality has this AE title, but not this address.
-    #[error(
-        "the AE title is listed, but not with this address; if the device has moved, add the address to its [modality.*]"
-    )]
-    OtherAddress,
+    /// These modalities have this AE title, but none of them this address.
+    OtherAddress(Vec<Arc<Modality>>),
+    /// This modality calls us by a title that it may not use.
+    CalledAe(Arc<Modality>),
+    /// This modality must come over TLS, and did not.
+    TlsRequired(Arc<Modality>),
+    /// This modality must show another client certificate than it did, or one at all.
+    CertificateSubject(Arc<Modality>),
 }
 
 impl Admission {
-    /// Decides about a caller. `Ok(None)` means that anybody is admitted.
+    /// Decides about a caller. `Ok(None)` means that anybody is admitted; whom he calls is not looked at then.
     ///
     /// # Errors
-    /// The caller is not listed; the answer is an A-ASSOCIATE-RJ with source 1, reason 3 (PS3.8 9.3.4).
-    pub fn admit(&self, calling: &AeTitle, address: IpAddr) -> Result<Option<&Modality>, NotAdmitted> {
+    /// The caller is not admitted.
+    pub fn admit(&self, candidate: &Candidate<'_>) -> Result<Option<Arc<Modality>>, NotAdmitted> {
         let Self::Named(modalities) = self else { return Ok(None) };
-        let mut verdict = NotAdmitted::UnknownAeTitle;
-        for modality in modalities.iter().filter(|modality| modality.aet == *calling) {
-            if modality.addresses.iter().any(|network| network.contains(address)) {
-                return Ok(Some(modality));
-            }
-            verdict = NotAdmitted::OtherAddress;
+        let namesakes: Vec<_> = modalities.iter().filter(|modality| modality.aet == *candidate.calling).collect();
+        if namesakes.is_empty() {
+            return Err(NotAdmitted::UnknownAeTitle);
         }
-        Err(verdict)
+        let at_home = |modality: &&&Arc<Modality>| modality.addresses.iter().any(|n| n.contains(candidate.address));
+        let Some(modality) = namesakes.iter().find(at_home).copied().cloned() else {
+            return Err(NotAdmitted::OtherAddress(namesakes.into_iter().cloned().collect()));
+        };
+        // Who does not prove what he must prove learns nothing about the rest.
+        if modality.tls && !candidate.tls {
+            return Err(NotAdmitted::TlsRequired(modality));
+        }
+        if modality.certificate_subject.as_deref().is_some_and(|subject| candidate.subject != Some(subject)) {
+            return Err(NotAdmitted::CertificateSubject(modality));
+        }
+        if !modality.called.contains(candidate.called) {
+            return Err(NotAdmitted::CalledAe(modality));
+        }
+        Ok(Some(modality))
+    }
+
+    /// The modality of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Modality>> {
+        self.modalities().iter().find(|modality| modality.name.as_str() == name)
+    }
+
+    /// The modalities that are listed.
+    #[must_use]
+    pub fn modalities(&self) -> &[Arc<Modality>] {
+        match self {
+            Self::Any => &[],
+            Self::Named(modalities) => modalities,
+        }
+    }
+}
+
+impl Modality {
+    /// A modality of which nothing is known but how it calls, and from where.
+    #[must_use]
+    pub fn new(name: DestinationName, aet: AeTitle, address: IpAddr, called: Vec<AeTitle>) -> Self {
+        Self {
+            name,
+            aet,
+            addresses: vec![Network::of(address)],
+            called,
+            tls: false,
+            certificate_subject: None,
+            max_associations: None,
+            max_rate: None,
+            priority: Priority::Routine,
+            to: None,
+            transfer_syntaxes: Vec::new(),
+        }
     }
 }
 
@@ -93,6 +173,19 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// One address alone.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Whether there is an address that lies in both.
+    #[must_use]
+    pub fn overlaps(&self, other: Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+
     /// Whether the address lies in the range. An IPv4 address that arrived at an IPv6 socket counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -186,18 +279,68 @@ mod tests {
         }
     }
 
+    fn ct() -> Modality {
+        Modality::new(
+            "ct".parse().unwrap(),
+            "CT1".parse().unwrap(),
+            address("192.168.7.20"),
+            vec!["WAYSTATION".parse().unwrap()],
+        )
+    }
+
+    /// CT1 from its own address, in the clear.
+    fn admit(admission: &Admission, change: impl FnOnce(&mut (String, String, &str, bool, Option<&str>))) -> Verdict {
+        let mut call = ("CT1".to_owned(), "WAYSTATION".to_owned(), "192.168.7.20", false, None);
+        change(&mut call);
+        let (calling, called) = (call.0.parse().unwrap(), call.1.parse().unwrap());
+        admission.admit(&Candidate {
+            calling: &calling,
+            called: &called,
+            address: address(call.2),
+            tls: call.3,
+            subject: call.4,
+        })
+    }
+
+    type Verdict = Result<Option<Arc<Modality>>, NotAdmitted>;
+
     #[test]
     fn only_the_listed_title_from_its_own_address_is_admitted() {
-        let ct = Modality {
-            name: "ct".parse().unwrap(),
-            aet: "CT1".parse().unwrap(),
-            addresses: vec![network("192.168.7.20")],
-        };
-        let admission = Admission::Named(vec![ct]);
-        let (ct1, us1) = ("CT1".parse().unwrap(), "US1".parse().unwrap());
-        assert!(admission.admit(&ct1, address("192.168.7.20")).unwrap().is_some());
-        assert_eq!(admission.admit(&ct1, address("192.168.7.21")), Err(NotAdmitted::OtherAddress));
-        assert_eq!(admission.admit(&us1, address("192.168.7.20")), Err(NotAdmitted::UnknownAeTitle));
-        assert_eq!(Admission::Any.admit(&us1, address("::1")), Ok(None));
+        let ct = Arc::new(ct());
+        let admission = Admission::Named(vec![ct.clone()]);
+        assert_eq!(admit(&admission, |_| {}), Ok(Some(ct.clone())));
+        assert_eq!(admit(&admission, |c| c.2 = "192.168.7.21"), Err(NotAdmitted::OtherAddress(vec![ct.clone()])));
+        assert_eq!(admit(&admission, |c| c.0 = "US1".into()), Err(NotAdmitted::UnknownAeTitle));
+        assert_eq!(admit(&admission, |c| c.1 = "PACS".into()), Err(NotAdmitted::CalledAe(ct)));
+        assert_eq!(admit(&Admission::Any, |c| c.0 = "US1".into()), Ok(None));
+        assert_eq!(admit(&Admission::Named(Vec::new()), |_| {}), Err(NotAdmitted::UnknownAeTitle));
+    }
+
+    #[test]
+    fn devices_with_one_title_are_told_apart_by_their_addresses() {
+        let other = Modality { name: "ct2".parse().unwrap(), addresses: vec![network("192.168.7.21")], ..ct() };
+        let admission = Admission::Named(vec![Arc::new(ct()), Arc::new(other)]);
+        let name = |address| admit(&admission, |c| c.2 = address).unwrap().unwrap().name.to_string();
+        assert_eq!((name("192.168.7.20"), name("192.168.7.21")), ("ct".into(), "ct2".into()));
+    }
+
+    #[test]
+    fn tls_and_the_subject_of_the_certificate_are_asked_for_before_anything_is_told() {
+        let secure = Arc::new(Modality { tls: true, certificate_subject: Some("CN=ct1".into()), ..ct() });
+        let admission = Admission::Named(vec![secure.clone()]);
+        let required = Err(NotAdmitted::TlsRequired(secure.clone()));
+        assert_eq!(admit(&admission, |c| c.1 = "PACS".into()), required);
+        let unproved = Err(NotAdmitted::CertificateSubject(secure.clone()));
+        assert_eq!(admit(&admission, |c| c.3 = true), unproved);
+        assert_eq!(admit(&admission, |c| (c.3, c.4) = (true, Some("CN=us1"))), unproved);
+        assert_eq!(admit(&admission, |c| (c.3, c.4) = (true, Some("CN=ct1"))), Ok(Some(secure)));
+    }
+
+    #[test]
+    fn ranges_that_share_an_address_overlap() {
+        assert!(network("192.168.7.0/24").overlaps(network("192.168.7.20")));
+        assert!(network("192.168.7.20").overlaps(network("192.168.0.0/16")));
+        assert!(!network("192.168.7.0/24").overlaps(network("192.168.8.0/24")));
+        assert!(!network("0.0.0.0/0").overlaps(network("::/0")));
     }
 }

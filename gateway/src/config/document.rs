@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::finding::{Finding, Place};
@@ -67,7 +68,7 @@ pub(super) struct Document {
     /// What the reading itself found wrong.
     findings: Vec<Finding>,
     /// Lines that are not TOML: what was read around them is guesswork and not complained about again.
-    broken_lines: BTreeSet<usize>,
+    broken_lines: BTreeSet<(Arc<Path>, usize)>,
 }
 
 impl Document {
@@ -76,12 +77,7 @@ impl Document {
         let file: Arc<Path> = file.into();
         let mut document = Self { file: Some(file.clone()), ..Self::default() };
         let lines = Lines::new(text);
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let line = lines.at(error.span().unwrap_or(0..0));
-            document.broken_lines.insert(line);
-            document.findings.push(syntax_finding(error.message(), Place::File { file: file.clone(), line }));
-        }
+        let root = document.parse(&file, &lines, text);
         let place = |span: Range<usize>| Place::File { file: file.clone(), line: lines.at(span) };
         for (key, value) in root.get_ref() {
             let name = key.get_ref().as_ref();
@@ -109,6 +105,31 @@ impl Document {
             }
         }
         document
+    }
+
+    /// Reads a file of its own about one entry of a named table: it holds the keys and no table.
+    pub(super) fn read_named(&mut self, file: &Path, text: &str, table: &str, name: &str) {
+        let file: Arc<Path> = file.into();
+        let lines = Lines::new(text);
+        let root = self.parse(&file, &lines, text);
+        let place = |span: Range<usize>| Place::File { file: file.clone(), line: lines.at(span) };
+        let header = (Place::File { file: file.clone(), line: 1 }, format!("{table}.{name}"));
+        self.named.insert((table.to_owned(), name.to_owned()), header);
+        for (key, value) in root.get_ref() {
+            let path = Path3 { table: table.to_owned(), name: name.to_owned(), key: key.get_ref().to_string() };
+            self.insert(path, content(value.get_ref(), &place), place(key.span()));
+        }
+    }
+
+    /// Parses what can be parsed, and notes what cannot.
+    fn parse<'a>(&mut self, file: &Arc<Path>, lines: &Lines, text: &'a str) -> Spanned<DeTable<'a>> {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let line = lines.at(error.span().unwrap_or(0..0));
+            self.broken_lines.insert((file.clone(), line));
+            self.findings.push(syntax_finding(error.message(), Place::File { file: file.clone(), line }));
+        }
+        root
     }
 
     fn named_tables(&mut self, table: &str, names: &DeTable<'_>, place: &impl Fn(Range<usize>) -> Place) {
@@ -182,8 +203,22 @@ impl Document {
         let of_kind = self.named.iter().filter(|((kind, _), _)| kind == table);
         let mut tables: Vec<_> =
             of_kind.map(|((_, name), (place, label))| (name.clone(), place.clone(), label.clone())).collect();
-        tables.sort_by_key(|(_, place, _)| given_order(place));
+        tables.sort_by(|(_, a, _), (_, b, _)| self.given_order(a).cmp(&self.given_order(b)));
         tables
+    }
+
+    /// Where the entry of this name is, if there is one.
+    pub(super) fn place_of_named(&self, table: &str, name: &str) -> Option<Place> {
+        self.named.get(&(table.to_owned(), name.to_owned())).map(|(place, _)| place.clone())
+    }
+
+    /// The file first, in the order of its lines; then other files by name; then the command line.
+    fn given_order<'a>(&self, place: &'a Place) -> (u8, &'a Place) {
+        match place {
+            Place::File { file, .. } if self.file.as_ref() == Some(file) => (0, place),
+            Place::File { .. } => (1, place),
+            Place::CommandLine => (2, place),
+        }
     }
 
     /// Where a setting that is missing at the top belongs, and how it is called there.
@@ -203,8 +238,10 @@ impl Document {
     /// in the order of the file.
     pub(super) fn findings(self, found: Vec<Finding>) -> Vec<Finding> {
         let is_guesswork = |finding: &Finding| match &finding.place {
-            Place::File { line, .. } => {
-                self.broken_lines.contains(line) || (*line == 1 && !self.broken_lines.is_empty())
+            Place::File { file, line } => {
+                let broken = |(broken, _): &&(Arc<Path>, usize)| broken == file;
+                self.broken_lines.contains(&(file.clone(), *line))
+                    || (*line == 1 && self.broken_lines.iter().any(|place| broken(&place)))
             }
             Place::CommandLine => false,
         };
@@ -254,14 +291,6 @@ impl Document {
             Some(key) => format!("Did you mean {key}?"),
             None => format!("Remove it. The keys here are {}.", siblings.collect::<Vec<_>>().join(", ")),
         }
-    }
-}
-
-/// File first, in the order of its lines; then the command line.
-fn given_order(place: &Place) -> usize {
-    match place {
-        Place::File { line, .. } => *line,
-        Place::CommandLine => usize::MAX,
     }
 }
 

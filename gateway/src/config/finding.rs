@@ -33,10 +33,19 @@ pub struct Finding {
     pub remedy: String,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine => f.write_str("the command line"),
+            Self::File { file, line } => write!(f, "{}:{line}", file.display()),
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Place::File { file, line } = &self.place {
-            write!(f, "{}:{line}: ", file.display())?;
+        if let Place::File { .. } = &self.place {
+            write!(f, "{}: ", self.place)?;
         }
         write!(f, "{}: {}\n    {}", escaped(&self.key), escaped(&self.what), self.remedy)
     }

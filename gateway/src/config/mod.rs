@@ -5,12 +5,16 @@
 //! - A [`Config`] is complete and consistent. Nothing behind it checks a setting again or knows a default of its own.
 //! - Everything that is wrong is told at once, each with file, line, key, what is wrong and what to do ([`Finding`]).
 //!   Unknown keys are errors: a misspelt limit that is silently ignored is found out in the worst moment.
-//! - The default is to refuse: without a listed modality or an explicit `allow-any` there is no configuration.
+//! - The default is to refuse: without a listed modality or an explicit `allow-any` nobody is admitted, which is warned
+//!   of, because the next step is to admit who knocks.
 //! - What is allowed but unwise is kept in [`Config::warnings`], for the log, for `check-config` and for `status`.
 //!
 //! Flags and file share one vocabulary. Where both are given, the flag wins: a flag replaces the setting of the same
 //! name; `--listen` and `--listen-tls` replace the whole list; `--to NAME=URL` replaces the destination of that name or
 //! adds one; `--allow-any` stands instead of every `[modality.*]`.
+//!
+//! A modality that was admitted by command is a file of its own in the data folder, `modalities/NAME.toml`, with the keys
+//! of `[modality.NAME]` and no table. Both places count; the same name in both is an error.
 //!
 //! Relative paths in the file count from the folder of the file, relative paths in flags from the working directory;
 //! the paths in a [`Config`] are absolute. TLS files are opened and parsed here, so that a wrong one is found by
@@ -22,6 +26,7 @@
 mod admission;
 mod document;
 mod finding;
+mod modalities;
 mod quantities;
 mod reader;
 mod settings;
@@ -30,12 +35,15 @@ mod url;
 mod validate;
 
 #[cfg(test)]
+mod modality_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use self::admission::{Admission, Modality, Network, NetworkError, NotAdmitted};
+pub use self::admission::{Admission, Candidate, Modality, Network, NetworkError, NotAdmitted};
 pub use self::finding::{Finding, Findings, Place};
+pub use self::modalities::{FOLDER as MODALITIES, file_of as modality_file};
 pub use self::settings::{Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings};
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};
@@ -145,6 +153,11 @@ impl Config {
     ) -> Result<Self, Findings> {
         let mut reader = reader::Reader::new(document, folder);
         flags.lay_over(&mut reader);
+        if !flags.allow_any
+            && let Some(data) = reader.path("data")
+        {
+            modalities::read_folder(&mut reader, &data.value);
+        }
         let config = validate::validate(&mut reader, surroundings);
         let findings = reader.finish();
         match config {

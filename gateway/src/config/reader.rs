@@ -107,8 +107,8 @@ impl Reader {
     }
 
     /// `true` or `false`.
-    pub(super) fn switch(&mut self, key: &str) -> Option<Given<bool>> {
-        let entry = self.document.get("", "", key)?;
+    pub(super) fn switch(&mut self, table: &str, name: &str, key: &str) -> Option<Given<bool>> {
+        let entry = self.document.get(table, name, key)?;
         match entry.content {
             Content::Switch(value) => Some(Given { value, place: entry.place, label: entry.label }),
             _ => {
@@ -136,28 +136,44 @@ impl Reader {
 
     /// A quantity within its bounds, or its default.
     pub(super) fn quantity<T: Quantity>(&mut self, table: &str, key: &str, bounds: Bounds<T>) -> T {
-        let Some(entry) = self.document.get(table, "", key) else { return bounds.default };
+        let Bounds { least, default, most } = bounds;
+        let otherwise = format!("leave the key out for {}", default.written());
+        self.within(table, "", key, (least, most), &otherwise).unwrap_or(default)
+    }
+
+    /// A quantity of a named table that may be left out; `otherwise` says what leaving it out means.
+    pub(super) fn optional_quantity<T: Quantity>(
+        &mut self,
+        (table, name, key): (&str, &str, &str),
+        range: (T, T),
+        otherwise: &str,
+    ) -> Option<T> {
+        self.within(table, name, key, range, otherwise)
+    }
+
+    fn within<T: Quantity>(
+        &mut self,
+        table: &str,
+        name: &str,
+        key: &str,
+        (least, most): (T, T),
+        otherwise: &str,
+    ) -> Option<T> {
+        let entry = self.document.get(table, name, key)?;
         let text = match &entry.content {
             Content::Text(text) | Content::Number(text) => text,
             _ => {
                 self.wrong_type(entry, T::FORM);
-                return bounds.default;
+                return None;
             }
         };
         let what = match T::parse(text) {
             None => format!("{text:?} is not {}", T::FORM),
-            Some(value) if value < bounds.least || value > bounds.most => {
-                format!("{} is out of range", value.written())
-            }
-            Some(value) => return value,
+            Some(value) if value < least || value > most => format!("{} is out of range", value.written()),
+            Some(value) => return Some(value),
         };
-        let remedy = format!(
-            "Give a value from {} to {}, or leave the key out for {}.",
-            bounds.least.written(),
-            bounds.most.written(),
-            bounds.default.written()
-        );
+        let remedy = format!("Give a value from {} to {}, or {otherwise}.", least.written(), most.written());
         self.add(entry.place, entry.label, what, remedy);
-        bounds.default
+        None
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::admission::{Admission, Modality, Network, NetworkError};
 use super::finding::Finding;
+use super::modalities::{self, Neighbours};
 use super::quantities;
 use super::reader::{Given, Reader};
 use super::settings::{Config, Destination};
@@ -33,7 +33,8 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let listens_tls = !listen_tls.is_empty() || surroundings.sockets.tls;
     let tls = tls(reader, surroundings, listens_tls, &destinations, &mut warnings);
     let client_certificates = client_certificates(reader, listens_tls, tls.as_ref(), &mut warnings);
-    let admission = admission(reader, &mut warnings);
+    let neighbours = Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates };
+    let admission = modalities::admission(reader, &neighbours, &mut warnings);
     refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
     let delivery = quantities::delivery(reader);
@@ -46,7 +47,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         listen_tls: values(listen_tls),
         tls,
         client_certificates,
-        admission: admission?,
+        admission,
         destinations: destinations.into_iter().map(|given| given.value).collect(),
         limits,
         spool,
@@ -81,7 +82,7 @@ fn aet(reader: &mut Reader) -> Option<AeTitle> {
 }
 
 /// Parses a text into one of the types of the model, or notes why that does not work.
-fn parsed<T>(reader: &mut Reader, given: &Given<String>, remedy: &str) -> Option<T>
+pub(super) fn parsed<T>(reader: &mut Reader, given: &Given<String>, remedy: &str) -> Option<T>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
@@ -288,81 +289,6 @@ fn client_certificates(
         });
     }
     policy
-}
-
-fn admission(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Option<Admission> {
-    let allow_any = reader.switch("allow-any");
-    let tables = reader.document.named("modality");
-    let any = allow_any.as_ref().is_some_and(|given| given.value);
-    if tables.is_empty() && !any {
-        let (place, label) = reader.document.place_for_missing("allow-any");
-        let remedy = if reader.document.has_file() {
-            r#"List each modality: [modality.ct1] with aet = "CT1" and addresses = ["192.168.1.20"]. For a first try: allow-any = true."#
-        } else {
-            "For a first try: --allow-any. For more: a file (--config FILE) with a [modality.NAME] for each."
-        };
-        reader.add(place, label, "nobody is allowed to send: no modality is listed", remedy);
-        return None;
-    }
-    let mut modalities: Vec<Modality> = Vec::new();
-    for (name, place, label) in tables {
-        let header = Given { value: name, place, label };
-        modalities.extend(modality(reader, &header, &modalities));
-    }
-    if let Some(given) = allow_any.filter(|given| given.value) {
-        if !modalities.is_empty() {
-            let remedy = "Remove allow-any, or every [modality.*].";
-            reader.refuse(&given, "contradicts the modalities that are listed below", remedy);
-        }
-        warnings.push(Finding {
-            place: given.place,
-            key: given.label,
-            what: "anybody who reaches the port may send".to_owned(),
-            remedy: "List the modalities as [modality.*] before this machine stands in a clinic.".to_owned(),
-        });
-        return Some(Admission::Any);
-    }
-    Some(Admission::Named(modalities))
-}
-
-fn modality(reader: &mut Reader, header: &Given<String>, others: &[Modality]) -> Option<Modality> {
-    let name = parsed::<DestinationName>(reader, header, "Name it as you would speak of it, for example ct1.");
-    let table = header.value.as_str();
-    let aet = reader.text("modality", table, "aet");
-    if aet.is_none() && reader.document.get("modality", table, "aet").is_none() {
-        reader.refuse(header, "has no aet", r#"Add the AE title it calls with: aet = "CT1"."#);
-    }
-    let title = aet.as_ref().and_then(|given| {
-        parsed::<AeTitle>(reader, given, "Give 1 to 16 printable ASCII characters, as the modality has it.")
-    });
-    if let (Some(given), Some(title)) = (&aet, &title)
-        && let Some(twin) = others.iter().find(|other| other.aet == *title)
-    {
-        let what = format!("{title} is already the AE title of [modality.{}]", twin.name);
-        reader.refuse(given, what, "Put the addresses of both into one entry, or give one device another title.");
-    }
-    let addresses = match reader.list("modality", table, "addresses") {
-        Some(list) if !list.is_empty() => list,
-        _ => {
-            let remedy = r#"Add addresses = ["192.168.1.20"]; ranges such as "192.168.1.0/24" are possible, and ["0.0.0.0/0", "::/0"] if it may come from anywhere."#;
-            reader.refuse(header, "has no addresses", remedy);
-            return None;
-        }
-    };
-    let mut networks = Vec::with_capacity(addresses.len());
-    for given in &addresses {
-        match given.value.parse::<Network>() {
-            Ok(network) => networks.push(network),
-            Err(error) => {
-                let remedy = match error {
-                    NetworkError::HostBits { .. } => "Decide for one of the two.",
-                    _ => r#"Write "192.168.1.20", "192.168.1.0/24" or "fd00::/8"; names are not looked up."#,
-                };
-                reader.refuse(given, error.to_string(), remedy);
-            }
-        }
-    }
-    Some(Modality { name: name?, aet: title?, addresses: networks })
 }
 
 /// A gateway that sends to itself, or stores into its own data, would feed itself for ever.

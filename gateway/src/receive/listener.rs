@@ -69,7 +69,8 @@ impl Visit {
             info!(peer:%; "the connection was gone at once: {error}");
             return;
         }
-        let caller = session::Caller { peer, arrived: self.arrived, guest: self.guest };
+        let secured = self.tls.as_ref().map(|_| session::Secured { subject: None });
+        let caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured };
         let Some(acceptor) = &self.tls else { return session::run(stream, caller, &reception).await };
         let deadline = self.arrived + reception.settings.timeouts.association;
         let handshake = tokio::select! {

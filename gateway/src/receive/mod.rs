@@ -30,8 +30,9 @@ pub mod scan;
 mod session;
 mod slots;
 mod store;
+mod throttle;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +45,7 @@ use crate::spool::Spool;
 
 pub use listener::{Door, serve};
 use slots::{Lobby, Slots};
+use throttle::Throttles;
 
 /// Connections that may be on their way to an association at a time.
 const LOBBY: usize = 256;
@@ -52,12 +54,14 @@ const LOBBY: usize = 256;
 #[derive(Debug)]
 pub struct Reception {
     aet: AeTitle,
-    admission: Admission,
+    /// Replaced as a whole at a reload.
+    admission: Mutex<Arc<Admission>>,
     destinations: Vec<DestinationName>,
     settings: AcceptorSettings,
     spool: Spool,
     metrics: Metrics,
     slots: Arc<Slots>,
+    throttles: Throttles,
     lobby: Arc<Lobby>,
     sessions: TaskTracker,
     shutdown: CancellationToken,
@@ -67,7 +71,7 @@ pub struct Reception {
 impl Reception {
     /// Prepares the services of the application entity `aet`.
     ///
-    /// Every instance goes to all of `destinations`. After `shutdown`
+    /// Every instance goes to all of `destinations`, unless its modality has others. After `shutdown`
     /// no association is accepted, and those that are open end at the next instance boundary.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "called once, by the daemon, with everything named there")]
@@ -83,17 +87,29 @@ impl Reception {
     ) -> Self {
         Self {
             aet,
-            admission,
+            admission: Mutex::new(Arc::new(admission)),
             destinations,
             settings,
             spool,
             metrics,
             slots: Slots::new(limits.max_associations as usize, limits.max_associations_per_address as usize),
+            throttles: Throttles::default(),
             lobby: Lobby::new(LOBBY),
             sessions: TaskTracker::new(),
             shutdown,
             abandoned: CancellationToken::new(),
         }
+    }
+
+    /// Who may send from now on. Associations that are open keep what they were given.
+    pub fn admit_from_now_on(&self, admission: Admission) {
+        *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
+    }
+
+    /// Who may send.
+    #[must_use]
+    pub fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Associations that are open now.

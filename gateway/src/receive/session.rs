@@ -1,7 +1,7 @@
 //! One association with a modality, from its request to its end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,12 +10,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Reception;
-use super::admission::{self, Refusal};
+use super::admission::{self, Pass, Refusal, Why};
 use super::slots::Guest;
 use super::store::{Sender, Store};
 use crate::association::transport::{self, Stream};
-use crate::association::{Abort, AcceptError, Association, AssociationError, Indication};
+use crate::association::{Abort, AcceptError, AssociateRequest, Association, AssociationError, Indication};
 use crate::clock;
+use crate::config::Candidate;
 use crate::dimse::{Command, Response, Status};
 use crate::metrics::Rejection;
 
@@ -23,8 +24,16 @@ use crate::metrics::Rejection;
 pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) arrived: Instant,
+    /// What TLS says of it; `None` on a connection in the clear.
+    pub(super) secured: Option<Secured>,
     /// Its place in the lobby, until the association is accepted or refused.
     pub(super) guest: Guest,
+}
+
+/// What is known of a connection over TLS.
+pub(super) struct Secured {
+    /// The subject of the client certificate, if one was shown.
+    pub(super) subject: Option<String>,
 }
 
 /// What the association is in the middle of.
@@ -37,15 +46,13 @@ enum Stage {
 
 /// Negotiates the association and serves it to its end. Everything worth knowing is logged here, once.
 pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Arc<Reception>) {
-    let Caller { peer, arrived, guest } = caller;
-    let mut verdict = Ok(());
-    let mut slot = None;
+    let Caller { peer, arrived, guest, secured } = caller;
+    let mut verdict = None;
     let accepted = transport::accept(stream, &reception.settings, arrived, |request| {
-        verdict = admission::admit(&reception.admission, &reception.aet, request, peer.ip()).and_then(|()| {
-            slot = Some(reception.slots.take(peer.ip())?);
-            if reception.spool.has_room() { Ok(()) } else { Err(Refusal::NoRoom) }
-        });
-        admission::decision(&verdict, request)
+        let decided = pass(request, peer.ip(), secured.as_ref(), reception);
+        let decision = admission::decision(&decided, request);
+        verdict = Some(decided);
+        decision
     });
     let accepted = tokio::select! {
         biased;
@@ -55,20 +62,46 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
         () = reception.shutdown.cancelled() => return,
     };
     drop(guest);
-    let association = match accepted {
-        Ok(association) => association,
-        Err(error) => {
-            refused(&error, verdict.err(), peer, reception);
+    let (association, pass) = match (accepted, verdict) {
+        (Ok(association), Some(Ok(pass))) => (association, pass),
+        (Ok(_), _) => return,
+        (Err(error), verdict) => {
+            refused(&error, verdict.and_then(Result::err), peer, reception);
             return;
         }
     };
     let (runtime, shared) = (Handle::current(), Arc::clone(reception));
-    // The slot is held to the end of the association.
-    let attended = on_a_thread(move || (runtime.block_on(attend(association, peer, &shared)), slot)).await;
+    // The pass, and with it the slot, is held to the end of the association.
+    let attended = on_a_thread(move || (runtime.block_on(attend(association, peer, &pass, &shared)), pass)).await;
     if let Err(error) = attended {
         reception.metrics.association_aborted();
         warn!(peer:%; "the association cannot be served and was aborted: {error}");
     }
+}
+
+/// Decides about a request for an association.
+fn pass(
+    request: &AssociateRequest,
+    address: IpAddr,
+    secured: Option<&Secured>,
+    reception: &Reception,
+) -> Result<Pass, Box<Refusal>> {
+    let candidate = Candidate {
+        calling: &request.calling_ae,
+        called: &request.called_ae,
+        address,
+        tls: secured.is_some(),
+        subject: secured.and_then(|secured| secured.subject.as_deref()),
+    };
+    let modality = admission::admit(&reception.admission(), &reception.aet, &candidate)?;
+    let refuse = |why| Refusal::new(why, &candidate, &reception.aet);
+    let slot = reception.slots.take(address, modality.as_deref()).map_err(|full| refuse(Why::Full(full)))?;
+    if !reception.spool.has_room() {
+        return Err(refuse(Why::NoRoom));
+    }
+    let limited = modality.as_ref().and_then(|modality| modality.max_rate.map(|rate| (&modality.name, rate)));
+    let throttle = limited.map(|(name, rate)| reception.throttles.of(name, rate));
+    Ok(Pass { modality, throttle, _slot: slot })
 }
 
 /// Does something on a thread of its own. A session hashes, compresses and waits for the disk: there it holds up nobody
@@ -81,7 +114,7 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Serves an association to its end.
-async fn attend(mut association: Association, peer: SocketAddr, reception: &Reception) {
+async fn attend(mut association: Association, peer: SocketAddr, pass: &Pass, reception: &Reception) {
     reception.metrics.association_accepted();
     let calling = association.request().calling_ae.clone();
     let contexts = association.accepted_contexts().len();
@@ -91,7 +124,7 @@ async fn attend(mut association: Association, peer: SocketAddr, reception: &Rece
     let ending = tokio::select! {
         biased;
         () = reception.abandoned.cancelled() => Ok(Ending::Abandoned),
-        ending = serve(&mut association, peer, reception, &mut tally) => ending,
+        ending = serve(&mut association, peer, pass, reception, &mut tally) => ending,
     };
     match ending {
         Ok(Ending::Released) => {
@@ -122,7 +155,7 @@ pub(super) fn displaced(peer: SocketAddr, reception: &Reception) {
     debug!(peer:%; "closed a connection that asked for nothing, to make way for another");
 }
 
-fn refused(error: &AcceptError, refusal: Option<Refusal>, peer: SocketAddr, reception: &Reception) {
+fn refused(error: &AcceptError, refusal: Option<Box<Refusal>>, peer: SocketAddr, reception: &Reception) {
     match (error, refusal) {
         (AcceptError::Rejected { calling, called, .. }, Some(refusal)) => {
             reception.metrics.association_rejected(refusal.kind());
@@ -155,6 +188,7 @@ enum Ending {
 async fn serve(
     association: &mut Association,
     peer: SocketAddr,
+    pass: &Pass,
     reception: &Reception,
     tally: &mut Tally,
 ) -> Result<Ending, AssociationError> {
@@ -170,16 +204,17 @@ async fn serve(
         };
         stage = match (stage, indication) {
             (Stage::Idle, Indication::Command { context, command }) => {
-                begin(association, context, command, peer, reception).await?
+                begin(association, context, command, peer, pass, reception).await?
             }
             (Stage::Storing { context, mut store }, Indication::Data(bytes)) => {
                 store.write(&bytes);
+                hold_back(pass, bytes.len()).await;
                 Stage::Storing { context, store }
             }
             (Stage::Storing { context, store }, Indication::DataEnd) => {
                 let length = store.length();
                 let whole = clock::now();
-                let response = store.finish(reception).await;
+                let response = store.finish().await;
                 if response.status == Status::SUCCESS {
                     tally.stored += 1;
                     tally.bytes += length;
@@ -198,11 +233,21 @@ async fn serve(
     }
 }
 
+/// Waits as long as the modality's rate asks for before more is read.
+async fn hold_back(pass: &Pass, bytes: usize) {
+    let Some(throttle) = &pass.throttle else { return };
+    let pause = throttle.take(tokio::time::Instant::now().into_std(), bytes);
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+}
+
 async fn begin(
     association: &mut Association,
     context: u8,
     command: Command,
     peer: SocketAddr,
+    pass: &Pass,
     reception: &Reception,
 ) -> Result<Stage, AssociationError> {
     if let Command::CStore(request) = command {
@@ -210,6 +255,8 @@ async fn begin(
             calling: association.request().calling_ae.clone(),
             called: association.request().called_ae.clone(),
             address: peer.ip(),
+            priority: pass.priority(),
+            destinations: pass.destinations(&reception.destinations),
         };
         let Some(transfer_syntax) = association.context(context).map(|context| context.transfer_syntax.clone()) else {
             return Err(AssociationError::OutOfTurn("a C-STORE on a presentation context that was not accepted"));

@@ -5,17 +5,28 @@
 //! its request is accepted. Who only connects can fill the lobby alone, and there he displaces himself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Modality;
+use crate::model::DestinationName;
 
 /// The counts, and their limits.
 #[derive(Debug)]
 pub(super) struct Slots {
     most: usize,
     most_per_address: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    in_all: usize,
+    from: HashMap<IpAddr, usize>,
+    of: HashMap<DestinationName, usize>,
 }
 
 /// The right to one association; given back when it is dropped.
@@ -23,6 +34,7 @@ pub(super) struct Slots {
 pub(super) struct Slot {
     slots: Arc<Slots>,
     address: IpAddr,
+    modality: Option<DestinationName>,
 }
 
 /// Which limit is reached.
@@ -34,6 +46,11 @@ pub(super) enum Full {
     /// This many are open from that address.
     #[error("{0} associations are open from its address, which is the limit (max-associations-per-address)")]
     FromAddress(usize),
+    /// This many of that modality are open.
+    #[error(
+        "{0} associations of this modality are open, which is its limit (max-associations); the device will try again"
+    )]
+    OfModality(usize),
 }
 
 impl Slots {
@@ -41,37 +58,55 @@ impl Slots {
         Arc::new(Self { most, most_per_address, open: Mutex::default() })
     }
 
-    /// Takes a slot for an association from `address`.
+    /// Takes a slot for an association from `address`, of this modality if it is one of those listed. The modality's own
+    /// limit, if it has one, stands in place of that per address.
     ///
     /// # Errors
     /// A limit is reached.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Full> {
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr, modality: Option<&Modality>) -> Result<Slot, Full> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.values().sum::<usize>() >= self.most {
+        if open.in_all >= self.most {
             return Err(Full::InAll(self.most));
         }
-        let from_address = open.entry(address).or_insert(0);
-        if *from_address >= self.most_per_address {
-            return Err(Full::FromAddress(self.most_per_address));
+        let name = modality.map(|modality| &modality.name);
+        let of_modality = name.and_then(|name| open.of.get(name)).copied().unwrap_or_default();
+        let from_address = open.from.get(&address).copied().unwrap_or_default();
+        match modality.and_then(|modality| modality.max_associations).map(|most| most as usize) {
+            Some(most) if of_modality >= most => return Err(Full::OfModality(most)),
+            None if from_address >= self.most_per_address => return Err(Full::FromAddress(self.most_per_address)),
+            _ => {}
         }
-        *from_address += 1;
-        Ok(Slot { slots: Arc::clone(self), address })
+        open.in_all += 1;
+        *open.from.entry(address).or_default() += 1;
+        if let Some(name) = name {
+            *open.of.entry(name.clone()).or_default() += 1;
+        }
+        Ok(Slot { slots: Arc::clone(self), address, modality: name.cloned() })
     }
 
     /// Associations that are open now.
     pub(super) fn open(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).in_all
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.slots.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
-            }
+        open.in_all = open.in_all.saturating_sub(1);
+        one_less(&mut open.from, &self.address);
+        if let Some(name) = &self.modality {
+            one_less(&mut open.of, name);
+        }
+    }
+}
+
+/// Counts one less, and forgets who has none left.
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -157,14 +192,31 @@ mod tests {
     #[test]
     fn one_address_cannot_take_every_slot() {
         let slots = Slots::new(3, 2);
-        let taken = [slots.take(CT).unwrap(), slots.take(CT).unwrap()];
-        assert_eq!(slots.take(CT).unwrap_err(), Full::FromAddress(2));
-        let other = slots.take(US).unwrap();
-        assert_eq!(slots.take(US).unwrap_err(), Full::InAll(3));
+        let taken = [slots.take(CT, None).unwrap(), slots.take(CT, None).unwrap()];
+        assert_eq!(slots.take(CT, None).unwrap_err(), Full::FromAddress(2));
+        let other = slots.take(US, None).unwrap();
+        assert_eq!(slots.take(US, None).unwrap_err(), Full::InAll(3));
         drop(taken);
         assert_eq!(slots.open(), 1);
-        assert!(slots.take(CT).is_ok());
+        assert!(slots.take(CT, None).is_ok());
         drop(other);
+        assert_eq!(slots.open(), 0);
+    }
+
+    #[test]
+    fn a_modality_with_a_limit_of_its_own_goes_by_that_one() {
+        let slots = Slots::new(100, 2);
+        let [aet, called] = ["CT1", "WAYSTATION"].map(|title| title.parse().unwrap());
+        let ct = Modality::new("ct1".parse().unwrap(), aet, CT, vec![called]);
+        let narrow = Modality { max_associations: Some(1), ..ct.clone() };
+        let wide = Modality { max_associations: Some(3), ..ct };
+        let first = slots.take(CT, Some(&narrow)).unwrap();
+        assert_eq!(slots.take(CT, Some(&narrow)).unwrap_err(), Full::OfModality(1));
+        let more = [slots.take(CT, Some(&wide)).unwrap(), slots.take(CT, Some(&wide)).unwrap()];
+        assert_eq!(slots.take(CT, Some(&wide)).unwrap_err(), Full::OfModality(3), "whatever its pass said before");
+        assert_eq!(slots.take(CT, None).unwrap_err(), Full::FromAddress(2));
+        assert_eq!(slots.open(), 3);
+        drop((first, more));
         assert_eq!(slots.open(), 0);
     }
 

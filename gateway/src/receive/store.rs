@@ -14,11 +14,10 @@ use std::net::IpAddr;
 use log::{debug, error, warn};
 use tokio::sync::oneshot;
 
-use super::Reception;
 use super::scan::HeaderScan;
 use crate::clock;
 use crate::dimse::{CStore, Command, Response, Status};
-use crate::model::{AeTitle, Priority, Uid};
+use crate::model::{AeTitle, DestinationName, Priority, Uid};
 use crate::spool::{Incoming, InstanceHeader, Spool, SpoolError};
 
 /// Who sends the instance.
@@ -26,6 +25,10 @@ pub(super) struct Sender {
     pub(super) calling: AeTitle,
     pub(super) called: AeTitle,
     pub(super) address: IpAddr,
+    /// What goes first, by the configuration.
+    pub(super) priority: Priority,
+    /// Where it goes, by the configuration.
+    pub(super) destinations: Vec<DestinationName>,
 }
 
 /// An instance that is being received.
@@ -68,7 +71,7 @@ impl Store {
     }
 
     /// The data set is whole as far as the peer says: keeps it, or says why not.
-    pub(super) async fn finish(self, reception: &Reception) -> Response {
+    pub(super) async fn finish(self) -> Response {
         let calling = self.sender.calling.clone();
         let instance = self.request.sop_instance_uid.clone();
         let command = Command::CStore(self.request.clone());
@@ -92,11 +95,9 @@ impl Store {
             called_ae: self.sender.called,
             peer: Some(self.sender.address),
             received_at: clock::wall(),
-            // Order of arrival: no rule of this gateway raises or lowers anything yet, and the DIMSE Priority that
-            // devices send is a constant of their maker.
-            priority: Priority::Routine,
+            priority: self.sender.priority,
             modality: scan.modality,
-            destinations: reception.destinations.clone(),
+            destinations: self.sender.destinations,
         };
         let (done, safe) = oneshot::channel();
         // The session may be gone when the flush returns; then nobody is left to be told.

@@ -1,0 +1,310 @@
+//! Who may send: `allow-any`, each `[modality.NAME]` of the file, and each file of [`FOLDER`] in the data folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::admission::{Admission, Modality, Network, NetworkError};
+use super::document::Content;
+use super::finding::{Finding, Place};
+use super::read_file;
+use super::reader::{Given, Reader};
+use super::settings::Destination;
+use super::units::Bytes;
+use super::validate::parsed;
+use crate::model::{AeTitle, DestinationName, Priority, Uid};
+use crate::tls::ClientCertificates;
+
+/// The folder in the data folder that holds the modalities which were admitted by command, a file for each.
+pub const FOLDER: &str = "modalities";
+
+/// The kind of table in which a modality is described.
+const TABLE: &str = "modality";
+
+/// The longest text of a certificate's subject, in bytes.
+const LONGEST_SUBJECT: usize = 512;
+
+/// The file of the modality `name` in the data folder `data`.
+#[must_use]
+pub fn file_of(data: &Path, name: &DestinationName) -> PathBuf {
+    data.join(FOLDER).join(format!("{name}.toml"))
+}
+
+/// What else of the configuration a modality has to fit to.
+pub(super) struct Neighbours<'a> {
+    pub(super) aet: Option<&'a AeTitle>,
+    pub(super) destinations: &'a [Given<Destination>],
+    pub(super) listens_tls: bool,
+    pub(super) client_certificates: ClientCertificates,
+}
+
+/// Lays the files of the data folder beside the tables of the configuration file. A folder that is not there holds none.
+pub(super) fn read_folder(reader: &mut Reader, data: &Path) {
+    let folder = data.join(FOLDER);
+    let unreadable = |reader: &mut Reader, path: &Path, what: String| {
+        let place = Place::File { file: path.into(), line: 1 };
+        let remedy = "Run this as root or as the user of the gateway; the files there name who may send.";
+        reader.add(place, "the file".to_owned(), what, remedy);
+    };
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => return unreadable(reader, &folder, format!("cannot be read: {error}")),
+    };
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => files.push(entry.path()),
+            Err(error) => return unreadable(reader, &folder, format!("cannot be read: {error}")),
+        }
+    }
+    files.sort();
+    // What ends otherwise is a file that was being written when the power failed, or somebody's copy.
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+        let Some(name) = file.file_stem().and_then(|stem| stem.to_str()) else { continue };
+        match read_file(file) {
+            Ok(text) => add_file(reader, file, name, &text),
+            Err(finding) => reader.add(finding.place, finding.key, finding.what, finding.remedy),
+        }
+    }
+}
+
+fn add_file(reader: &mut Reader, file: &Path, name: &str, text: &str) {
+    if let Some(first) = reader.document.place_of_named(TABLE, name) {
+        let place = Place::File { file: file.into(), line: 1 };
+        let what = format!("{name} is also [{TABLE}.{name}] in {first}");
+        let remedy = "Remove this file, or that table: one name stands for one modality.";
+        reader.add(place, format!("{TABLE}.{name}"), what, remedy);
+        return;
+    }
+    reader.document.read_named(file, text, TABLE, name);
+}
+
+pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnings: &mut Vec<Finding>) -> Admission {
+    let allow_any = reader.switch("", "", "allow-any");
+    let tables = reader.document.named(TABLE);
+    let any = allow_any.as_ref().is_some_and(|given| given.value);
+    if tables.is_empty() && !any {
+        let (place, key) = reader.document.place_for_missing("allow-any");
+        warnings.push(Finding {
+            place,
+            key,
+            what: "nobody is allowed to send: no modality is listed".to_owned(),
+            remedy: NOBODY_REMEDY.to_owned(),
+        });
+    }
+    let mut modalities: Vec<Arc<Modality>> = Vec::new();
+    for (name, place, label) in tables {
+        let header = Given { value: name, place, label };
+        modalities.extend(modality(reader, &header, &modalities, neighbours).map(Arc::new));
+    }
+    let Some(given) = allow_any.filter(|given| given.value) else { return Admission::Named(modalities) };
+    if !modalities.is_empty() {
+        let remedy = "Remove allow-any, or every [modality.*] and every file in modalities of the data folder.";
+        reader.refuse(&given, "contradicts the modalities that are listed", remedy);
+    }
+    warnings.push(Finding {
+        place: given.place,
+        key: given.label,
+        what: "anybody who reaches the port may send".to_owned(),
+        remedy: "List the modalities as [modality.*] before this machine stands in a clinic.".to_owned(),
+    });
+    Admission::Any
+}
+
+const NOBODY_REMEDY: &str = "Let a modality call, then \"waystation door\" shows how to admit it; or list it: \
+     [modality.ct1] with aet = \"CT1\" and addresses = [\"192.168.1.20\"]. For a first try: allow-any = true \
+     (--allow-any).";
+
+fn modality(
+    reader: &mut Reader,
+    header: &Given<String>,
+    others: &[Arc<Modality>],
+    neighbours: &Neighbours<'_>,
+) -> Option<Modality> {
+    let name = parsed::<DestinationName>(reader, header, "Name it as you would speak of it, for example ct1.");
+    let table = header.value.as_str();
+    let aet = calling(reader, header);
+    let addresses = addresses(reader, header);
+    let called = called(reader, table, neighbours);
+    let (tls, certificate_subject) = tls(reader, table, neighbours);
+    let max_associations = reader.optional_quantity(
+        (TABLE, table, "max-associations"),
+        (1, 10_000),
+        "leave the key out for the limit per address",
+    );
+    let rates = (Bytes(16 << 10), Bytes(1 << 40));
+    let max_rate = reader.optional_quantity((TABLE, table, "max-rate"), rates, "leave the key out for no limit");
+    let priority = priority(reader, table);
+    let to = to(reader, table, neighbours);
+    let transfer_syntaxes = transfer_syntaxes(reader, table);
+    let (given, aet) = aet?;
+    let addresses = addresses?;
+    refuse_twins(reader, &given, &aet, &addresses, others);
+    Some(Modality {
+        name: name?,
+        aet,
+        addresses,
+        called,
+        tls,
+        certificate_subject,
+        max_associations,
+        max_rate: max_rate.map(|rate| rate.0),
+        priority,
+        to,
+        transfer_syntaxes,
+    })
+}
+
+fn calling(reader: &mut Reader, header: &Given<String>) -> Option<(Given<String>, AeTitle)> {
+    let Some(given) = reader.text(TABLE, &header.value, "aet") else {
+        if reader.document.get(TABLE, &header.value, "aet").is_none() {
+            reader.refuse(header, "has no aet", r#"Add the AE title it calls with: aet = "CT1"."#);
+        }
+        return None;
+    };
+    let remedy = "Give 1 to 16 printable ASCII characters, as the modality has it.";
+    let title = parsed::<AeTitle>(reader, &given, remedy)?;
+    Some((given, title))
+}
+
+/// `None` if there is no address at all; those that cannot be read are told and left out.
+fn addresses(reader: &mut Reader, header: &Given<String>) -> Option<Vec<Network>> {
+    let list = reader.list(TABLE, &header.value, "addresses").filter(|list| !list.is_empty());
+    let Some(list) = list else {
+        let remedy = r#"Add addresses = ["192.168.1.20"]; ranges such as "192.168.1.0/24" are possible, and ["0.0.0.0/0", "::/0"] if it may come from anywhere."#;
+        reader.refuse(header, "has no addresses", remedy);
+        return None;
+    };
+    let mut networks = Vec::with_capacity(list.len());
+    for given in &list {
+        match given.value.parse::<Network>() {
+            Ok(network) => networks.push(network),
+            Err(error) => {
+                let remedy = match error {
+                    NetworkError::HostBits { .. } => "Decide for one of the two.",
+                    _ => r#"Write "192.168.1.20", "192.168.1.0/24" or "fd00::/8"; names are not looked up."#,
+                };
+                reader.refuse(given, error.to_string(), remedy);
+            }
+        }
+    }
+    Some(networks)
+}
+
+/// Two modalities may share a title, as devices fresh from their maker do, if their addresses tell them apart.
+fn refuse_twins(
+    reader: &mut Reader,
+    given: &Given<String>,
+    aet: &AeTitle,
+    addresses: &[Network],
+    others: &[Arc<Modality>],
+) {
+    let overlap = |other: &&Arc<Modality>| {
+        other.aet == *aet && other.addresses.iter().any(|a| addresses.iter().any(|b| a.overlaps(*b)))
+    };
+    if let Some(twin) = others.iter().find(overlap) {
+        let what = format!("{aet} is already the AE title of [modality.{}], from the same address", twin.name);
+        reader.refuse(given, what, "Put the addresses of both into one entry, or give one device another title.");
+    }
+}
+
+fn called(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> Vec<AeTitle> {
+    let own = || neighbours.aet.cloned().into_iter().collect();
+    let Some(list) = given_list(reader, table, "called", "leave the key out for the gateway's own aet") else {
+        return own();
+    };
+    let remedy = "Give 1 to 16 printable ASCII characters, as the modality has it.";
+    list.iter().filter_map(|given| parsed(reader, given, remedy)).collect()
+}
+
+fn tls(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> (bool, Option<String>) {
+    let required = reader.switch(TABLE, table, "tls");
+    let subject = reader.text(TABLE, table, "certificate-subject");
+    if let Some(given) = &required
+        && given.value
+        && !neighbours.listens_tls
+    {
+        let remedy = "Add listen-tls with a certificate, or remove this line.";
+        reader.refuse(given, "asks for TLS, and the gateway listens nowhere over TLS", remedy);
+    }
+    let Some(given) = subject else { return (required.is_some_and(|given| given.value), None) };
+    let text = given.value.trim();
+    if text.is_empty() || text.len() > LONGEST_SUBJECT {
+        let what = format!("has {} characters", text.len());
+        reader.refuse(&given, what, r#"Give the subject as "waystation door" shows it, for example "CN=ct1"."#);
+    } else if !neighbours.listens_tls {
+        let remedy = "Add listen-tls with a certificate, or remove this line.";
+        reader.refuse(&given, "asks for a client certificate, and the gateway listens nowhere over TLS", remedy);
+    } else if neighbours.client_certificates == ClientCertificates::None {
+        let remedy = r#"Set tls-client-certificates to "optional" or "required", or remove this line."#;
+        reader.refuse(&given, "can never match: client certificates are not asked for", remedy);
+    }
+    if let Some(given) = required.filter(|given| !given.value) {
+        reader.refuse(&given, "contradicts certificate-subject: only TLS carries one", "Remove one of the two lines.");
+    }
+    (true, Some(text.to_owned()))
+}
+
+fn priority(reader: &mut Reader, table: &str) -> Priority {
+    let Some(given) = reader.text(TABLE, table, "priority") else { return Priority::Routine };
+    match given.value.as_str() {
+        "stat" => Priority::Stat,
+        "routine" => Priority::Routine,
+        "low" => Priority::Low,
+        other => {
+            let what = format!("{other:?} is not a priority");
+            reader.refuse(&given, what, r#"Write "stat", "routine" (the default) or "low"."#);
+            Priority::Routine
+        }
+    }
+}
+
+/// `None` means every destination.
+fn to(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> Option<Vec<DestinationName>> {
+    let list = given_list(reader, table, "to", "leave the key out for every destination")?;
+    let mut names: Vec<DestinationName> = Vec::with_capacity(list.len());
+    for given in &list {
+        let known = neighbours.destinations.iter().find(|to| to.value.name.as_str() == given.value);
+        match known.map(|to| to.value.name.clone()) {
+            Some(name) if names.contains(&name) => {
+                reader.refuse(given, format!("names {name} twice"), "Name each destination once.");
+            }
+            Some(name) => names.push(name),
+            None => {
+                let known: Vec<&str> = neighbours.destinations.iter().map(|to| to.value.name.as_str()).collect();
+                let what = format!("{:?} is no destination", given.value);
+                reader.refuse(given, what, format!("Name some of those that there are: {}.", known.join(", ")));
+            }
+        }
+    }
+    Some(names)
+}
+
+fn transfer_syntaxes(reader: &mut Reader, table: &str) -> Vec<Uid> {
+    const EXAMPLE: &str = r#"Give UIDs of transfer syntaxes, the best first: ["1.2.840.10008.1.2.4.80"] is JPEG-LS."#;
+    let list = given_list(reader, table, "transfer-syntaxes", "leave the key out for the gateway's own order");
+    let mut uids: Vec<Uid> = Vec::new();
+    for given in &list.unwrap_or_default() {
+        let Some(uid) = parsed::<Uid>(reader, given, EXAMPLE) else { continue };
+        // All of the standard's are below this one; what is elsewhere below its root is a SOP class.
+        let of_the_standard = uid.as_str().starts_with("1.2.840.10008.");
+        let is_one = uid.as_str() == "1.2.840.10008.1.2" || uid.as_str().starts_with("1.2.840.10008.1.2.");
+        if of_the_standard && !is_one {
+            reader.refuse(given, format!("{uid} is not a transfer syntax"), EXAMPLE);
+        } else if uids.contains(&uid) {
+            reader.refuse(given, format!("names {uid} twice"), "Name each transfer syntax once.");
+        } else {
+            uids.push(uid);
+        }
+    }
+    uids
+}
+
+/// A list that must not be empty if it is given.
+fn given_list(reader: &mut Reader, table: &str, key: &str, otherwise: &str) -> Option<Vec<Given<String>>> {
+    let list = reader.list(TABLE, table, key)?;
+    if let Some(entry) = reader.document.get(TABLE, table, key).filter(|e| e.content == Content::List(Vec::new())) {
+        reader.add(entry.place, entry.label, "is empty", format!("Name at least one, or {otherwise}."));
+    }
+    Some(list)
+}
