@@ -34,6 +34,7 @@
 //!      ├── pace: idle and minimum rate
 //!      └── crate::dimse: messages
 //!   negotiation: what is accepted, as a pure function of the request
+//!   spoken: what a connection speaks, as a pure function of its first bytes
 //! ```
 //!
 //! # The states (PS3.8 9.2.1)
@@ -76,6 +77,7 @@ pub mod negotiation;
 mod pace;
 mod pdu;
 mod settings;
+mod spoken;
 #[cfg(test)]
 mod tests;
 pub mod transport;
@@ -87,4 +89,5 @@ pub use error::{AcceptError, AssociationError, ConnectError, EchoError, Violatio
 pub use negotiation::{Context, ContextAnswer, Decision, Preference};
 pub use pdu::PduKind;
 pub use settings::{AcceptorSettings, RequestorSettings, Timeouts};
+pub use spoken::{FIRST_BYTES, Spoken, recognise};
 pub use transport::{Association, Sent};

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 
 use super::codes::{Abort, Rejection};
 use super::error::Violation;
+use super::spoken::{Spoken, recognise};
 
 /// The bytes of a PDU before its content: type, reserved, length.
 pub(super) const HEAD: usize = 6;
@@ -43,7 +44,7 @@ pub enum PduKind {
 }
 
 impl PduKind {
-    fn from_wire(code: u8) -> Option<Self> {
+    pub(super) fn from_wire(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::AssociateRq,
             2 => Self::AssociateAc,
@@ -105,16 +106,12 @@ impl Head {
 
 /// What it may be that speaks on our port instead of DICOM, by its first bytes.
 pub(super) fn other_protocol(input: &[u8]) -> Option<Violation> {
-    let http: [&[u8]; 7] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS", b"CONNECT", b"HTTP/"];
-    match input {
-        // A handshake or an alert record, of TLS 1.0 to 1.3.
-        [0x15 | 0x16, 3, ..] => Some(Violation::Tls),
-        _ if http.iter().any(|verb| input.starts_with(verb.get(..HEAD).unwrap_or(verb))) => {
-            Some(Violation::OtherProtocol("HTTP"))
-        }
-        _ if input.starts_with(b"SSH-") => Some(Violation::OtherProtocol("SSH")),
-        [first, ..] if PduKind::from_wire(*first).is_none() => Some(Violation::OtherProtocol("nothing that we know")),
-        _ => None,
+    match recognise(input) {
+        Spoken::Dicom => None,
+        Spoken::Tls => Some(Violation::Tls),
+        Spoken::Http => Some(Violation::OtherProtocol("HTTP")),
+        Spoken::Ssh => Some(Violation::OtherProtocol("SSH")),
+        Spoken::Unknown => Some(Violation::OtherProtocol("nothing that we know")),
     }
 }
 

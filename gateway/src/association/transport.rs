@@ -93,6 +93,12 @@ pub async fn accept(
     }
 }
 
+/// Turns away a peer that has connected and not asked for an association: A-ABORT, half-close, and the wait for its end of
+/// the connection, at most `linger`. What it has sent is thrown away.
+pub async fn turn_away(stream: impl Stream + 'static, settings: &AcceptorSettings, abort: Abort) {
+    Driver::new(stream, Channel::acceptor(settings, now())).abort(abort).await;
+}
+
 /// Requests an association over a connection that has been made, TLS included. Set TCP_NODELAY on the socket.
 ///
 /// An association with no accepted context is one, too: see [`Association::accepted_contexts`].

@@ -294,9 +294,12 @@ fn covers(bound: SocketAddr, address: SocketAddr) -> bool {
 
 impl Sockets {
     fn doors(self, acceptor: Option<&TlsAcceptor>) -> io::Result<Doors> {
+        let port = |sockets: &[TcpListener]| sockets.iter().find_map(|socket| Some(socket.local_addr().ok()?.port()));
+        let (plain_port, tls_port) = (port(&self.plain), port(&self.tls));
         let door = |listener: TcpListener, tls: Option<TlsAcceptor>| {
             listener.set_nonblocking(true)?;
-            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, tls })
+            let other = if tls.is_some() { plain_port } else { tls_port };
+            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, tls, other })
         };
         let plain = self.plain.into_iter().map(|listener| door(listener, None));
         let tls = self.tls.into_iter().map(|listener| door(listener, acceptor.cloned()));

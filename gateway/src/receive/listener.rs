@@ -10,13 +10,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 
+use super::first_words::{self, Mistake, Port};
 use super::slots::Guest;
 use super::{Reception, session};
+use crate::association::{AcceptorSettings, Spoken, transport};
 use crate::metrics::Rejection;
 use crate::{clock, tls};
 
 /// The pause after the system could not give a connection (no file descriptor, no memory).
 const EXHAUSTED: Duration = Duration::from_millis(200);
+
+/// How long one that is in the wrong place may take to close its end of the connection.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A bound socket and what is spoken on it.
 pub struct Door {
@@ -24,6 +29,8 @@ pub struct Door {
     pub listener: TcpListener,
     /// For DICOM over TLS (PS3.15 B.12): how to do the handshake.
     pub tls: Option<TlsAcceptor>,
+    /// A port of this gateway for the other kind of connection, to be named to who comes to the wrong one.
+    pub other: Option<u16>,
 }
 
 /// Serves the door until the shutdown of the reception.
@@ -44,7 +51,7 @@ pub async fn serve(door: Door, reception: Arc<Reception>) {
             }
         };
         let guest = reception.lobby.enter(peer.ip());
-        let visit = Visit { tls: door.tls.clone(), peer, arrived: clock::now(), guest };
+        let visit = Visit { tls: door.tls.clone(), other: door.other, peer, arrived: clock::now(), guest };
         reception.sessions.spawn(visit.run(stream, Arc::clone(&reception)));
     }
 }
@@ -57,6 +64,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 /// One connection, from its arrival to its end.
 struct Visit {
     tls: Option<TlsAcceptor>,
+    other: Option<u16>,
     peer: SocketAddr,
     arrived: Instant,
     guest: Guest,
@@ -69,10 +77,19 @@ impl Visit {
             info!(peer:%; "the connection was gone at once: {error}");
             return;
         }
+        let deadline = self.arrived + reception.settings.timeouts.association;
+        let spoken = tokio::select! {
+            biased;
+            spoken = timeout_at(deadline.into(), first_words::listen(&stream)) => spoken.unwrap_or(Spoken::Unknown),
+            () = self.guest.displaced() => return session::displaced(peer, &reception),
+            () = reception.shutdown.cancelled() => return,
+        };
+        if let Some(mistake) = self.mistake(spoken, &stream) {
+            return self.turn_away(stream, mistake, &reception).await;
+        }
         let secured = self.tls.as_ref().map(|_| session::Secured { subject: None });
         let caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured };
         let Some(acceptor) = &self.tls else { return session::run(stream, caller, &reception).await };
-        let deadline = self.arrived + reception.settings.timeouts.association;
         let handshake = tokio::select! {
             biased;
             handshake = timeout_at(deadline.into(), acceptor.accept(stream)) => handshake,
@@ -87,8 +104,25 @@ impl Visit {
             }
             Err(_) => {
                 reception.metrics.association_rejected(Rejection::Timeout);
-                warn!(peer:%; "no TLS handshake in time: the device may speak plain DICOM to the TLS port");
+                warn!(peer:%; "no TLS handshake in time: the device connects to the TLS port and says nothing, or not enough");
             }
+        }
+    }
+
+    fn mistake(&self, spoken: Spoken, stream: &TcpStream) -> Option<Mistake> {
+        let number = stream.local_addr().ok()?.port();
+        Mistake::of(spoken, self.peer.ip(), Port { number, is_tls: self.tls.is_some(), other: self.other })
+    }
+
+    async fn turn_away(self, stream: TcpStream, mistake: Mistake, reception: &Reception) {
+        reception.metrics.association_rejected(mistake.kind);
+        warn!(peer:% = self.peer; "{}", mistake.sentence);
+        let mut settings: AcceptorSettings = reception.settings.clone();
+        settings.timeouts.linger = FAREWELL;
+        tokio::select! {
+            () = transport::turn_away(stream, &settings, mistake.abort) => {}
+            () = self.guest.displaced() => {}
+            () = reception.shutdown.cancelled() => {}
         }
     }
 }

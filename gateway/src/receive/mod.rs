@@ -11,9 +11,10 @@
 //! # An association
 //!
 //! ```text
-//! listener ── lobby ── TLS ── A-ASSOCIATE-RQ ── admitted? slot? room? ──▶ session: C-ECHO, C-STORE … ──▶ the end
-//!               │                                   │
-//!               └─ closed when it displaces itself   └─ A-ASSOCIATE-RJ (1, 3) (1, 7) (3, 2 transient)
+//! listener ── lobby ── first bytes ── TLS ── A-ASSOCIATE-RQ ── admitted? slot? room? ──▶ session: C-ECHO, C-STORE … ──▶ the end
+//!               │            │                              │
+//!               │            └─ A-ABORT: wrong port         └─ A-ASSOCIATE-RJ (1, 3) (1, 7) (3, 2 transient)
+//!               └─ closed when it displaces itself
 //! ```
 //!
 //! The limits on associations count associations. A connection that asks for none waits in the lobby, where nobody can
@@ -25,6 +26,7 @@
 //! those that identify the instance, and none is changed.
 
 mod admission;
+mod first_words;
 mod listener;
 pub mod scan;
 mod session;

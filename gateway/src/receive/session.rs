@@ -14,7 +14,7 @@ use super::admission::{self, Pass, Refusal, Why};
 use super::slots::Guest;
 use super::store::{Sender, Store};
 use crate::association::transport::{self, Stream};
-use crate::association::{Abort, AcceptError, AssociateRequest, Association, AssociationError, Indication};
+use crate::association::{Abort, AcceptError, AssociateRequest, Association, AssociationError, Indication, Violation};
 use crate::clock;
 use crate::config::Candidate;
 use crate::dimse::{Command, Response, Status};
@@ -164,7 +164,12 @@ fn refused(error: &AcceptError, refusal: Option<Box<Refusal>>, peer: SocketAddr,
         // A connection that closes without a byte is how a port check looks; it deserves no line in the log.
         (AcceptError::Closed { received_anything: false }, _) => {}
         _ => {
-            let kind = if matches!(error, AcceptError::TimedOut(_)) { Rejection::Timeout } else { Rejection::Protocol };
+            let kind = match error {
+                AcceptError::TimedOut(_) => Rejection::Timeout,
+                AcceptError::Violation(Violation::Tls) => Rejection::TlsOnPlain,
+                AcceptError::Violation(Violation::OtherProtocol("HTTP" | "SSH")) => Rejection::NotDicom,
+                _ => Rejection::Protocol,
+            };
             reception.metrics.association_rejected(kind);
             warn!(peer:%; "no association: {error}");
         }
