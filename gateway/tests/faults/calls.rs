@@ -308,8 +308,11 @@ fn the_injection_sees_every_call_that_strace_sees() {
     let mut seen: BTreeMap<String, i64> = BTreeMap::new();
     let text = until("strace to have written everything", PATIENCE, || {
         let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-        let gateway = text.split(' ').next().unwrap_or_default();
-        if text.contains(&format!("{gateway} +++ exited")) { Ok(text) } else { Err("it has not".to_owned()) }
+        // Process ids of fewer than five digits are padded.
+        let mut lines = text.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>());
+        let gateway = lines.next().and_then(|words| words.first().copied()).unwrap_or_default();
+        let exited = lines.any(|words| words == [gateway, "+++", "exited"]);
+        if exited { Ok(text) } else { Err("it has not".to_owned()) }
     });
     for name in text.lines().filter_map(|line| told_by_strace(line, folder.to_str().unwrap())) {
         *seen.entry(name).or_default() += 1;
