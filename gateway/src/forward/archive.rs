@@ -140,6 +140,7 @@ impl Archive {
             }
         };
         let size = pump::piece_size(association);
+        let transfer_syntax = to.clone().unwrap_or_else(|| header.transfer_syntax.clone());
         let opened = open_payload(spool, claim, to).await;
         let payload = match opened {
             Ok(payload) => payload,
@@ -152,7 +153,7 @@ impl Archive {
             priority: header.priority,
             move_originator: None,
         };
-        let pieces = pump::pump(payload, size);
+        let pieces = pump::pump(payload, &transfer_syntax, size);
         match cstore::store(association, context, request, pieces, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;

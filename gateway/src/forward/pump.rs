@@ -4,6 +4,9 @@
 //! A piece is marked as the last only after the reader has said that its source is complete and verified. A reader that
 //! fails, or a thread that dies, leaves the receiver without a last piece, so a truncated data set can never be sent as
 //! a whole one.
+//!
+//! A deflated data set of odd length goes over the wire with the NULL byte behind it that PS3.5 A.5 demands and its
+//! sender forgot: archives refuse the message otherwise. What it inflates to is the same.
 
 use std::io::{self, Read};
 
@@ -11,6 +14,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::association::Association;
+use crate::dataset::transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED;
+use crate::model::Uid;
 
 /// Pieces between disk and wire.
 const AHEAD: usize = 3;
@@ -30,14 +35,19 @@ pub fn piece_size(association: &Association) -> usize {
     usize::try_from(association.peer_max_pdu()).unwrap_or(usize::MAX).clamp(4 << 10, 256 << 10)
 }
 
-/// Starts reading `source` in pieces of `size` bytes on the runtime's blocking side.
+/// Starts reading `source`, which is in `transfer_syntax`, in pieces of `size` bytes on the runtime's blocking side.
 ///
 /// The receiver gets an error instead of the last piece when the source fails; dropping the receiver ends the reading.
 #[must_use]
-pub fn pump(source: impl Read + Send + 'static, size: usize) -> mpsc::Receiver<io::Result<Piece>> {
+pub fn pump(
+    source: impl Read + Send + 'static,
+    transfer_syntax: &Uid,
+    size: usize,
+) -> mpsc::Receiver<io::Result<Piece>> {
+    let made_even = transfer_syntax.as_str() == DEFLATED;
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = read_all(source, size, &sender) {
+        if let Err(error) = read_all(source, made_even, size, &sender) {
             // The receiver may have gone first; then nobody is left to be told.
             let _ = sender.blocking_send(Err(error));
         }
@@ -45,14 +55,24 @@ pub fn pump(source: impl Read + Send + 'static, size: usize) -> mpsc::Receiver<i
     receiver
 }
 
-fn read_all(mut source: impl Read, size: usize, sender: &mpsc::Sender<io::Result<Piece>>) -> io::Result<()> {
+fn read_all(
+    mut source: impl Read,
+    made_even: bool,
+    size: usize,
+    sender: &mpsc::Sender<io::Result<Piece>>,
+) -> io::Result<()> {
     let mut bytes = read_piece(&mut source, size)?;
     if bytes.is_empty() {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the payload is empty"));
     }
+    let mut odd = false;
     loop {
+        odd ^= bytes.len() % 2 == 1;
         let next = read_piece(&mut source, size)?;
         let last = next.is_empty();
+        if last && odd && made_even {
+            bytes.push(0);
+        }
         if sender.blocking_send(Ok(Piece { bytes: bytes.into(), last })).is_err() || last {
             return Ok(());
         }
@@ -69,7 +89,13 @@ fn read_piece(source: &mut impl Read, size: usize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use crate::dataset::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT;
+
     use super::*;
+
+    fn uid(text: &str) -> Uid {
+        text.parse().unwrap()
+    }
 
     async fn collect(mut receiver: mpsc::Receiver<io::Result<Piece>>) -> (Vec<u8>, bool, Option<io::Error>) {
         let (mut all, mut complete) = (Vec::new(), false);
@@ -90,7 +116,7 @@ mod tests {
     async fn every_length_around_the_piece_size_arrives_with_exactly_one_last_piece() {
         for length in [1, 9, 10, 11, 20, 25] {
             let source: Vec<u8> = (0..length).collect();
-            let (all, complete, error) = collect(pump(io::Cursor::new(source.clone()), 10)).await;
+            let (all, complete, error) = collect(pump(io::Cursor::new(source.clone()), &uid(EXPLICIT), 10)).await;
             assert_eq!((all, complete, error.is_none()), (source, true, true));
         }
     }
@@ -109,15 +135,25 @@ mod tests {
             }
         }
         for length in [0, 5, 10, 35] {
-            let (_, complete, error) = collect(pump(DamagedAtTheEnd(length), 10)).await;
+            let (_, complete, error) = collect(pump(DamagedAtTheEnd(length), &uid(DEFLATED), 10)).await;
             assert!(!complete);
             assert_eq!(error.unwrap().kind(), io::ErrorKind::InvalidData);
         }
     }
 
     #[tokio::test]
+    async fn a_deflated_data_set_of_odd_length_gets_the_null_byte_of_the_standard() {
+        for length in [1, 9, 10, 11, 20, 25] {
+            let source: Vec<u8> = (1..=length).collect();
+            let (all, complete, _) = collect(pump(io::Cursor::new(source.clone()), &uid(DEFLATED), 5)).await;
+            assert!(complete && all.len().is_multiple_of(2), "{all:?}");
+            assert_eq!((all.get(..source.len()), all.get(source.len()).unwrap_or(&0)), (Some(&*source), &0));
+        }
+    }
+
+    #[tokio::test]
     async fn an_empty_payload_is_an_error() {
-        let (_, complete, error) = collect(pump(io::empty(), 10)).await;
+        let (_, complete, error) = collect(pump(io::empty(), &uid(DEFLATED), 10)).await;
         assert!(!complete && error.is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! Every peer as archive.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,4 +128,43 @@ fn an_archive_without_room_is_tried_again_and_nothing_is_parked() {
     });
     let counters = gateway.counters("archive").unwrap();
     assert_eq!((counters.undelivered, counters.delivered, counters.parked), (1, 0, 0));
+}
+
+/// Some senders forget the NULL byte behind a deflated data set of odd length (PS3.5 A.5). DCMTK refuses it without, and
+/// it would be tried for ever.
+#[test]
+fn a_deflated_data_set_of_odd_length_is_delivered_with_the_byte_that_its_sender_forgot() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let archive = Storescp::start(scratch.folder("archive"), None);
+    let mut gateway = gateway_to(&scratch, &pki, &archive.url("127.0.0.1"));
+    let folder = scratch.folder("series");
+    let odd = phantom::ct_series(&folder, 20, 16).iter().find_map(deflated_to_odd_length);
+    let odd = odd.expect("one of twenty data sets that deflates to an odd length");
+    carry(&mut gateway, std::slice::from_ref(&odd));
+    let [arrived] = archive.files().try_into().unwrap();
+    let content = |file: &PathBuf| {
+        let offset = usize::try_from(read_meta(file).unwrap().offset).unwrap();
+        std::fs::read(file).unwrap().split_off(offset)
+    };
+    let (sent, arrived) = (content(&odd), content(&arrived));
+    assert!(arrived.len() == sent.len() + 1 && arrived.starts_with(&sent) && arrived.ends_with(&[0]));
+}
+
+/// The same file in Deflated Explicit VR Little Endian, if that takes an odd number of bytes.
+fn deflated_to_odd_length(file: &PathBuf) -> Option<PathBuf> {
+    const EXPLICIT: &[u8] = b"UI\x14\x001.2.840.10008.1.2.1\0";
+    const DEFLATED: &[u8] = b"UI\x16\x001.2.840.10008.1.2.1.99";
+    let mut head = std::fs::read(file).unwrap();
+    let data_set = head.split_off(usize::try_from(read_meta(file).unwrap().offset).unwrap());
+    let at = head.windows(EXPLICIT.len()).position(|window| window == EXPLICIT).unwrap();
+    head.splice(at..at + EXPLICIT.len(), DEFLATED.iter().copied());
+    // The group length stands first: tag, "UL", 4, value.
+    let length = u32::from_le_bytes(head[140..144].try_into().unwrap()) + 2;
+    head[140..144].copy_from_slice(&length.to_le_bytes());
+    let mut deflated = Vec::new();
+    flate2::read::DeflateEncoder::new(&*data_set, flate2::Compression::default()).read_to_end(&mut deflated).unwrap();
+    let path = file.with_extension("deflated.dcm");
+    std::fs::write(&path, [head, deflated.clone()].concat()).unwrap();
+    (deflated.len() % 2 == 1).then_some(path)
 }
