@@ -8,19 +8,28 @@
 //!   the host of the URL. The system's authorities are not consulted. We show our own certificate if the peer asks.
 //! - Inwards, a modality must show a certificate of our `ca` unless the configuration says otherwise.
 //! - Sessions are never resumed: every connection checks the certificate anew, so one that has expired or was issued by
-//!   an authority that has been removed is refused with the next connection.
+//!   an authority that has been removed is refused with the next connection. So is one that its authority has revoked,
+//!   as far as the `crl` file says ([`RevocationLists`] tells what counts and what does not).
+//! - What is in the files can be changed while everything runs: [`Live`].
 //! - One cryptographic provider in the whole process, aws-lc-rs, installed by [`install_provider`].
 //!
 //! A client certificate that is missing is noticed by a TLS 1.3 server only after the client believes that the handshake
 //! is over. The server side still hands not one application byte upwards; the client side sees the refusal on its first
 //! read, so it must read the answer to its association request before it sends anything else, which is how DICOM works.
 //!
-//! What it deliberately does not do: open sockets or set time-outs (the transport does), look at the names in a client's
-//! certificate (admission goes by AE title and address), check revocation lists.
+//! What it deliberately does not do: open sockets or set time-outs (the transport does), judge the name in a client's
+//! certificate (admission does; [`Peer`] has it), fetch revocation lists.
 
+mod concern;
+mod der;
 mod explain;
 mod files;
+mod live;
+mod name;
+mod peer;
+mod revocation;
 mod validity;
+mod verifier;
 
 #[cfg(test)]
 mod tests;
@@ -31,19 +40,24 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 
+pub use self::concern::Concern;
 pub use self::explain::explain;
 pub use self::files::{Authorities, Identity, TlsFileError};
+pub use self::live::{Current, Live, Purpose, Renewal};
+pub use self::peer::Peer;
+pub use self::revocation::RevocationLists;
 pub use self::validity::Validity;
-use crate::model::Timestamp;
 
 /// The files of the configuration that have to do with TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificates of the authorities we trust, in PEM, one or more.
     pub ca: Option<PathBuf>,
+    /// Revocation lists of these authorities, in PEM, one or more.
+    pub crl: Option<PathBuf>,
     /// Our own certificate and its key.
     pub identity: Option<IdentityFiles>,
 }
@@ -85,8 +99,8 @@ pub enum TlsError {
     /// The library refuses the combination.
     #[error("the TLS configuration cannot be made: {0}; check ca, cert and key")]
     Refused(#[from] rustls::Error),
-    /// The authorities cannot be used to check client certificates.
-    #[error("client certificates cannot be checked with the ca that is configured: {0}")]
+    /// The authorities or their lists cannot be used to check certificates.
+    #[error("certificates cannot be checked with the ca and crl that are configured: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
     /// The host of a URL can stand in no certificate.
     #[error("{0:?} is neither a DNS name nor an IP address, so no certificate can name it; correct the URL")]
@@ -124,27 +138,7 @@ const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13
 /// # Errors
 /// A file is missing, unreadable or unfit; the message names it and says what to do.
 pub fn server_config(files: &TlsFiles, clients: ClientCertificates) -> Result<Arc<ServerConfig>, TlsError> {
-    const PURPOSE: &str = "listen-tls";
-    let identity = files.identity.as_ref().ok_or(TlsError::Missing { purpose: PURPOSE, key: "cert and key" })?;
-    let identity = Identity::load(identity)?;
-    let provider = Arc::new(provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS)?;
-    let builder = if clients == ClientCertificates::None {
-        builder.with_no_client_auth()
-    } else {
-        let ca = files.ca.as_ref().ok_or(TlsError::Missing { purpose: PURPOSE, key: "ca" })?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Authorities::load(ca)?.into_roots(), provider);
-        let verifier = match clients {
-            ClientCertificates::Optional => verifier.allow_unauthenticated(),
-            _ => verifier,
-        };
-        builder.with_client_cert_verifier(verifier.build()?)
-    };
-    let (chain, key) = identity.into_parts();
-    let mut config = builder.with_single_cert(chain, key)?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Material::load(files)?.server_config(clients)
 }
 
 /// The configuration for `dicoms://` destinations: whom we trust, and our certificate if there is one.
@@ -152,35 +146,64 @@ pub fn server_config(files: &TlsFiles, clients: ClientCertificates) -> Result<Ar
 /// # Errors
 /// `ca` is missing, or a file is unreadable or unfit; the message names it and says what to do.
 pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
-    let ca = files.ca.as_ref().ok_or(TlsError::Missing { purpose: "a dicoms:// destination", key: "ca" })?;
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(VERSIONS)?;
-    let builder = builder.with_root_certificates(Authorities::load(ca)?.into_roots());
-    let mut config = match &files.identity {
-        Some(identity) => {
-            let (chain, key) = Identity::load(identity)?.into_parts();
-            builder.with_client_auth_cert(chain, key)?
-        }
-        None => builder.with_no_client_auth(),
-    };
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Material::load(files)?.client_config()
 }
 
-/// What to do about a certificate that causes a [`Validity::concern`].
-pub const EXPIRY_REMEDY: &str = "Correct the clock if it is wrong; else replace the file and restart the gateway. TLS fails outside that time, and the queue waits.";
+/// What the files hold.
+#[derive(Debug)]
+struct Material {
+    ca: Option<Authorities>,
+    lists: Option<RevocationLists>,
+    identity: Option<Identity>,
+}
 
-/// What somebody should know about the certificates in these files, in sentences. A file that cannot be read any more is
-/// one of them; the running gateway has read it at its start.
-#[must_use]
-pub fn concerns(files: &TlsFiles, now: Timestamp) -> Vec<String> {
-    let ca = files.ca.as_ref().map(|file| (file, Authorities::load(file).map(|authorities| authorities.validity())));
-    let identity = files.identity.as_ref();
-    let own = identity.map(|identity| (&identity.cert, Identity::load(identity).map(|own| own.validity())));
-    let concern = |(file, validity): (&PathBuf, Result<Validity, TlsFileError>)| match validity {
-        Ok(validity) => validity.concern(file, now).map(|what| format!("{what}. {EXPIRY_REMEDY}")),
-        Err(error) => Some(error.to_string()),
-    };
-    [ca, own].into_iter().flatten().filter_map(concern).collect()
+impl Material {
+    fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let ca = files.ca.as_deref().map(Authorities::load).transpose()?;
+        let lists = match (&files.crl, &ca) {
+            (Some(crl), Some(ca)) => Some(RevocationLists::load(crl, ca)?),
+            (Some(_), None) => return Err(TlsError::Missing { purpose: "crl", key: "ca" }),
+            (None, _) => None,
+        };
+        Ok(Self { ca, lists, identity: files.identity.as_ref().map(Identity::load).transpose()? })
+    }
+
+    fn server_config(&self, clients: ClientCertificates) -> Result<Arc<ServerConfig>, TlsError> {
+        const PURPOSE: &str = "listen-tls";
+        let identity = self.identity.as_ref().ok_or(TlsError::Missing { purpose: PURPOSE, key: "cert and key" })?;
+        let provider = Arc::new(provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS)?;
+        let builder = if clients == ClientCertificates::None {
+            builder.with_no_client_auth()
+        } else {
+            let ca = self.ca.as_ref().ok_or(TlsError::Missing { purpose: PURPOSE, key: "ca" })?;
+            builder.with_client_cert_verifier(verifier::of_clients(ca, self.lists.as_ref(), clients, &provider)?)
+        };
+        let (chain, key) = identity.parts();
+        let mut config = builder.with_single_cert(chain, key)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let ca = self.ca.as_ref().ok_or(TlsError::Missing { purpose: "a dicoms:// destination", key: "ca" })?;
+        let provider = Arc::new(provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS)?;
+        // The library calls every verifier dangerous that it did not choose itself. This one is made of its own two.
+        let builder = builder.dangerous();
+        let builder =
+            builder.with_custom_certificate_verifier(verifier::of_servers(ca, self.lists.as_ref(), &provider)?);
+        let mut config = match &self.identity {
+            Some(identity) => {
+                let (chain, key) = identity.parts();
+                builder.with_client_auth_cert(chain, key)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
 }
 
 /// The name that a destination's certificate has to carry: the host of its URL, without brackets.

@@ -128,7 +128,7 @@ impl Peer {
                 }
                 let identity = self.cert.clone().zip(self.key.clone());
                 let identity = identity.map(|(cert, key)| IdentityFiles { cert, key });
-                (peer, Some(TlsFiles { ca: self.ca.clone(), identity }))
+                (peer, Some(TlsFiles { ca: self.ca.clone(), crl: self.crl.clone(), identity }))
             }
             DestinationUrl::Folder(_) => {
                 return Err(Failure::Usage(format!(

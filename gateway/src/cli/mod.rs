@@ -148,6 +148,9 @@ pub(crate) struct Run {
     /// Certificates of the authorities we trust, in PEM
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Revocation lists of these authorities, in PEM
+    #[arg(long, value_name = "FILE")]
+    crl: Option<PathBuf>,
     /// Our certificate, in PEM
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -171,6 +174,7 @@ impl Run {
             listen_tls: self.listen_tls.clone(),
             to: self.to.clone(),
             ca: self.ca.clone(),
+            crl: self.crl.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
             tls_client_certificates: self.tls_client_certificates.clone(),
@@ -198,6 +202,9 @@ pub(crate) struct Peer {
     /// Certificates of the authorities we trust, in PEM; needed for dicoms://
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Revocation lists of these authorities, in PEM
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    crl: Option<PathBuf>,
     /// Our certificate, in PEM, if the other side asks for one
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
@@ -359,14 +366,16 @@ mod tests {
     #[test]
     fn the_flags_of_run_reach_the_configuration() {
         let line = "waystation run --data /d --aet A --listen 1.2.3.4:1 --listen 1.2.3.4:2 --listen-tls 1.2.3.4:3 \
-                    --to a=file:///x --to b=file:///y --ca ca --cert c --key k --tls-client-certificates none --allow-any";
+                    --to a=file:///x --to b=file:///y --ca ca --crl l --cert c --key k --tls-client-certificates none --allow-any";
         let Command::Run(run) = parse(line).unwrap().command else { panic!("not run") };
         let flags = run.flags();
         assert_eq!(flags.listen, ["1.2.3.4:1", "1.2.3.4:2"]);
         assert_eq!(flags.to, ["a=file:///x", "b=file:///y"]);
         assert_eq!(flags.listen_tls, ["1.2.3.4:3"]);
         assert_eq!(flags.tls_client_certificates.as_deref(), Some("none"));
-        assert!(flags.allow_any && flags.ca.is_some() && flags.cert.is_some() && flags.key.is_some());
+        assert!(
+            flags.allow_any && flags.ca.is_some() && flags.crl.is_some() && flags.cert.is_some() && flags.key.is_some()
+        );
     }
 
     #[test]

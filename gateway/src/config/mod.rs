@@ -69,6 +69,8 @@ pub struct Flags {
     pub to: Vec<String>,
     /// `--ca FILE`
     pub ca: Option<PathBuf>,
+    /// `--crl FILE`
+    pub crl: Option<PathBuf>,
     /// `--cert FILE`
     pub cert: Option<PathBuf>,
     /// `--key FILE`
@@ -201,7 +203,9 @@ impl Flags {
                 reader.document.set_flag(key, Text(text.clone()));
             }
         }
-        for (key, path) in [("data", &self.data), ("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)] {
+        let paths =
+            [("data", &self.data), ("ca", &self.ca), ("crl", &self.crl), ("cert", &self.cert), ("key", &self.key)];
+        for (key, path) in paths {
             let Some(path) = path else { continue };
             match path.to_str() {
                 Some(text) => reader.document.set_flag(key, Text(text.to_owned())),

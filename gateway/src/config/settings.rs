@@ -22,7 +22,7 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// `listen-tls`: where associations are accepted over TLS. Not empty only if `tls` has an identity.
     pub listen_tls: Vec<SocketAddr>,
-    /// `ca`, `cert`, `key`: they have been opened and parsed once. `None` if none of them is given.
+    /// `ca`, `crl`, `cert`, `key`: they have been opened and parsed once. `None` if none of them is given.
     pub tls: Option<TlsFiles>,
     /// `tls-client-certificates`: whether a modality has to show a certificate at `listen-tls`.
     pub client_certificates: ClientCertificates,

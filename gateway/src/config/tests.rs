@@ -228,7 +228,21 @@ fn tls_is_asked_for_whole() {
     assert!(refusal(&tls("cert = \"/nowhere.crt\"")).contains("given without key"));
     assert!(refusal(&tls("key = \"/nowhere.key\"")).contains("given without cert"));
     assert!(refusal(&tls("ca = \"/nowhere.pem\"")).contains("/nowhere.pem cannot be read"));
+    assert!(refusal(&tls("crl = \"/nowhere.pem\"")).contains("crl: is given without ca"));
     assert!(refusal(&tls("tls-client-certificates = \"maybe\"")).contains("\"optional\" or \"none\""));
+}
+
+/// A revocation list of this authority with nobody on it, from the first day of one year to that of another.
+fn empty_list(authority: rcgen::CertificateParams, key: rcgen::KeyPair, years: (i32, i32)) -> String {
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(years.0, 1, 1),
+        next_update: rcgen::date_time_ymd(years.1, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&rcgen::Issuer::new(authority, key)).unwrap().pem().unwrap()
 }
 
 #[test]
@@ -238,10 +252,13 @@ fn tls_files_are_opened_and_their_end_is_told() {
     let mut params = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2026, 1, 1);
     params.not_after = rcgen::date_time_ymd(2027, 1, 25);
-    let pem = params.self_signed(&key).unwrap().pem();
-    std::fs::write(folder.path().join("all.pem"), pem + &key.serialize_pem()).unwrap();
-    let text = changed("file:///srv/dicom", "dicoms://A@pacs:2762")
-        .replace("listen =", "ca = \"all.pem\"\ncert = \"all.pem\"\nkey = \"all.pem\"\nlisten-tls =");
+    let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    let list = empty_list(params, key, (2026, 2027));
+    std::fs::write(folder.path().join("all.pem"), pem + &list).unwrap();
+    let text = changed("file:///srv/dicom", "dicoms://A@pacs:2762").replace(
+        "listen =",
+        "ca = \"all.pem\"\ncrl = \"all.pem\"\ncert = \"all.pem\"\nkey = \"all.pem\"\nlisten-tls =",
+    );
     let file = folder.path().join("waystation.toml");
     let config = Config::from_text(&file, &text, &Flags::default(), &here()).unwrap();
     let files = config.tls.unwrap();
@@ -249,6 +266,8 @@ fn tls_files_are_opened_and_their_end_is_told() {
     assert_eq!(config.client_certificates, ClientCertificates::Required);
     let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.what.as_str()).collect();
     assert!(warnings[0].contains("ends in 9 days"), "{warnings:?}");
+    let late = warnings.iter().any(|warning| warning.contains("is out of date: the next one was due on 2027-01-01"));
+    assert!(late, "{warnings:?}");
     for (now, piece) in [(1_760_000_000_000, "holds only from 2026-01-01"), (1_900_000_000_000, "ended on 2027-01-25")]
     {
         let then = Surroundings { now: Timestamp::from_millis(now), ..here() };
@@ -328,8 +347,10 @@ mod reference {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(2090, 1, 1);
-        let pem = params.self_signed(&key).unwrap().pem();
-        for (name, text) in [("ca.pem", &pem), ("gateway.crt", &pem), ("gateway.key", &key.serialize_pem())] {
+        let (pem, secret) = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+        let list = empty_list(params, key, (2025, 2090));
+        let files = [("ca.pem", &pem), ("crl.pem", &list), ("gateway.crt", &pem), ("gateway.key", &secret)];
+        for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let text = switched_on(folder.path());

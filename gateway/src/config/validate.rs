@@ -13,7 +13,7 @@ use super::url::DestinationUrl;
 use super::{HandedOver, Surroundings};
 use crate::model::{AeTitle, DestinationName};
 use crate::tls::{
-    Authorities, ClientCertificates, EXPIRY_REMEDY, Identity, IdentityFiles, TlsFileError, TlsFiles, Validity,
+    Authorities, ClientCertificates, Concern, Identity, IdentityFiles, RevocationLists, TlsFileError, TlsFiles,
 };
 
 /// Asks for every setting there is. `None` if one that has no default is missing or unusable; whether anything else is
@@ -193,16 +193,18 @@ fn tls(
         let remedy = r#"Add ca = "FILE" (or --ca FILE): the certificate of the authority that issued the archive's. The system's authorities are not trusted."#;
         reader.refuse(destination, "is a dicoms:// destination, and no ca is given to check it by", remedy);
     }
-    if let Some(ca) = &ca {
-        match Authorities::load(&ca.value) {
-            Ok(authorities) => warn_of_expiry(ca, authorities.validity(), surroundings, warnings),
-            Err(error) => refuse_file(reader, ca, &error),
-        }
-    }
+    let authorities = ca.as_ref().and_then(|ca| {
+        let loaded = Authorities::load(&ca.value).map_err(|error| refuse_file(reader, ca, &error)).ok()?;
+        warn_of(ca, Concern::of_validity(loaded.validity(), &ca.value, surroundings.now), warnings);
+        Some(loaded)
+    });
+    let crl = revocation_lists(reader, ca.is_some(), authorities.as_ref(), surroundings, warnings);
     let identity = cert.as_ref().zip(key.as_ref()).map(|(cert, key)| {
         let files = IdentityFiles { cert: cert.value.clone(), key: key.value.clone() };
         match Identity::load(&files) {
-            Ok(identity) => warn_of_expiry(cert, identity.validity(), surroundings, warnings),
+            Ok(identity) => {
+                warn_of(cert, Concern::of_validity(identity.validity(), &cert.value, surroundings.now), warnings);
+            }
             Err(error) if error.concerns(&files.key) => refuse_file(reader, key, &error),
             Err(error) => refuse_file(reader, cert, &error),
         }
@@ -220,23 +222,44 @@ fn tls(
         }
     }
     let ca = ca.map(|given| given.value);
-    (ca.is_some() || identity.is_some()).then_some(TlsFiles { ca, identity })
+    (ca.is_some() || identity.is_some()).then_some(TlsFiles { ca, crl, identity })
 }
 
 fn refuse_file(reader: &mut Reader, given: &Given<PathBuf>, error: &TlsFileError) {
     reader.refuse(given, error.what(), error.remedy());
 }
 
-fn warn_of_expiry(
-    given: &Given<PathBuf>,
-    validity: Validity,
+/// `crl`, which is about the authorities of `ca`.
+fn revocation_lists(
+    reader: &mut Reader,
+    ca_is_given: bool,
+    authorities: Option<&Authorities>,
     surroundings: &Surroundings,
     warnings: &mut Vec<Finding>,
-) {
-    let Some(what) = validity.concern(&given.value, surroundings.now) else { return };
-    let remedy = EXPIRY_REMEDY;
-    let (place, key) = (given.place.clone(), given.label.clone());
-    warnings.push(Finding { place, key, what, remedy: remedy.to_owned() });
+) -> Option<PathBuf> {
+    let crl = reader.path("crl")?;
+    if !ca_is_given {
+        reader.refuse(&crl, "is given without ca", "Add the authorities that have issued these lists: ca.");
+    }
+    if let Some(authorities) = authorities {
+        match RevocationLists::load(&crl.value, authorities) {
+            Ok(lists) => {
+                warn_of(&crl, Concern::of_lists(&lists, authorities, &crl.value, surroundings.now), warnings);
+            }
+            Err(error) => refuse_file(reader, &crl, &error),
+        }
+    }
+    Some(crl.value)
+}
+
+fn warn_of(given: &Given<PathBuf>, concerns: impl IntoIterator<Item = Concern>, warnings: &mut Vec<Finding>) {
+    let (place, key) = (&given.place, &given.label);
+    warnings.extend(concerns.into_iter().map(|Concern { what, remedy }| Finding {
+        place: place.clone(),
+        key: key.clone(),
+        what,
+        remedy: remedy.to_owned(),
+    }));
 }
 
 fn warn_of_open_key(key: &Given<PathBuf>, warnings: &mut Vec<Finding>) {

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
 use crate::spool::{self, DeliveryView, Spool, SpoolError, Tally};
-use crate::tls::{self, TlsFiles};
+use crate::tls;
 
 /// What the answers are made of.
 pub struct Gateway {
@@ -40,7 +40,7 @@ pub struct Gateway {
     /// Sentences about the configuration that stand as long as it does, the ends of certificates apart.
     pub warnings: Vec<String>,
     /// The certificates in use, whose end is looked at whenever somebody asks.
-    pub tls: Option<TlsFiles>,
+    pub tls: Arc<tls::Live>,
     /// The spool.
     pub spool: Spool,
     /// The side of the modalities.
@@ -206,7 +206,7 @@ impl Gateway {
     fn warnings(&self, spool: &spool::SpoolStatus) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(super::warnings::of(spool));
-        warnings.extend(self.tls.iter().flat_map(|files| tls::concerns(files, clock::wall())));
+        warnings.extend(self.tls.concerns(clock::wall()));
         warnings
     }
 }

@@ -6,10 +6,12 @@
 //! ```text
 //! bind ─▶ open the spool (lock, replay) ─▶ control socket ─▶ destinations ─▶ doors ─▶ READY
 //!                                                                                      │
+//!            SIGHUP, new certificates ─▶ reload ─▶ as before      │
 //!            SIGTERM, SIGINT ─▶ doors close ─▶ sessions and deliveries finish what is in flight ─▶ end
 //! ```
 
 mod inherited;
+mod reload;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,23 +20,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use rustls::ServerConfig;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Reload;
 use crate::association::{AcceptorSettings, Timeouts};
 use crate::clock;
-use crate::config::{Config, DestinationUrl};
+use crate::config::{self, Config, DestinationUrl};
 use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
 use crate::forward::{self, Destination, Route};
 use crate::metrics::Metrics;
 use crate::receive::{self, Door, Reception};
 use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions};
-use crate::tls::{self, TlsError, TlsFiles};
+use crate::tls::{self, Current, TlsError};
 
 /// How long the disk may take to finish at the very end, and any system call that hangs.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
@@ -106,8 +109,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let started_at = clock::wall();
     let mut signals = Signals::install()?;
     let sockets = bind(&config)?;
-    let acceptor = acceptor(&config, &sockets)?;
-    let connector = connector(&config)?;
+    let certificates = certificates(&config, &sockets)?;
 
     let (fatal, died) = mpsc::channel(1);
     let spool = open_spool(&config, fatal).await?;
@@ -131,14 +133,14 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         metrics.clone(),
         shutdown.clone(),
     ));
-    let doors = sockets.doors(acceptor.as_ref())?;
+    let doors = sockets.doors(&certificates)?;
     let gateway = Arc::new(Gateway {
         aet: config.aet.clone(),
         started_at,
         listen: doors.addresses(false)?,
         listen_tls: doors.addresses(true)?,
         warnings: standing_warnings(&config),
-        tls: config.tls.clone(),
+        tls: Arc::clone(&certificates),
         spool: spool.clone(),
         reception: Arc::clone(&reception),
         destinations: destinations.clone(),
@@ -150,9 +152,9 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let asked = CancellationToken::new();
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
+    let reload = Reload::new(&config, &certificates, &destinations)?;
     for (url, destination) in destinations {
-        let worker =
-            worker(&config, destination, route(url, connector.as_ref())?, own.clone(), &spool, &metrics, &shutdown);
+        let worker = worker(&config, destination, route(url, &certificates)?, own.clone(), &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
     }
     for door in doors.0 {
@@ -163,9 +165,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
             Ok(())
         });
     }
-    if let Some(files) = config.tls.clone() {
-        tasks.spawn("certificates", watch_certificates(files, shutdown.clone()));
-    }
+    tasks.spawn("reload", reload.run(shutdown.clone()));
     if let Some(interval) = sd_notify::watchdog_enabled() {
         tasks.spawn("watchdog", feed_watchdog(spool.clone(), interval / 2, shutdown.clone()));
     }
@@ -224,22 +224,14 @@ async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, signal
     }
 }
 
-/// How to do the handshake on the sockets for TLS, if there are any.
-fn acceptor(config: &Config, sockets: &Sockets) -> Result<Option<TlsAcceptor>, TlsError> {
-    if sockets.tls.is_empty() {
-        return Ok(None);
-    }
-    let files = config.tls.clone().unwrap_or(TlsFiles { ca: None, identity: None });
-    Ok(Some(tls::server_config(&files, config.client_certificates)?.into()))
-}
-
-/// How to do the handshake with destinations over TLS, if there are any.
-fn connector(config: &Config) -> Result<Option<TlsConnector>, TlsError> {
-    if !config.destinations.iter().any(|destination| matches!(destination.url, DestinationUrl::Dicoms(_))) {
-        return Ok(None);
-    }
-    let files = config.tls.clone().unwrap_or(TlsFiles { ca: None, identity: None });
-    Ok(Some(tls::client_config(&files)?.into()))
+/// The TLS configurations that the sockets and the destinations need.
+fn certificates(config: &Config, sockets: &Sockets) -> Result<Arc<tls::Live>, TlsError> {
+    let over_tls = |destination: &config::Destination| matches!(destination.url, DestinationUrl::Dicoms(_));
+    let purpose = tls::Purpose {
+        inwards: (!sockets.tls.is_empty()).then_some(config.client_certificates),
+        outwards: config.destinations.iter().any(over_tls),
+    };
+    tls::Live::load(config.tls.clone().unwrap_or_default(), purpose).map(Arc::new)
 }
 
 /// The sockets before anything is served on them.
@@ -293,16 +285,16 @@ fn covers(bound: SocketAddr, address: SocketAddr) -> bool {
 }
 
 impl Sockets {
-    fn doors(self, acceptor: Option<&TlsAcceptor>) -> io::Result<Doors> {
+    fn doors(self, certificates: &tls::Live) -> io::Result<Doors> {
         let port = |sockets: &[TcpListener]| sockets.iter().find_map(|socket| Some(socket.local_addr().ok()?.port()));
         let (plain_port, tls_port) = (port(&self.plain), port(&self.tls));
-        let door = |listener: TcpListener, tls: Option<TlsAcceptor>| {
+        let door = |listener: TcpListener, tls: Option<Current<ServerConfig>>| {
             listener.set_nonblocking(true)?;
             let other = if tls.is_some() { plain_port } else { tls_port };
             Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, tls, other })
         };
         let plain = self.plain.into_iter().map(|listener| door(listener, None));
-        let tls = self.tls.into_iter().map(|listener| door(listener, acceptor.cloned()));
+        let tls = self.tls.into_iter().map(|listener| door(listener, certificates.inwards().cloned()));
         plain.chain(tls).collect::<io::Result<Vec<_>>>().map(Doors)
     }
 }
@@ -362,29 +354,22 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-/// What the configuration was warned of, but the ends of certificates: those move on while the gateway runs.
+/// What the configuration was warned of, but what is the matter with certificates: that changes while the gateway runs.
 fn standing_warnings(config: &Config) -> Vec<String> {
-    config.warnings.iter().filter(|finding| finding.remedy != tls::EXPIRY_REMEDY).map(ToString::to_string).collect()
-}
-
-/// Says once a day in the log what `waystation status` says whenever it is asked.
-async fn watch_certificates(files: TlsFiles, shutdown: CancellationToken) -> Result<(), String> {
-    const DAILY: Duration = Duration::from_secs(24 * 3600);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(DAILY) => {}
-        }
-        tls::concerns(&files, clock::wall()).iter().for_each(|concern| warn!("{concern}"));
-    }
+    config
+        .warnings
+        .iter()
+        .filter(|finding| !tls::Concern::is_remedied_by(&finding.remedy))
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// How to reach a destination; TLS is part of the way or there is none.
-fn route(url: DestinationUrl, connector: Option<&TlsConnector>) -> Result<Route, TlsError> {
+fn route(url: DestinationUrl, certificates: &tls::Live) -> Result<Route, TlsError> {
     match url {
         DestinationUrl::Dicom(peer) => Ok(Route::Plain(peer)),
-        DestinationUrl::Dicoms(peer) => match connector {
-            Some(connector) => Ok(Route::Tls(peer, connector.clone())),
+        DestinationUrl::Dicoms(peer) => match certificates.outwards() {
+            Some(current) => Ok(Route::Tls(peer, current.clone())),
             None => Err(TlsError::Missing { purpose: "a dicoms:// destination", key: "ca" }),
         },
         DestinationUrl::Folder(folder) => Ok(Route::Folder(folder)),

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use log::{debug, warn};
-use tokio_rustls::TlsConnector;
+use rustls::ClientConfig;
 
 use super::cstore::{self, StoreError};
 use super::open::{self, OpenError};
@@ -22,6 +22,7 @@ use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
 use crate::model::Uid;
 use crate::spool::{Claim, Spool};
+use crate::tls::Current;
 
 /// Presentation contexts in one A-ASSOCIATE-RQ (PS3.8 9.3.2.2: odd ids from 1 to 255).
 const MOST_CONTEXTS: usize = 128;
@@ -61,7 +62,7 @@ enum Way {
 /// The archive and the association with it, if there is one.
 pub(super) struct Archive {
     peer: DicomPeer,
-    tls: Option<TlsConnector>,
+    tls: Option<Current<ClientConfig>>,
     settings: Settings,
     association: Option<Association>,
     /// Whether the present association has carried an instance.
@@ -70,7 +71,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn new(peer: DicomPeer, tls: Option<TlsConnector>, settings: Settings) -> Self {
+    pub(super) fn new(peer: DicomPeer, tls: Option<Current<ClientConfig>>, settings: Settings) -> Self {
         Self { peer, tls, settings, association: None, proven: false, offered: HashSet::new() }
     }
 
@@ -112,7 +113,8 @@ impl Archive {
             }
             self.offered.insert(kind.clone());
         }
-        let association = open::associate(&self.peer, self.tls.as_ref(), &self.settings.own, &settings).await?;
+        let connector = self.tls.as_ref().map(Current::connector);
+        let association = open::associate(&self.peer, connector.as_ref(), &self.settings.own, &settings).await?;
         debug!(
             destination:% = self.peer.host, proposed = proposed.len(), accepted = association.accepted_contexts().len();
             "association established"

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kind};
@@ -24,6 +24,7 @@ use crate::dataset::part10::FileMeta;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::{AeTitle, DestinationName, InstanceId};
 use crate::spool::{Claim, Outcome, Spool, SpoolError};
+use crate::tls::Current;
 
 /// Deliveries that are looked at together, to propose all their kinds in one association.
 const AHEAD: usize = 16;
@@ -40,7 +41,7 @@ pub enum Route {
     /// C-STORE in the clear.
     Plain(DicomPeer),
     /// C-STORE over TLS.
-    Tls(DicomPeer, TlsConnector),
+    Tls(DicomPeer, Current<ClientConfig>),
     /// Files below a folder.
     Folder(PathBuf),
 }
@@ -157,7 +158,7 @@ pub async fn run(
     let archive = |peer: DicomPeer, tls| Courier::Archive(Box::new(Archive::new(peer, tls, settings.clone())));
     let courier = match route {
         Route::Plain(peer) => archive(peer, None),
-        Route::Tls(peer, connector) => archive(peer, Some(connector)),
+        Route::Tls(peer, tls) => archive(peer, Some(tls)),
         Route::Folder(folder) => Courier::Folder(folder),
     };
     let circuit = Circuit::new(settings.backoff);

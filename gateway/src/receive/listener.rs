@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout_at;
-use tokio_rustls::TlsAcceptor;
 
 use super::first_words::{self, Mistake, Port};
 use super::slots::Guest;
@@ -28,7 +28,7 @@ pub struct Door {
     /// The socket.
     pub listener: TcpListener,
     /// For DICOM over TLS (PS3.15 B.12): how to do the handshake.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<tls::Current<ServerConfig>>,
     /// A port of this gateway for the other kind of connection, to be named to who comes to the wrong one.
     pub other: Option<u16>,
 }
@@ -63,7 +63,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 /// One connection, from its arrival to its end.
 struct Visit {
-    tls: Option<TlsAcceptor>,
+    tls: Option<tls::Current<ServerConfig>>,
     other: Option<u16>,
     peer: SocketAddr,
     arrived: Instant,
@@ -87,17 +87,19 @@ impl Visit {
         if let Some(mistake) = self.mistake(spoken, &stream) {
             return self.turn_away(stream, mistake, &reception).await;
         }
-        let secured = self.tls.as_ref().map(|_| session::Secured { subject: None });
-        let caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured };
-        let Some(acceptor) = &self.tls else { return session::run(stream, caller, &reception).await };
+        let mut caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured: None };
+        let Some(current) = &self.tls else { return session::run(stream, caller, &reception).await };
         let handshake = tokio::select! {
             biased;
-            handshake = timeout_at(deadline.into(), acceptor.accept(stream)) => handshake,
+            handshake = timeout_at(deadline.into(), current.acceptor().accept(stream)) => handshake,
             () = caller.guest.displaced() => return session::displaced(peer, &reception),
             () = reception.shutdown.cancelled() => return,
         };
         match handshake {
-            Ok(Ok(stream)) => session::run(stream, caller, &reception).await,
+            Ok(Ok(stream)) => {
+                caller.secured = Some(tls::Peer::of(stream.get_ref().1));
+                session::run(stream, caller, &reception).await;
+            }
             Ok(Err(error)) => {
                 reception.metrics.association_rejected(Rejection::Tls);
                 warn!(peer:%; "TLS handshake failed: {}", tls::explain(&error));

@@ -19,21 +19,16 @@ use crate::clock;
 use crate::config::Candidate;
 use crate::dimse::{Command, Response, Status};
 use crate::metrics::Rejection;
+use crate::tls;
 
 /// A connection that has just arrived.
 pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) arrived: Instant,
     /// What TLS says of it; `None` on a connection in the clear.
-    pub(super) secured: Option<Secured>,
+    pub(super) secured: Option<tls::Peer>,
     /// Its place in the lobby, until the association is accepted or refused.
     pub(super) guest: Guest,
-}
-
-/// What is known of a connection over TLS.
-pub(super) struct Secured {
-    /// The subject of the client certificate, if one was shown.
-    pub(super) subject: Option<String>,
 }
 
 /// What the association is in the middle of.
@@ -72,7 +67,8 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
     };
     let (runtime, shared) = (Handle::current(), Arc::clone(reception));
     // The pass, and with it the slot, is held to the end of the association.
-    let attended = on_a_thread(move || (runtime.block_on(attend(association, peer, &pass, &shared)), pass)).await;
+    let serving = move || (runtime.block_on(attend(association, peer, secured, &pass, &shared)), pass);
+    let attended = on_a_thread(serving).await;
     if let Err(error) = attended {
         reception.metrics.association_aborted();
         warn!(peer:%; "the association cannot be served and was aborted: {error}");
@@ -83,7 +79,7 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
 fn pass(
     request: &AssociateRequest,
     address: IpAddr,
-    secured: Option<&Secured>,
+    secured: Option<&tls::Peer>,
     reception: &Reception,
 ) -> Result<Pass, Box<Refusal>> {
     let candidate = Candidate {
@@ -114,11 +110,23 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Serves an association to its end.
-async fn attend(mut association: Association, peer: SocketAddr, pass: &Pass, reception: &Reception) {
+async fn attend(
+    mut association: Association,
+    peer: SocketAddr,
+    secured: Option<tls::Peer>,
+    pass: &Pass,
+    reception: &Reception,
+) {
     reception.metrics.association_accepted();
     let calling = association.request().calling_ae.clone();
     let contexts = association.accepted_contexts().len();
-    info!(peer:%, calling:%, contexts; "association accepted");
+    match secured {
+        None => info!(peer:%, calling:%, contexts; "association accepted"),
+        Some(tls) => {
+            let subject = tls.subject.as_deref().unwrap_or("none");
+            info!(peer:%, calling:%, contexts, tls:%, subject; "association accepted");
+        }
+    }
 
     let mut tally = Tally::default();
     let ending = tokio::select! {

@@ -41,6 +41,9 @@ fn explain_tls(error: &Error) -> String {
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } | Error::PeerMisbehaved(_) => {
             format!("the other side does not keep to the TLS protocol ({error}): update its TLS software")
         }
+        Error::InvalidCertRevocationList(error) => {
+            format!("the revocation list that speaks of the certificate of the other side cannot be used ({error:?}): get it anew from the authority")
+        }
         Error::DecryptError => "what arrived was changed on the way: look for a device between the two that interferes".to_owned(),
         Error::FailedToGetCurrentTime => "this machine cannot tell the time, so no certificate can be checked: set its clock".to_owned(),
         other => format!("TLS failed: {other}"),
@@ -75,7 +78,12 @@ fn explain_certificate(error: &CertificateError) -> String {
         CertificateError::NotValidForName => {
             "the certificate of the other side does not carry the host of the URL: use one of its names in the URL, or have it issued for this one (subjectAltName)".to_owned()
         }
-        CertificateError::Revoked => "the certificate of the other side has been revoked: install a new one there".to_owned(),
+        CertificateError::Revoked => {
+            "the certificate of the other side has been revoked by the authority that issued it (crl): ask there why, and install a new one on the device".to_owned()
+        }
+        CertificateError::UnknownRevocationStatus => {
+            "no revocation list tells whether the certificate of the other side still holds: put the list of the authority that issued it into crl, and that authority into ca".to_owned()
+        }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the certificate of the other side is not made for this use: its extendedKeyUsage must hold serverAuth for an archive, clientAuth for a modality".to_owned()
         }

@@ -10,9 +10,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::IdentityFiles;
+use super::revocation::{self, RevocationLists};
 use super::validity::Validity;
 
-/// No file of certificates is larger.
+/// No file of certificates is larger. A revocation list of this size names some 25,000 certificates.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// Why one of the TLS files cannot be used.
@@ -24,7 +25,7 @@ pub struct TlsFileError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(std::io::Error),
     #[error("is larger than 1 MiB")]
@@ -45,10 +46,20 @@ enum Problem {
     BadKey,
     #[error("is not the key of the certificate in {0:?}")]
     OtherKey(PathBuf),
+    #[error("holds no revocation list")]
+    NoList,
+    #[error("holds a revocation list of {0}, which is not among the authorities of ca")]
+    OtherAuthority(String),
+    #[error("holds a revocation list in the name of {0} that is not signed with its key")]
+    BadListSignature(String),
+    #[error("holds a revocation list of version 1")]
+    OldList,
+    #[error("holds a revocation list that cannot be used: {0}")]
+    BadList(String),
 }
 
 impl TlsFileError {
-    fn new(file: &Path, problem: Problem) -> Self {
+    pub(super) fn new(file: &Path, problem: Problem) -> Self {
         Self { file: file.to_owned(), problem }
     }
 
@@ -87,6 +98,20 @@ impl TlsFileError {
                 "Use a key for RSA (2048 bits or more), ECDSA (P-256, P-384, P-521) or Ed25519.".to_owned()
             }
             Problem::OtherKey(_) => "Put the certificate and the key that were made together.".to_owned(),
+            Problem::NoList => {
+                "It needs -----BEGIN X509 CRL-----; convert one that is binary: openssl crl -inform der.".to_owned()
+            }
+            Problem::OtherAuthority(_) => {
+                "Put the certificate of that authority into ca, or take its list out of this file.".to_owned()
+            }
+            Problem::BadListSignature(_) => {
+                "Get the list anew from the authority; if it has a new key, put its new certificate into ca.".to_owned()
+            }
+            Problem::OldList => {
+                "Have the authority issue it as version 2 (openssl ca -gencrl with crl_extensions and a crlnumber)."
+                    .to_owned()
+            }
+            Problem::BadList(_) => format!("See what openssl crl -noout -text -in {file} says, and get it anew."),
         }
     }
 }
@@ -119,8 +144,14 @@ impl Authorities {
         self.validity
     }
 
-    pub(super) fn into_roots(self) -> Arc<RootCertStore> {
-        self.roots
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.roots)
+    }
+
+    /// The names of those that have no list among these.
+    pub(super) fn without_list(&self, lists: &RevocationLists) -> Vec<String> {
+        let without = self.roots.roots.iter().filter(|authority| !lists.speak_for(authority));
+        without.map(|authority| revocation::shown(&authority.subject)).collect()
     }
 }
 
@@ -162,12 +193,12 @@ impl Identity {
         self.validity
     }
 
-    pub(super) fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        (self.chain, self.key)
+    pub(super) fn parts(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain.clone(), self.key.clone_key())
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsFileError> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, TlsFileError> {
     let unreadable = |error| TlsFileError::new(file, Problem::Unreadable(error));
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).map_err(unreadable)?;

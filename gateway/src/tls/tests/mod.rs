@@ -1,11 +1,17 @@
 //! Handshakes between our own two sides, and against peers that are wrong in one respect each. Nothing may arrive.
 
+mod live;
+mod revocation;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -26,14 +32,49 @@ const PAST: (i32, i32) = (2001, 2002);
 
 impl Authority {
     fn new(name: &'static str) -> Self {
+        let (params, key) = Self::params(name);
+        Self::with_certificate(name, params.self_signed(&key).unwrap().pem(), params, key)
+    }
+
+    /// One that another authority has certified.
+    fn below(above: &Self, name: &'static str) -> Self {
+        let (params, key) = Self::params(name);
+        Self::with_certificate(name, params.signed_by(&key, &above.issuer).unwrap().pem(), params, key)
+    }
+
+    fn params(name: &str) -> (CertificateParams, KeyPair) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2090, 1, 1));
-        let key = KeyPair::generate().unwrap();
+        (params, KeyPair::generate().unwrap())
+    }
+
+    fn with_certificate(name: &'static str, certificate: String, params: CertificateParams, key: KeyPair) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), certificate).unwrap();
         Self { folder, name, issuer: Issuer::new(params, key) }
+    }
+
+    /// A list that it issued in one year for the time until another, in PEM.
+    fn list(&self, revoked: &[u64], years: (i32, i32)) -> String {
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: rcgen::date_time_ymd(years.0, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(years.0, 1, 1),
+            next_update: rcgen::date_time_ymd(years.1, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -45,9 +86,14 @@ impl Authority {
     }
 
     fn issue(&self, host: &str, years: (i32, i32)) -> IdentityFiles {
+        self.issue_numbered(host, years, None)
+    }
+
+    fn issue_numbered(&self, host: &str, years: (i32, i32), serial: Option<u64>) -> IdentityFiles {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         (params.not_before, params.not_after) =
             (rcgen::date_time_ymd(years.0, 1, 1), rcgen::date_time_ymd(years.1, 1, 1));
+        params.serial_number = serial.map(SerialNumber::from);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, format!("{host} by {}", self.name));
         let key = KeyPair::generate().unwrap();
@@ -62,7 +108,7 @@ impl Authority {
 }
 
 fn files(ca: &Authority, identity: Option<IdentityFiles>) -> TlsFiles {
-    TlsFiles { ca: Some(ca.ca()), identity }
+    TlsFiles { ca: Some(ca.ca()), crl: None, identity }
 }
 
 /// What came of a connection in which the client sends four bytes at once and the server answers with four.
@@ -114,8 +160,8 @@ async fn mutual_tls_between_the_right_partners_works_in_both_versions() {
 
     let only_1_2 = ClientConfig::builder_with_provider(Arc::new(provider()));
     let only_1_2 = only_1_2.with_protocol_versions(&[&rustls::version::TLS12]).unwrap();
-    let (chain, key) = Identity::load(&ours.issue("old", NOW)).unwrap().into_parts();
-    let roots = Authorities::load(&ours.ca()).unwrap().into_roots();
+    let (chain, key) = Identity::load(&ours.issue("old", NOW)).unwrap().parts();
+    let roots = Authorities::load(&ours.ca()).unwrap().roots();
     let only_1_2 = only_1_2.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
     assert!(connect(server, Arc::new(only_1_2), ARCHIVE).await.server.is_ok());
 }
@@ -259,7 +305,7 @@ fn the_end_of_a_certificate_is_read_from_it() {
 
 #[test]
 fn what_is_missing_is_named_by_its_key() {
-    let nothing = TlsFiles { ca: None, identity: None };
+    let nothing = TlsFiles::default();
     assert!(client_config(&nothing).unwrap_err().to_string().contains("dicoms:// destination needs ca"));
     assert!(server_config(&nothing, ClientCertificates::None).unwrap_err().to_string().contains("cert and key"));
     assert!(server_name("pacs host").is_err());

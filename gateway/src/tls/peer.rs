@@ -1,0 +1,43 @@
+//! What is known of the other side after a TLS handshake.
+
+use std::fmt;
+
+use rustls::ServerConnection;
+use rustls::version::TLS13;
+
+use super::name;
+
+/// The other side of a TLS connection that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// `TLS 1.2` or `TLS 1.3`.
+    pub version: &'static str,
+    /// The name of the cipher suite (IANA).
+    pub cipher: &'static str,
+    /// The subject of its certificate as text (RFC 4514), safe to show: what
+    /// `openssl x509 -noout -subject -nameopt RFC2253,-esc_msb` prints. `None` if it has shown no certificate, or one with
+    /// an empty subject or one of more than 1,024 bytes. Who has one, has proved it: the certificate leads to an authority
+    /// of `ca`, and its key was used.
+    pub subject: Option<String>,
+}
+
+impl Peer {
+    /// What is known once the handshake on this connection is over.
+    #[must_use]
+    pub fn of(connection: &ServerConnection) -> Self {
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        Self {
+            version: if connection.protocol_version() == Some(TLS13.version) { "TLS 1.3" } else { "TLS 1.2" },
+            cipher: suite.unwrap_or("unknown"),
+            subject: certificate.and_then(|certificate| name::subject(certificate)),
+        }
+    }
+}
+
+/// Version and cipher.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.version, self.cipher)
+    }
+}
