@@ -11,6 +11,7 @@ use super::reader::{Given, Reader};
 use super::settings::{Config, Destination};
 use super::url::DestinationUrl;
 use super::{HandedOver, Surroundings};
+use crate::association::IdentityForm;
 use crate::model::{AeTitle, DestinationName};
 use crate::tls::{
     Authorities, ClientCertificates, EXPIRY_REMEDY, Identity, IdentityFiles, TlsFileError, TlsFiles, Validity,
@@ -34,6 +35,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let tls = tls(reader, surroundings, listens_tls, &destinations, &mut warnings);
     let client_certificates = client_certificates(reader, listens_tls, tls.as_ref(), &mut warnings);
     let admission = admission(reader, &mut warnings);
+    let user_identity = user_identity(reader);
     refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
     let delivery = quantities::delivery(reader);
@@ -47,6 +49,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         tls,
         client_certificates,
         admission: admission?,
+        user_identity,
         destinations: destinations.into_iter().map(|given| given.value).collect(),
         limits,
         spool,
@@ -87,6 +90,13 @@ where
     T::Err: std::fmt::Display,
 {
     given.value.parse().map_err(|error: T::Err| reader.refuse(given, error.to_string(), remedy)).ok()
+}
+
+fn user_identity(reader: &mut Reader) -> Option<Vec<IdentityForm>> {
+    let forms = IdentityForm::ALL.map(|form| format!("{form:?}", form = form.to_string())).join(", ");
+    let remedy = format!("Name the forms that are accepted, out of {forms}; or leave the key out to ignore them all.");
+    let given = reader.list("", "", "user-identity")?;
+    Some(given.iter().filter_map(|given| parsed(reader, given, &remedy)).collect())
 }
 
 fn addresses(reader: &mut Reader, key: &str) -> Vec<Given<SocketAddr>> {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::slots::Full;
-use crate::association::{AssociateRequest, Decision, Preference, Rejection};
+use crate::association::{AcceptorSettings, AssociateRequest, Decision, IdentityForm, Preference, Rejection};
 use crate::config::{Admission, NotAdmitted};
 use crate::metrics;
 use crate::model::AeTitle;
@@ -18,6 +18,11 @@ pub(super) enum Refusal {
     /// The calling AE title is not admitted.
     #[error("{0}")]
     CallingAe(#[from] NotAdmitted),
+    /// The user is identified in a form that is not accepted.
+    #[error(
+        "it identifies its user by {0}, which user-identity does not name: switch that off at the device, or add it there"
+    )]
+    UserIdentity(IdentityForm),
     /// Too many associations are open.
     #[error("{0}")]
     Full(#[from] Full),
@@ -32,6 +37,7 @@ impl Refusal {
         match self {
             Self::CalledAe { .. } => Rejection::CALLED_AE_NOT_RECOGNIZED,
             Self::CallingAe(_) => Rejection::CALLING_AE_NOT_RECOGNIZED,
+            Self::UserIdentity(_) => Rejection::USER_IDENTITY_NOT_ACCEPTED,
             Self::Full(_) | Self::NoRoom => Rejection::LOCAL_LIMIT_EXCEEDED,
         }
     }
@@ -41,6 +47,7 @@ impl Refusal {
         match self {
             Self::CalledAe { .. } => metrics::Rejection::CalledAe,
             Self::CallingAe(_) => metrics::Rejection::CallingAe,
+            Self::UserIdentity(_) => metrics::Rejection::UserIdentity,
             Self::Full(_) => metrics::Rejection::Congestion,
             Self::NoRoom => metrics::Rejection::NoRoom,
         }
@@ -62,6 +69,17 @@ pub(super) fn admit(
         return Err(Refusal::CalledAe { called: request.called_ae.clone(), aet: aet.clone() });
     }
     Ok(())
+}
+
+/// Whether the user may be identified in the form that the request has, if it has one.
+///
+/// # Errors
+/// That form is not accepted.
+pub(super) fn identify(settings: &AcceptorSettings, request: &AssociateRequest) -> Result<(), Refusal> {
+    match request.user_identity.as_ref().map(|identity| identity.form) {
+        Some(form) if !settings.takes(form) => Err(Refusal::UserIdentity(form)),
+        _ => Ok(()),
+    }
 }
 
 /// Turns the verdict into the answer to the peer.

@@ -42,6 +42,7 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
     let mut slot = None;
     let accepted = transport::accept(stream, &reception.settings, arrived, |request| {
         verdict = admission::admit(&reception.admission, &reception.aet, request, peer.ip()).and_then(|()| {
+            admission::identify(&reception.settings, request)?;
             slot = Some(reception.slots.take(peer.ip())?);
             if reception.spool.has_room() { Ok(()) } else { Err(Refusal::NoRoom) }
         });
