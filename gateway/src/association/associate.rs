@@ -3,14 +3,13 @@
 //! Written with dicom-ul, read by ourselves (the module's first page says why). The reader takes the field's bad habits:
 //! NUL padding of AE titles and UIDs, unknown items and sub-items, zeros behind the last item, a version with extra
 //! bits, contexts whose UIDs cannot be read (those contexts are then refused, not the association). It does not take
-//! items that overrun, and everything that it keeps is bounded by the 64 KiB of the PDU and the limits below.
-
-use std::fmt;
+//! items that overrun, and everything that it keeps is bounded by the 96 KiB of the PDU and the limits below.
 
 use dicom_ul::pdu as ul;
 
 use super::codes::{ContextRefusal, Rejection};
 use super::error::Violation;
+use super::identity::{self, UserIdentity};
 use super::negotiation::ContextAnswer;
 use super::pdu::PduKind;
 use super::settings::RequestorSettings;
@@ -50,7 +49,7 @@ pub struct AssociateRequest {
     pub async_operations: Option<(u16, u16)>,
     /// Roles that it proposes (PS3.7 D.3.3.4). Not answered, which means the default roles.
     pub roles: Vec<RoleSelection>,
-    /// Who the user says to be (PS3.7 D.3.3.7).
+    /// Who uses the modality (PS3.7 D.3.3.7).
     pub user_identity: Option<UserIdentity>,
     /// Bytes 11 to 74 of the PDU, which the A-ASSOCIATE-AC repeats (PS3.8 9.3.3).
     echoed: [u8; 64],
@@ -76,25 +75,6 @@ pub struct RoleSelection {
     pub scu: bool,
     /// Whether the requestor wants to be SCP.
     pub scp: bool,
-}
-
-/// User identity (PS3.7 D.3.3.7). Its fields are secrets: they are not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UserIdentity {
-    /// 1 name, 2 name and passcode, 3 Kerberos, 4 SAML, 5 JSON web token.
-    pub kind: u8,
-    /// Whether the requestor wants an answer.
-    pub response_requested: bool,
-    /// The name, ticket, assertion or token.
-    pub primary: Vec<u8>,
-    /// The passcode.
-    pub secondary: Vec<u8>,
-}
-
-impl fmt::Debug for UserIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserIdentity").field("kind", &self.kind).finish_non_exhaustive()
-    }
 }
 
 /// Why a request does not get as far as `decide`.
@@ -194,8 +174,9 @@ impl AssociateRequest {
         }))
     }
 
-    /// The A-ASSOCIATE-AC that answers this request. A context without an answer is refused without a reason.
-    pub(super) fn accept(&self, answers: &[ContextAnswer], max_pdu: u32) -> Vec<u8> {
+    /// The A-ASSOCIATE-AC that answers this request. A context without an answer is refused without a reason. A user
+    /// identity is answered if `knows_users` and the peer has asked for it.
+    pub(super) fn accept(&self, answers: &[ContextAnswer], max_pdu: u32, knows_users: bool) -> Vec<u8> {
         let result = |context: &ProposedContext| {
             let answer = answers.iter().find(|answer| answer.id == context.id);
             let result = answer.map_or(&Err(ContextRefusal::NoReason), |answer| &answer.result);
@@ -223,12 +204,21 @@ impl AssociateRequest {
             called_ae_title: String::new(),
             application_context_name: APPLICATION_CONTEXT.to_owned(),
             presentation_contexts: self.contexts.iter().map(result).collect(),
-            user_variables: user_variables(max_pdu, self.async_operations.map(|_| (1, 1))),
+            user_variables: self.answered_variables(max_pdu, knows_users),
         }));
         if let Some(echoed) = bytes.get_mut(10..74) {
             echoed.copy_from_slice(&self.echoed);
         }
         bytes
+    }
+
+    fn answered_variables(&self, max_pdu: u32, knows_users: bool) -> Vec<ul::UserVariableItem> {
+        let mut items = user_variables(max_pdu, self.async_operations.map(|_| (1, 1)));
+        if knows_users && self.user_identity.as_ref().is_some_and(|identity| identity.response_requested) {
+            let (kind, value) = identity::RESPONSE;
+            items.push(ul::UserVariableItem::Unknown(kind, value.to_vec()));
+        }
+        items
     }
 }
 
@@ -382,7 +372,7 @@ impl UserInformation {
                 }
                 (0x54, value) if self.roles.len() < MAX_ROLES => self.roles.extend(read_role(value)),
                 (0x55, value) => self.implementation_version = read_version(value),
-                (0x58, value) => self.user_identity = read_user_identity(value),
+                (0x58, value) => self.user_identity = Some(UserIdentity::read(value)),
                 _ => {}
             }
         }
@@ -400,18 +390,6 @@ fn read_role(value: &[u8]) -> Option<RoleSelection> {
     let (uid, roles) = counted(value)?;
     let [scu, scp, ..] = roles else { return None };
     Some(RoleSelection { sop_class_uid: Uid::from_wire(uid).ok()?, scu: *scu == 1, scp: *scp == 1 })
-}
-
-fn read_user_identity(value: &[u8]) -> Option<UserIdentity> {
-    let ([kind, response], rest) = value.split_first_chunk()?;
-    let (primary, rest) = counted(rest)?;
-    let secondary = counted(rest).map_or(&[][..], |(secondary, _)| secondary);
-    Some(UserIdentity {
-        kind: *kind,
-        response_requested: *response == 1,
-        primary: primary.to_vec(),
-        secondary: secondary.to_vec(),
-    })
 }
 
 fn read_version(value: &[u8]) -> Option<String> {

@@ -132,7 +132,7 @@ impl Channel {
 
     /// An acceptor whose connection was made at `connected`.
     pub(super) fn acceptor(settings: &AcceptorSettings, connected: Instant) -> Self {
-        Self::new(Machine::acceptor(settings.max_pdu, settings.timeouts.clone(), connected), &settings.timeouts)
+        Self::new(Machine::acceptor(settings, connected), &settings.timeouts)
     }
 
     /// A requestor; its request is in the output.

@@ -59,6 +59,8 @@ impl Rejection {
     pub const CALLING_AE_NOT_RECOGNIZED: Self = Self { result: 1, source: 1, reason: 3 };
     /// Permanent: nobody of that name is here.
     pub const CALLED_AE_NOT_RECOGNIZED: Self = Self { result: 1, source: 1, reason: 7 };
+    /// Permanent: the user identity is not accepted (PS3.7 D.3.3.7: rejected by the service-provider, ACSE).
+    pub const USER_IDENTITY_NOT_ACCEPTED: Self = Self { result: 1, source: 2, reason: 1 };
     /// Permanent: not version 1 of the protocol.
     pub const PROTOCOL_VERSION_NOT_SUPPORTED: Self = Self { result: 1, source: 2, reason: 2 };
     /// Transient: too much at the moment.
@@ -79,6 +81,7 @@ impl Rejection {
             (1, 2) => "the peer speaks no DICOM that we know; check the port",
             (1, 3) => "add our calling AE title at the peer, or set `aet` to one that it knows",
             (1, 7) => "correct the called AE title, which must be the peer's own",
+            (2, 1) => "the peer may want, or not want, a user identity; its log may say why",
             (2, 2) => "the peer speaks no DICOM that we know; check the port",
             (3, 1 | 2) => "nothing has to be done if it passes; otherwise raise the limit of associations at the peer",
             _ => "the log of the peer may say why",

@@ -15,7 +15,7 @@ use super::codes::{Abort, ContextRefusal, Rejection};
 use super::error::Violation;
 use super::negotiation::{Context, ContextAnswer};
 use super::pdu::{self, HEAD, Head, MAX_ASSOCIATE, PduKind, Pdv};
-use super::settings::{Timeouts, bounded};
+use super::settings::{AcceptorSettings, Timeouts, bounded};
 
 /// The least room for input that is taken at a time, in bytes.
 const STEP: usize = 4 * 1024;
@@ -90,6 +90,8 @@ pub(super) struct Machine {
     role: Role,
     state: State,
     timeouts: Timeouts,
+    /// Whether a user identity is answered.
+    knows_users: bool,
     own_max_pdu: u32,
     peer_max_pdu: u32,
     request: Option<Box<AssociateRequest>>,
@@ -114,6 +116,7 @@ impl Machine {
             role,
             state,
             timeouts,
+            knows_users: false,
             own_max_pdu: bounded(max_pdu),
             peer_max_pdu: 0,
             request: None,
@@ -130,8 +133,10 @@ impl Machine {
     }
 
     /// An acceptor whose connection was made at `connected`.
-    pub(super) fn acceptor(max_pdu: u32, timeouts: Timeouts, connected: Instant) -> Self {
-        Self::new(Role::Acceptor, State::AwaitingRequest, max_pdu, timeouts, connected)
+    pub(super) fn acceptor(settings: &AcceptorSettings, connected: Instant) -> Self {
+        let AcceptorSettings { max_pdu, timeouts, user_identity } = settings;
+        let new = Self::new(Role::Acceptor, State::AwaitingRequest, *max_pdu, timeouts.clone(), connected);
+        Self { knows_users: user_identity.is_some(), ..new }
     }
 
     /// A requestor; its A-ASSOCIATE-RQ is in the output.
@@ -162,6 +167,23 @@ impl Machine {
     /// The longest P-DATA-TF that may be sent, in bytes after the head.
     pub(super) fn peer_max_pdu(&self) -> u32 {
         self.peer_max_pdu
+    }
+
+    /// The number of the state in PS3.8 9.2.1.
+    #[cfg(test)]
+    pub(super) fn standard_state(&self) -> u8 {
+        match (self.state, self.role) {
+            (State::Closed, _) => 1,
+            (State::AwaitingRequest, _) => 2,
+            (State::AwaitingDecision, _) => 3,
+            (State::AwaitingAnswer, _) => 5,
+            (State::Established, _) => 6,
+            (State::Releasing, _) => 7,
+            (State::ReleaseIndicated, _) => 8,
+            (State::ReleaseCollision, Role::Acceptor) => 10,
+            (State::ReleaseCollision, Role::Requestor) => 11,
+            (State::Closing, _) => 13,
+        }
     }
 
     /// Whether messages can be exchanged.
@@ -231,13 +253,19 @@ impl Machine {
         }
         let Some(request) = self.request.take() else { return Ok(()) };
         self.settle(&request, answers, request.max_pdu);
-        self.output.extend_from_slice(&request.accept(answers, self.own_max_pdu));
+        self.output.extend_from_slice(&request.accept(answers, self.own_max_pdu, self.knows_users));
         self.request = Some(request);
         self.establish(now)
     }
 
     /// Rejects the request.
     pub(super) fn reject(&mut self, now: Instant, rejection: Rejection) {
+        if self.state == State::AwaitingDecision {
+            self.turn_away(now, rejection);
+        }
+    }
+
+    fn turn_away(&mut self, now: Instant, rejection: Rejection) {
         self.output.extend_from_slice(&pdu::rejection(rejection));
         self.close(now);
     }
@@ -453,7 +481,7 @@ impl Machine {
             }
             Err(Unacceptable::Violation(violation)) => self.violated(now, violation),
             Err(Unacceptable::Rejected { rejection, calling, called }) => {
-                self.reject(now, rejection);
+                self.turn_away(now, rejection);
                 Event::Refused { rejection, calling, called }
             }
         }

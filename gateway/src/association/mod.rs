@@ -7,7 +7,7 @@
 //!   time. [`transport`], with its driver, is the only place that touches a stream.
 //! - **Nothing is buffered on a peer's word.** The six bytes of a PDU head are checked against what the present state
 //!   allows (type and length) before anything behind them is waited for; a bad head is answered with an A-ABORT at the
-//!   sixth byte. An A-ASSOCIATE-RQ may have 64 KiB, a P-DATA-TF what we announced, everything else a few bytes. Memory
+//!   sixth byte. An A-ASSOCIATE-RQ may have 96 KiB, a P-DATA-TF what we announced, everything else a few bytes. Memory
 //!   is taken as bytes arrive, never by a declared length.
 //! - **Back-pressure.** One PDU is decoded at a time and one PDV handed on at a time; nothing is read from the stream
 //!   while an event is unconsumed. The data of a PDV are handed on as [`bytes::Bytes`] without a copy.
@@ -29,7 +29,7 @@
 //!   channel: one association; commands and data, message pace, who may send what where
 //!      ├── machine: PS3.8 9.2, both roles; framing, ARTIM, release, abort
 //!      │      ├── pdu: heads, PDVs, the short PDUs
-//!      │      └── associate: A-ASSOCIATE-RQ and -AC
+//!      │      └── associate, identity: A-ASSOCIATE-RQ and -AC
 //!      ├── fragment: outgoing PDVs
 //!      ├── pace: idle and minimum rate
 //!      └── crate::dimse: messages
@@ -63,8 +63,10 @@
 //!
 //! It knows no configuration and no list of modalities (the caller's `decide` does), performs no TLS (a stream is a
 //! stream), retries nothing, and has at most one operation outstanding: an asynchronous operations window is answered
-//! with 1/1. User identity and extended negotiation are read and handed to `decide`, and otherwise not answered, as PS3.7
-//! D.3.3 permits.
+//! with 1/1. SOP class extended negotiation (56H) is read over and left out of the answer, which by PS3.7 D.3.3.5 and PS3.4
+//! B.3.1 means the defaults of the storage service; common extended negotiation (57H) has no answer (PS3.7 D.3.3.6), and
+//! is not needed: whatever a SOP class is related to, its bytes are stored. A user identity is handed to `decide`; its
+//! secrets are not (see `identity`).
 
 mod associate;
 mod channel;
@@ -72,6 +74,7 @@ mod codes;
 mod driver;
 mod error;
 mod fragment;
+mod identity;
 mod machine;
 pub mod negotiation;
 mod pace;
@@ -82,10 +85,11 @@ mod spoken;
 mod tests;
 pub mod transport;
 
-pub use associate::{AssociateRequest, ProposedContext, RoleSelection, UserIdentity};
+pub use associate::{AssociateRequest, ProposedContext, RoleSelection};
 pub use channel::Indication;
 pub use codes::{Abort, ContextRefusal, Rejection};
 pub use error::{AcceptError, AssociationError, ConnectError, EchoError, Violation};
+pub use identity::{IdentityForm, NoSuchForm, UserIdentity};
 pub use negotiation::{Context, ContextAnswer, Decision, Preference};
 pub use pdu::PduKind;
 pub use settings::{AcceptorSettings, RequestorSettings, Timeouts};

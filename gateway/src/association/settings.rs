@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::associate::ProposedContext;
+use super::identity::IdentityForm;
 use crate::model::{AeTitle, Uid};
 
 /// The maximum PDU length that we announce unless told otherwise, in bytes. DCMTK's own maximum.
@@ -49,11 +50,22 @@ pub struct AcceptorSettings {
     pub max_pdu: u32,
     /// How long what may take.
     pub timeouts: Timeouts,
+    /// In which forms a user may be identified (PS3.7 D.3.3.7); what is asked for is then answered. `None`: not
+    /// negotiated, every user identity is ignored and none is answered.
+    pub user_identity: Option<Vec<IdentityForm>>,
+}
+
+impl AcceptorSettings {
+    /// Whether a user may be identified like that.
+    #[must_use]
+    pub fn takes(&self, form: IdentityForm) -> bool {
+        self.user_identity.as_ref().is_none_or(|forms| forms.contains(&form))
+    }
 }
 
 impl Default for AcceptorSettings {
     fn default() -> Self {
-        Self { max_pdu: MAX_PDU, timeouts: Timeouts::default() }
+        Self { max_pdu: MAX_PDU, timeouts: Timeouts::default(), user_identity: None }
     }
 }
 
@@ -76,7 +88,7 @@ impl RequestorSettings {
     /// Settings that propose nothing yet.
     #[must_use]
     pub fn new(calling_ae: AeTitle, called_ae: AeTitle) -> Self {
-        let AcceptorSettings { max_pdu, timeouts } = AcceptorSettings::default();
+        let AcceptorSettings { max_pdu, timeouts, .. } = AcceptorSettings::default();
         Self { calling_ae, called_ae, contexts: Vec::new(), max_pdu, timeouts }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission::Admission;
 use super::finding::Finding;
 use super::url::DestinationUrl;
+use crate::association::IdentityForm;
 use crate::model::{AeTitle, DestinationName};
 use crate::spool::Conflicts;
 use crate::tls::{ClientCertificates, TlsFiles};
@@ -28,6 +29,8 @@ pub struct Config {
     pub client_certificates: ClientCertificates,
     /// `allow-any` or `[modality.*]`: who may send.
     pub admission: Admission,
+    /// `user-identity`: in which forms a user may be identified (PS3.7 D.3.3.7). `None`: it is not negotiated.
+    pub user_identity: Option<Vec<IdentityForm>>,
     /// `[to.*]`: where everything goes, in the order in which it was given. Never empty.
     pub destinations: Vec<Destination>,
     /// `[limits]`

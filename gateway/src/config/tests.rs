@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::association::IdentityForm;
 
 pub(super) fn here() -> Surroundings {
     Surroundings { sockets: HandedOver::default(), now: Timestamp::from_millis(1_800_000_000_000) }
@@ -297,6 +298,18 @@ fn values_out_of_bounds_and_of_the_wrong_type_are_refused() {
     }
     assert!(refusal(&changed("aet = \"WAYSTATION\"", "aet = 7")).contains("aet: is a number"));
     assert!(refusal(&changed("[\"0.0.0.0:11112\"]", "[104]")).contains("listen: is a number"));
+}
+
+#[test]
+fn forms_of_user_identity_are_named_and_none_is_another_thing_than_an_empty_list() {
+    let forms =
+        |line: &str| read(&changed("aet = \"WAYSTATION\"", &format!("aet = \"W\"\n{line}"))).unwrap().user_identity;
+    assert_eq!(forms(""), None);
+    assert_eq!(forms("user-identity = []"), Some(Vec::new()));
+    let both = Some(vec![IdentityForm::Username, IdentityForm::UsernamePasscode]);
+    assert_eq!(forms(r#"user-identity = ["username", "username-passcode"]"#), both);
+    let error = refusal(&changed("listen =", "user-identity = [\"password\"]\nlisten ="));
+    assert!(error.contains("is no form of user identity") && error.contains("\"kerberos\", \"saml\""), "{error}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::reader::{Given, Reader};
 use super::settings::{Config, Destination};
 use super::url::DestinationUrl;
 use super::{HandedOver, Surroundings};
+use crate::association::IdentityForm;
 use crate::model::{AeTitle, DestinationName};
 use crate::tls::{
     Authorities, ClientCertificates, Concern, Identity, IdentityFiles, RevocationLists, TlsFileError, TlsFiles,
@@ -35,6 +36,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let client_certificates = client_certificates(reader, listens_tls, tls.as_ref(), &mut warnings);
     let neighbours = Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates };
     let admission = modalities::admission(reader, &neighbours, &mut warnings);
+    let user_identity = user_identity(reader);
     refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
     let delivery = quantities::delivery(reader);
@@ -48,6 +50,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         tls,
         client_certificates,
         admission,
+        user_identity,
         destinations: destinations.into_iter().map(|given| given.value).collect(),
         limits,
         spool,
@@ -88,6 +91,13 @@ where
     T::Err: std::fmt::Display,
 {
     given.value.parse().map_err(|error: T::Err| reader.refuse(given, error.to_string(), remedy)).ok()
+}
+
+fn user_identity(reader: &mut Reader) -> Option<Vec<IdentityForm>> {
+    let forms = IdentityForm::ALL.map(|form| format!("{form:?}", form = form.to_string())).join(", ");
+    let remedy = format!("Name the forms that are accepted, out of {forms}; or leave the key out to ignore them all.");
+    let given = reader.list("", "", "user-identity")?;
+    Some(given.iter().filter_map(|given| parsed(reader, given, &remedy)).collect())
 }
 
 fn addresses(reader: &mut Reader, key: &str) -> Vec<Given<SocketAddr>> {

@@ -127,7 +127,11 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         config.aet.clone(),
         config.admission.clone(),
         names,
-        AcceptorSettings { max_pdu: config.limits.max_pdu, timeouts: timeouts(&config) },
+        AcceptorSettings {
+            max_pdu: config.limits.max_pdu,
+            timeouts: timeouts(&config),
+            user_identity: config.user_identity.clone(),
+        },
         &config.limits,
         spool.clone(),
         metrics.clone(),

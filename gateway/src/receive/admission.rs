@@ -7,6 +7,7 @@
 //! | the client certificate is not the one that the modality must show | the same: who it claims to be is not proved |
 //! | the modality must come over TLS and did not | permanent, 1, 1: no reason given; its titles are right, and a code that blames one of them would send people the wrong way |
 //! | the called AE title is not one that the modality may use | permanent, 1, 7: called AE title not recognised |
+//! | the user is identified in a form that is not accepted | permanent, 2, 1: no reason given, by the layer that negotiates it |
 //! | a limit on associations is reached, or the disk is full | transient, 3, 2: local limit exceeded |
 
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use super::slots::{Full, Slot};
 use super::throttle::Throttle;
-use crate::association::{AssociateRequest, Decision, Preference, Rejection};
+use crate::association::{AcceptorSettings, AssociateRequest, Decision, IdentityForm, Preference, Rejection};
 use crate::config::{Admission, Candidate, Modality, NotAdmitted};
 use crate::metrics;
 use crate::model::{AeTitle, DestinationName, Priority};
@@ -65,6 +66,8 @@ pub(super) enum Why {
     NotAdmitted(NotAdmitted),
     /// Anybody is admitted, but the called AE title is not ours.
     NotOurs,
+    /// The user is identified in a form that is not accepted.
+    UserIdentity(IdentityForm),
     /// Too many associations are open.
     Full(Full),
     /// The disk is too full to promise anything.
@@ -89,6 +92,7 @@ impl Refusal {
             Why::NotAdmitted(NotAdmitted::CalledAe(_)) | Why::NotOurs => Rejection::CALLED_AE_NOT_RECOGNIZED,
             Why::NotAdmitted(NotAdmitted::TlsRequired(_)) => Rejection::NO_REASON,
             Why::NotAdmitted(_) => Rejection::CALLING_AE_NOT_RECOGNIZED,
+            Why::UserIdentity(_) => Rejection::USER_IDENTITY_NOT_ACCEPTED,
             Why::Full(_) | Why::NoRoom => Rejection::LOCAL_LIMIT_EXCEEDED,
         }
     }
@@ -100,6 +104,7 @@ impl Refusal {
             Why::NotAdmitted(NotAdmitted::TlsRequired(_)) => metrics::Rejection::TlsRequired,
             Why::NotAdmitted(NotAdmitted::CertificateSubject(_)) => metrics::Rejection::CertificateSubject,
             Why::NotAdmitted(_) => metrics::Rejection::CallingAe,
+            Why::UserIdentity(_) => metrics::Rejection::UserIdentity,
             Why::Full(_) => metrics::Rejection::Congestion,
             Why::NoRoom => metrics::Rejection::NoRoom,
         }
@@ -154,6 +159,11 @@ impl fmt::Display for Refusal {
                     modality.certificate_subject.as_deref().unwrap_or_default()
                 )
             }
+            Why::UserIdentity(form) => write!(
+                f,
+                "{calling} identifies its user by {form}, which user-identity does not name: switch that off at the \
+                 device, or add it there"
+            ),
             Why::Full(full) => full.fmt(f),
             Why::NoRoom => f.write_str(
                 "there is no room on the disk: receptions are refused until deliveries or an engineer make room",
@@ -180,6 +190,17 @@ pub(super) fn admit(
         return Err(refuse(Why::NotOurs));
     }
     Ok(modality)
+}
+
+/// Whether the user may be identified in the form that the request has, if it has one.
+///
+/// # Errors
+/// That form is not accepted.
+pub(super) fn identify(settings: &AcceptorSettings, request: &AssociateRequest) -> Result<(), Why> {
+    match request.user_identity.as_ref().map(|identity| identity.form) {
+        Some(form) if !settings.takes(form) => Err(Why::UserIdentity(form)),
+        _ => Ok(()),
+    }
 }
 
 /// Turns the verdict into the answer to the peer.

@@ -91,6 +91,7 @@ fn pass(
     };
     let modality = admission::admit(&reception.admission(), &reception.aet, &candidate)?;
     let refuse = |why| Refusal::new(why, &candidate, &reception.aet);
+    admission::identify(&reception.settings, request).map_err(refuse)?;
     let slot = reception.slots.take(address, modality.as_deref()).map_err(|full| refuse(Why::Full(full)))?;
     if !reception.spool.has_room() {
         return Err(refuse(Why::NoRoom));

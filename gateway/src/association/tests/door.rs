@@ -1,7 +1,7 @@
 //! What knocks at the port: everything of the list of bad input that comes before an association.
 
 use super::*;
-use crate::association::Rejection;
+use crate::association::{IdentityForm, Rejection};
 
 fn knock(bytes: &[u8]) -> (Side, Vec<Happening>) {
     let mut side = Side::acceptor(&AcceptorSettings::default());
@@ -27,7 +27,7 @@ fn other_protocols_are_aborted_at_the_sixth_byte_and_named() {
 
 #[test]
 fn a_bad_length_is_aborted_at_the_sixth_byte_and_nothing_is_buffered() {
-    for (kind, length) in [(1, 67), (1, 65_537), (1, u32::MAX), (1, 0), (7, 3), (7, u32::MAX)] {
+    for (kind, length) in [(1, 67), (1, 98_305), (1, u32::MAX), (1, 0), (7, 3), (7, u32::MAX)] {
         let head = [&[kind, 0][..], &u32::to_be_bytes(length)].concat();
         let (mut side, happened) = knock(&head);
         assert!(matches!(the_violation(&happened), Violation::PduLength { .. }), "{kind} {length}");
@@ -189,16 +189,80 @@ fn the_bad_habits_of_the_field_are_accepted() {
     assert!(answer.user_variables.contains(&window), "an asynchronous operations window is answered with 1/1");
 }
 
+/// The value of a user identity sub-item.
+fn identity(code: u8, response: u8) -> Vec<u8> {
+    item(0x58, &[code, response, 0, 4, b'u', b's', b'e', b'r', 0, 6, b's', b'e', b'c', b'r', b'e', b't'])
+}
+
 #[test]
-fn a_user_identity_is_never_shown() {
-    let user = item(0x58, &[2, 0, 0, 4, b'u', b's', b'e', b'r', 0, 6, b's', b'e', b'c', b'r', b'e', b't']);
-    let (_, happened) = knock(&Request { user, ..Request::default() }.bytes());
+fn of_a_user_identity_the_name_is_told_and_the_secret_forgotten() {
+    let (_, happened) = knock(&Request { user: identity(2, 0), ..Request::default() }.bytes());
     let [Happening::Requested(requested)] = &happened[..] else { panic!("{happened:?}") };
-    let identity = requested.user_identity.as_ref().unwrap();
-    assert_eq!((&identity.primary[..], &identity.secondary[..]), (&b"user"[..], &b"secret"[..]));
+    assert_eq!(requested.user_identity.as_ref().unwrap().user.as_deref(), Some("user"));
     let secret = format!("{:?}", b"secret");
     assert!(!format!("{requested:?}").contains(secret.trim_matches(['[', ']'])));
     assert!(!format!("{requested:?}").contains("secret"));
+}
+
+#[test]
+fn a_user_identity_is_answered_if_that_is_asked_for_and_switched_on() {
+    let answers = |forms: Option<Vec<IdentityForm>>, user: Vec<u8>| {
+        let mut side = Side::acceptor(&AcceptorSettings { user_identity: forms, ..AcceptorSettings::default() });
+        side.feed(&Request { user, ..Request::default() }.bytes());
+        let output = side.take_output();
+        output.windows(6).filter(|bytes| *bytes == [0x59, 0, 0, 2, 0, 0]).count()
+    };
+    let all = || Some(IdentityForm::ALL.to_vec());
+    for code in 1..=5 {
+        assert_eq!(answers(all(), identity(code, 1)), 1, "{code}");
+        assert_eq!(answers(all(), identity(code, 0)), 0, "{code}: not asked for");
+        assert_eq!(answers(None, identity(code, 1)), 0, "{code}: not negotiated");
+    }
+    assert_eq!(answers(all(), Vec::new()), 0);
+}
+
+#[test]
+fn extended_negotiation_is_read_over_and_not_answered() {
+    let uid = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
+    let storage = "1.2.840.10008.4.2";
+    let user = [
+        item(0x51, &16384_u32.to_be_bytes()),
+        item(0x56, &[&uid(CT)[..], &[2, 0, 1, 0, 2, 0]].concat()),
+        item(0x57, &[&uid("1.2.3.4")[..], &uid(storage), &[0, 0]].concat()),
+    ]
+    .concat();
+    let (mut side, happened) = knock(&Request { user, ..Request::default() }.bytes());
+    assert!(matches!(happened[..], [Happening::Requested(_)]));
+    let [ul::Pdu::AssociationAC(answer)] = &side.take_pdus()[..] else { panic!() };
+    let kinds = |item: &ul::UserVariableItem| match item {
+        ul::UserVariableItem::Unknown(kind, _) => *kind,
+        ul::UserVariableItem::SopClassExtendedNegotiationSubItem(..) => 0x56,
+        _ => 0,
+    };
+    assert!(answer.user_variables.iter().map(kinds).all(|kind| kind == 0), "{:?}", answer.user_variables);
+}
+
+#[test]
+fn the_largest_request_that_a_modality_makes_has_room() {
+    let class = "1.2.840.10008.5.1.4.1.1.481.22";
+    let transfer_syntaxes: Vec<String> = (0..20).map(|n| format!("1.2.840.10008.1.2.4.{}", 100 + n)).collect();
+    let transfer_syntaxes: Vec<&str> = transfer_syntaxes.iter().map(String::as_str).collect();
+    let contexts: Vec<u8> = (0..128).flat_map(|n| context(n * 2 + 1, class, &transfer_syntaxes)).collect();
+    let request = Request { contexts, ..Request::default() }.bytes();
+    assert!(request.len() > 64 * 1024);
+    let (mut side, happened) = knock(&request);
+    assert!(matches!(happened[..], [Happening::Requested(_)]), "{happened:?}");
+    let [ul::Pdu::AssociationAC(answer)] = &side.take_pdus()[..] else { panic!() };
+    assert_eq!(answer.presentation_contexts.len(), 128);
+    assert_eq!(side.channel.contexts().len(), 128);
+
+    let most = 96 * 1024 - Request::default().content().len() - 4;
+    let padded = |more: usize| {
+        let tail = [item(0x99, &vec![0; 60_000]), item(0x99, &vec![0; most - 60_004 + more])].concat();
+        knock(&Request { tail, ..Request::default() }.bytes()).1
+    };
+    assert!(matches!(padded(0)[..], [Happening::Requested(_)]));
+    assert!(matches!(the_violation(&padded(1)), Violation::PduLength { .. }));
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //! `transport` runs over pipes, with the runtime's clock paused.
 
 mod door;
+mod half_close;
 mod handshake;
 mod negotiation;
 mod reading;
 mod release;
+mod states;
 mod store;
 mod timers;
 mod transport;
