@@ -110,10 +110,11 @@ struct Zstd {
 }
 
 impl Zstd {
-    fn new(level: i32, target_length: u32) -> Self {
+    fn new(level: i32, target_length: u32, hash_log: u32) -> Self {
         let mut encoder = Encoder::new(level).unwrap();
         encoder.set_parameter(CParameter::WindowLog(if level > 3 { 23 } else { 19 })).unwrap();
         encoder.set_parameter(CParameter::TargetLength(target_length)).unwrap();
+        encoder.set_parameter(CParameter::HashLog(hash_log)).unwrap();
         encoder.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable)).unwrap();
         Self { encoder, buffer: vec![0; 128 << 10] }
     }
@@ -146,7 +147,7 @@ struct Plain(Zstd);
 
 impl Plain {
     fn new(level: i32) -> Self {
-        Self(Zstd::new(level, 0))
+        Self(Zstd::new(level, 0, 0))
     }
 }
 
@@ -178,14 +179,14 @@ struct Filtered {
 
 impl Filtered {
     fn new() -> Self {
-        Self { words: Zstd::new(1, 16), bytes: Zstd::new(1, 0), writer: None }
+        Self { words: Zstd::new(1, 2, 8), bytes: Zstd::new(1, 0, 0), writer: None }
     }
 }
 
 impl Way for Filtered {
     fn encode(&mut self, image: &Image, out: &mut Vec<u8>) {
         let Some(filter) = Filter::fitting(&image.layout) else {
-            return Plain(Zstd::new(1, 0)).encode(image, out);
+            return Plain::new(1).encode(image, out);
         };
         let zstd = if filter.is_wide() { &mut self.words } else { &mut self.bytes };
         let mut writer = match self.writer.take() {
@@ -208,7 +209,7 @@ impl Way for Filtered {
 
     fn decode(&mut self, image: &Image, from: &[u8], out: &mut Vec<u8>) {
         let Some(filter) = Filter::fitting(&image.layout) else {
-            return Plain(Zstd::new(1, 0)).decode(image, from, out);
+            return Plain::new(1).decode(image, from, out);
         };
         let mut reader = FilterReader::new(filter, image.pixels.len() as u64);
         let mut decoder = Decoder::new().unwrap();

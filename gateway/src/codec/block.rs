@@ -2,28 +2,51 @@
 
 use super::choose::choose;
 use super::layout::Filter;
-use super::predict::Predictor;
+use super::predict::{Predictor, unzigzag};
+use super::restore::{LINES, Restorer};
 
 /// Words in a segment.
 pub(super) const SEGMENT: usize = 8;
 /// Classes of segments.
 pub(super) const CLASSES: usize = 12;
 const HIGHEST: u32 = 11;
+/// Places for classes in a table, as many as make indexing cheap.
+const PLACES: usize = 16;
 /// Length of the header of a block, in bytes.
 pub(super) const HEADER: usize = 4 + 4 * CLASSES;
 
-/// The class of a segment below a segment with this [`total`].
+/// The class of a segment below a segment with this sum: the number of bits of half of it.
 #[inline(always)]
-fn class_below(total: u16) -> u8 {
-    let bits = u16::BITS - (total >> 1).leading_zeros();
-    // Of 16 bits: it fits.
-    bits.min(HIGHEST).to_le_bytes()[0]
+fn class_below(total: u32) -> u8 {
+    // Which bit is the first: one less than how many there are, as in the half.
+    (total | 1).min(1 << HIGHEST).ilog2().to_le_bytes()[0]
 }
 
 /// The sum of a segment; words count for at most 8,191, which is in the highest class alone, so that the sum fits.
 #[inline(always)]
 pub(super) fn total(words: &[u16]) -> u16 {
     words.iter().fold(0, |sum: u16, word| sum.wrapping_add((*word).min(8_191)))
+}
+
+/// The differences with these bytes; narrow ones have no high byte.
+#[inline(always)]
+fn differences<const BITS: u32>(low: &[u8; SEGMENT], high: &[u8; SEGMENT]) -> [u16; SEGMENT] {
+    let mut words = [0; SEGMENT];
+    for (word, (low, high)) in words.iter_mut().zip(low.iter().zip(high)) {
+        *word = unzigzag::<BITS>(u16::from_le_bytes([*low, if BITS == 16 { *high } else { 0 }]));
+    }
+    words
+}
+
+/// The sum of a segment from its bytes. Other than [`total`] only above 8,191, which is the highest class in any case.
+#[inline(always)]
+fn total_of_bytes<const BITS: u32>(low: &[u8; SEGMENT], high: &[u8; SEGMENT]) -> u32 {
+    sum(low) + if BITS == 16 { sum(high) << 8 } else { 0 }
+}
+
+#[inline(always)]
+fn sum(bytes: &[u8; SEGMENT]) -> u32 {
+    bytes.iter().map(|byte| u32::from(*byte)).sum()
 }
 
 /// What both directions carry from one block to the next, and their working memory: words, and their differences.
@@ -38,12 +61,20 @@ pub(super) struct Block {
     below: Vec<Vec<u8>>,
     /// The classes of the segments of the block, a line of each component in turn.
     classes: Vec<u8>,
+    restorer: Restorer,
 }
 
 impl Block {
     pub(super) fn new(filter: Filter) -> Self {
-        Self { filter, lines: Vec::new(), differences: Vec::new(), below: Vec::new(), classes: Vec::new() }
-            .again(filter)
+        Self {
+            filter,
+            lines: Vec::new(),
+            differences: Vec::new(),
+            below: Vec::new(),
+            classes: Vec::new(),
+            restorer: Restorer::default(),
+        }
+        .again(filter)
     }
 
     /// A block codec at its beginning, in the memory of this one.
@@ -76,7 +107,7 @@ impl Block {
             return;
         }
         if choice.differences {
-            exchange(&mut self.lines, self.filter.wide, u16::wrapping_sub);
+            exchange(&mut self.lines, usize::MAX, self.filter.wide, u16::wrapping_sub);
         }
         let counts = self.predict(choice.predictor);
         out.extend_from_slice(&[choice.predictor.code(), u8::from(choice.differences), 0, 0]);
@@ -88,7 +119,7 @@ impl Block {
         let (low, high) = out.get_mut(HEADER..).unwrap_or_default().split_at_mut(words);
         self.scatter(&counts, low, high);
         if choice.differences {
-            exchange(&mut self.lines, self.filter.wide, u16::wrapping_add);
+            exchange(&mut self.lines, usize::MAX, self.filter.wide, u16::wrapping_add);
         }
         self.keep_last_line();
         let mut at = HEADER;
@@ -126,18 +157,30 @@ impl Block {
             return None;
         }
         let (low, high) = planes.split_at_checked(words)?;
-        if differences {
-            exchange(&mut self.lines, self.filter.wide, u16::wrapping_sub);
+        let mut next = starts(&counts);
+        out.resize(count * self.filter.row_bytes(), 0);
+        // A few lines at a time, which stay in the nearest cache.
+        for rows in out.chunks_mut(LINES * self.filter.row_bytes()) {
+            let columns = self.filter.columns();
+            for lines in &mut self.lines {
+                lines.resize(columns + rows.len() / self.filter.row_bytes() * columns, 0);
+            }
+            if differences {
+                exchange(&mut self.lines, columns, self.filter.wide, u16::wrapping_sub);
+            }
+            match self.filter.wide {
+                true => self.gather::<16>(&mut next, low, high)?,
+                false => self.gather::<8>(&mut next, low, low)?,
+            }
+            for lines in &mut self.lines {
+                self.restorer.restore(predictor, self.filter.wide, lines, columns);
+            }
+            if differences {
+                exchange(&mut self.lines, usize::MAX, self.filter.wide, u16::wrapping_add);
+            }
+            self.store(rows);
+            self.keep_last_line();
         }
-        self.gather(&counts, low, high, count)?;
-        for lines in &mut self.lines {
-            predictor.backward(self.filter.wide, lines, self.filter.columns());
-        }
-        if differences {
-            exchange(&mut self.lines, self.filter.wide, u16::wrapping_add);
-        }
-        self.store(count, out);
-        self.keep_last_line();
         Some(())
     }
 
@@ -187,43 +230,42 @@ impl Block {
         }
     }
 
-    /// The reverse of [`Block::load`], for `count` rows.
-    fn store(&self, count: usize, out: &mut Vec<u8>) {
+    /// The reverse of [`Block::load`].
+    fn store(&self, rows: &mut [u8]) {
         let Filter { wide, big_endian, .. } = self.filter;
         let sign = sign(&self.filter);
         let components = self.filter.components();
-        out.resize(count * self.filter.row_bytes(), 0);
         for (component, lines) in self.lines.iter().enumerate() {
             let lines = lines.get(self.filter.columns()..).unwrap_or_default();
             let narrow = |word: u16| (word ^ sign).to_le_bytes()[0];
             match (wide, components) {
                 (false, 1) => {
-                    for (byte, word) in out.iter_mut().zip(lines) {
+                    for (byte, word) in rows.iter_mut().zip(lines) {
                         *byte = narrow(*word);
                     }
                 }
                 (false, 3) => {
-                    for (pixel, word) in out.as_chunks_mut::<3>().0.iter_mut().zip(lines) {
+                    for (pixel, word) in rows.as_chunks_mut::<3>().0.iter_mut().zip(lines) {
                         pixel[component.min(2)] = narrow(*word);
                     }
                 }
                 (false, _) => {
-                    for (pixel, word) in out.chunks_exact_mut(components).zip(lines) {
+                    for (pixel, word) in rows.chunks_exact_mut(components).zip(lines) {
                         pixel[component] = narrow(*word);
                     }
                 }
                 (true, 1) if big_endian => {
-                    for (bytes, word) in out.as_chunks_mut().0.iter_mut().zip(lines) {
+                    for (bytes, word) in rows.as_chunks_mut().0.iter_mut().zip(lines) {
                         *bytes = (word ^ sign).to_be_bytes();
                     }
                 }
                 (true, 1) => {
-                    for (bytes, word) in out.as_chunks_mut().0.iter_mut().zip(lines) {
+                    for (bytes, word) in rows.as_chunks_mut().0.iter_mut().zip(lines) {
                         *bytes = (word ^ sign).to_le_bytes();
                     }
                 }
                 (true, _) => {
-                    for (pixel, word) in out.as_chunks_mut().0.chunks_exact_mut(components).zip(lines) {
+                    for (pixel, word) in rows.as_chunks_mut().0.chunks_exact_mut(components).zip(lines) {
                         let word = word ^ sign;
                         pixel[component] = if big_endian { word.to_be_bytes() } else { word.to_le_bytes() };
                     }
@@ -249,11 +291,11 @@ impl Block {
                 let (segments, rest) = out.as_chunks::<SEGMENT>();
                 for (class, segment) in below.iter_mut().zip(segments) {
                     counts[usize::from(*class).min(CLASSES - 1)] += SEGMENT;
-                    *class = class_below(total(segment));
+                    *class = class_below(total(segment).into());
                 }
                 if let Some(class) = below.get_mut(segments.len()) {
                     counts[usize::from(*class).min(CLASSES - 1)] += rest.len();
-                    *class = class_below(total(rest));
+                    *class = class_below(total(rest).into());
                 }
             }
         }
@@ -268,7 +310,7 @@ impl Block {
         for (line, classes) in lines.zip(self.classes.chunks_exact(columns.div_ceil(SEGMENT))) {
             let (segments, rest) = line.as_chunks::<SEGMENT>();
             for (class, segment) in classes.iter().zip(segments) {
-                let at = &mut next[usize::from(*class).min(CLASSES - 1)];
+                let at = &mut next[usize::from(*class) % PLACES];
                 if let Some(low) = low.get_mut(*at..).and_then(<[u8]>::first_chunk_mut::<SEGMENT>) {
                     for (byte, word) in low.iter_mut().zip(segment) {
                         *byte = word.to_le_bytes()[0];
@@ -282,7 +324,7 @@ impl Block {
                 *at += SEGMENT;
             }
             if let Some(class) = classes.get(segments.len()) {
-                let at = &mut next[usize::from(*class).min(CLASSES - 1)];
+                let at = &mut next[usize::from(*class) % PLACES];
                 for (i, word) in rest.iter().enumerate() {
                     let bytes = word.to_le_bytes();
                     if let Some(low) = low.get_mut(*at + i) {
@@ -297,42 +339,32 @@ impl Block {
         }
     }
 
-    /// Fetches the differences of `count` rows from their classes into the lines.
-    fn gather(&mut self, counts: &[usize; CLASSES], low: &[u8], high: &[u8], count: usize) -> Option<()> {
+    /// Fetches differences from the places that are `next` in their classes into the lines.
+    fn gather<const BITS: u32>(&mut self, next: &mut [usize; PLACES], low: &[u8], high: &[u8]) -> Option<()> {
         let columns = self.filter.columns();
-        let mut next = starts(counts);
-        for lines in &mut self.lines {
-            lines.resize(columns * (1 + count), 0);
-        }
-        for row in 1..=count {
+        let high = high.get(..low.len())?;
+        let count = self.lines.first()?.len() / columns;
+        for row in 1..count {
             for (lines, below) in self.lines.iter_mut().zip(&mut self.below) {
                 let line = lines.get_mut(row * columns..(row + 1) * columns)?;
                 let (segments, rest) = line.as_chunks_mut::<SEGMENT>();
                 let (whole, last) = below.split_at_mut_checked(segments.len())?;
                 for (class, segment) in whole.iter_mut().zip(segments) {
-                    let at = &mut next[usize::from(*class).min(CLASSES - 1)];
-                    let low: &[u8; SEGMENT] = low.get(*at..)?.first_chunk()?;
-                    if self.filter.wide {
-                        let high: &[u8; SEGMENT] = high.get(*at..)?.first_chunk()?;
-                        for ((word, low), high) in segment.iter_mut().zip(low).zip(high) {
-                            *word = u16::from_le_bytes([*low, *high]);
-                        }
-                    } else {
-                        for (word, low) in segment.iter_mut().zip(low) {
-                            *word = u16::from(*low);
-                        }
-                    }
+                    let at = &mut next[usize::from(*class) % PLACES];
+                    let low: &[u8; SEGMENT] = low.get(*at..*at + SEGMENT)?.first_chunk()?;
+                    let high: &[u8; SEGMENT] = high.get(*at..*at + SEGMENT)?.first_chunk()?;
                     *at += SEGMENT;
-                    *class = class_below(total(segment));
+                    *class = class_below(total_of_bytes::<BITS>(low, high));
+                    *segment = differences::<BITS>(low, high);
                 }
                 if let Some(class) = last.first_mut() {
-                    let at = &mut next[usize::from(*class).min(CLASSES - 1)];
-                    for (i, word) in rest.iter_mut().enumerate() {
-                        let high = if self.filter.wide { *high.get(*at + i)? } else { 0 };
-                        *word = u16::from_le_bytes([*low.get(*at + i)?, high]);
-                    }
+                    let at = &mut next[usize::from(*class) % PLACES];
+                    let (mut low_bytes, mut high_bytes) = ([0; SEGMENT], [0; SEGMENT]);
+                    low_bytes[..rest.len()].copy_from_slice(low.get(*at..*at + rest.len())?);
+                    high_bytes[..rest.len()].copy_from_slice(high.get(*at..*at + rest.len())?);
                     *at += rest.len();
-                    *class = class_below(total(rest));
+                    *class = class_below(total_of_bytes::<BITS>(&low_bytes, &high_bytes));
+                    rest.copy_from_slice(&differences::<BITS>(&low_bytes, &high_bytes)[..rest.len()]);
                 }
             }
         }
@@ -345,7 +377,6 @@ impl Block {
         for lines in &mut self.lines {
             let last = lines.len() - columns;
             lines.copy_within(last.., 0);
-            lines.truncate(columns);
         }
     }
 }
@@ -360,21 +391,22 @@ fn sign(filter: &Filter) -> u16 {
 }
 
 /// Where each class starts.
-fn starts(counts: &[usize; CLASSES]) -> [usize; CLASSES] {
+fn starts(counts: &[usize; CLASSES]) -> [usize; PLACES] {
+    let mut starts = [0; PLACES];
     let mut next = 0;
-    counts.map(|count| {
-        let start = next;
+    for (start, count) in starts.iter_mut().zip(counts) {
+        *start = next;
         next += count;
-        start
-    })
+    }
+    starts
 }
 
-/// Combines the first and the third component with the second.
-pub(super) fn exchange(lines: &mut [Vec<u16>], wide: bool, with: impl Fn(u16, u16) -> u16) {
+/// Combines the first and the third component with the second, in the first `count` words of each.
+pub(super) fn exchange(lines: &mut [Vec<u16>], count: usize, wide: bool, with: impl Fn(u16, u16) -> u16) {
     let mask = if wide { u16::MAX } else { 0xff };
     if let [first, second, third] = lines {
         for other in [first, third] {
-            for (word, with_word) in other.iter_mut().zip(&*second) {
+            for (word, with_word) in other.iter_mut().zip(&*second).take(count) {
                 *word = with(*word, *with_word) & mask;
             }
         }

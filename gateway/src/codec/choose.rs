@@ -34,7 +34,7 @@ pub(super) fn choose(lines: &[Vec<u16>], columns: usize, wide: bool) -> Choice {
     let (predictor, cost) = cheapest(&sample, columns, wide);
     let mut best = (cost, Choice { predictor, differences: false });
     if sample.len() == 3 {
-        exchange(&mut sample, wide, u16::wrapping_sub);
+        exchange(&mut sample, usize::MAX, wide, u16::wrapping_sub);
         let (predictor, cost) = cheapest(&sample, columns, wide);
         if cost < best.0 {
             best = (cost, Choice { predictor, differences: true });

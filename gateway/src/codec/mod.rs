@@ -12,8 +12,8 @@
 //! - **It never fails on the way in.** What does not look like rows of 8 or 16-bit samples, or less of it than the header
 //!   promises, passes as it is. On the way out, bytes that are no filtered data are an error, never a panic, and never
 //!   more output than was asked for.
-//! - **Fast both ways**: inner loops over slices of equal length that the compiler turns into vector instructions. What
-//!   has to be serial (undoing a prediction) is as short as it can be.
+//! - **Fast both ways**: inner loops over slices of equal length that the compiler turns into vector instructions, undoing
+//!   a prediction included, which waits for the word before (`restore.rs`). A few lines at a time, in the nearest cache.
 //!
 //! It knows no DICOM: it is told where the samples are ([`PixelLayout`]) and does nothing elsewhere.
 //!
@@ -84,6 +84,7 @@ mod decode;
 mod encode;
 mod layout;
 mod predict;
+mod restore;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,7 @@
-//! Prediction of a line from itself and the line above, and its undoing.
+//! Prediction of a line from itself and the line above.
 //!
 //! All arithmetic is modulo 2^16, and modulo 2^8 for narrow words, which are kept in 16 bits with the upper half zero.
-//! The forward direction knows all neighbours and is vector code throughout. Backwards, the left neighbour is the result
-//! before: one after the other, but two lines at a time.
+//! All neighbours are known here, so it is vector code throughout; the way back is in `restore.rs`.
 
 /// How a word is predicted from its neighbours left (*a*), above (*b*) and above left (*c*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum Predictor {
 }
 
 impl Predictor {
-    pub(super) const ALL: [Self; 5] = [Self::None, Self::Left, Self::Plane, Self::Median, Self::Mean];
+    const ALL: [Self; 5] = [Self::None, Self::Left, Self::Plane, Self::Median, Self::Mean];
     /// Those that predict something.
     pub(super) const REAL: [Self; 4] = [Self::Left, Self::Plane, Self::Median, Self::Mean];
 
@@ -57,33 +56,6 @@ impl Predictor {
             *out = zigzag::<BITS>(word.wrapping_sub(*above));
         }
     }
-
-    /// Turns the zigzagged differences in `lines` back into words. The first `columns` words are the line above, and the
-    /// lines to be restored follow it.
-    pub(super) fn backward(self, wide: bool, lines: &mut [u16], columns: usize) {
-        if wide { self.backward_in::<16>(lines, columns) } else { self.backward_in::<8>(lines, columns) }
-    }
-
-    fn backward_in<const BITS: u32>(self, lines: &mut [u16], columns: usize) {
-        let (mut above, mut rest) = lines.split_at_mut(columns);
-        for word in &mut *rest {
-            *word = unzigzag::<BITS>(*word);
-        }
-        while !rest.is_empty() {
-            let two = rest.len().min(2 * columns);
-            let (now, next) = rest.split_at_mut(two);
-            let (first, second) = now.split_at_mut(columns.min(two));
-            match self {
-                Self::None => {}
-                Self::Left => restore::<BITS>(above, first, second, |a, _, _| a),
-                Self::Plane => restore::<BITS>(above, first, second, plane),
-                Self::Median => restore::<BITS>(above, first, second, median),
-                Self::Mean => restore::<BITS>(above, first, second, mean),
-            }
-            above = if second.is_empty() { first } else { second };
-            rest = next;
-        }
-    }
 }
 
 #[inline(always)]
@@ -98,13 +70,21 @@ fn median(a: u16, b: u16, c: u16) -> u16 {
     a.wrapping_add(b).wrapping_sub(c.max(low).min(high))
 }
 
+/// [`median`] of words that are ordered as signed numbers.
 #[inline(always)]
-fn mean(a: u16, b: u16, _: u16) -> u16 {
-    (a & b) + ((a ^ b) >> 1)
+pub(super) fn median_signed(a: u16, b: u16, c: u16) -> u16 {
+    let [a, b, c] = [a, b, c].map(u16::cast_signed);
+    let (low, high) = (a.min(b), a.max(b));
+    a.wrapping_add(b).wrapping_sub(c.max(low).min(high)).cast_unsigned()
 }
 
 #[inline(always)]
-fn mask<const BITS: u32>() -> u16 {
+pub(super) fn mean(a: u16, b: u16, _: u16) -> u16 {
+    (a & b).wrapping_add((a ^ b) >> 1)
+}
+
+#[inline(always)]
+pub(super) fn mask<const BITS: u32>() -> u16 {
     u16::MAX >> (16 - BITS)
 }
 
@@ -115,7 +95,7 @@ fn zigzag<const BITS: u32>(difference: u16) -> u16 {
 }
 
 #[inline(always)]
-fn unzigzag<const BITS: u32>(word: u16) -> u16 {
+pub(super) fn unzigzag<const BITS: u32>(word: u16) -> u16 {
     ((word >> 1) ^ 0_u16.wrapping_sub(word & 1)) & mask::<BITS>()
 }
 
@@ -133,46 +113,4 @@ fn differences<const BITS: u32>(line: &[u16], above: &[u16], out: &mut [u16], pr
     for i in 0..out.len() {
         out[i] = zigzag::<BITS>(words[i].wrapping_sub(predict(left[i], top[i], corner[i])));
     }
-}
-
-/// Restores two lines at once, the second one word behind the first, or one line if `second` is empty: each word waits
-/// for the one left of it, so two lines take hardly longer than one.
-#[inline(always)]
-fn restore<const BITS: u32>(
-    top: &[u16],
-    first: &mut [u16],
-    second: &mut [u16],
-    predict: impl Fn(u16, u16, u16) -> u16,
-) {
-    let word = |difference: u16, prediction: u16| difference.wrapping_add(prediction) & mask::<BITS>();
-    let length = first.len().min(top.len());
-    if length == 0 {
-        return;
-    }
-    let (top, first) = (&top[..length], &mut first[..length]);
-    first[0] = word(first[0], top[0]);
-    if second.len() < length {
-        let mut left = first[0];
-        for i in 1..length {
-            left = word(first[i], predict(left, top[i], top[i - 1]));
-            first[i] = left;
-        }
-        return;
-    }
-    let second = &mut second[..length];
-    second[0] = word(second[0], first[0]);
-    if length == 1 {
-        return;
-    }
-    first[1] = word(first[1], predict(first[0], top[1], top[0]));
-    // Of the first line the two words last restored, of the second the last one.
-    let (mut corner, mut above, mut left) = (first[0], first[1], second[0]);
-    for i in 2..length {
-        let one = word(first[i], predict(above, top[i], top[i - 1]));
-        let other = word(second[i - 1], predict(left, above, corner));
-        first[i] = one;
-        second[i - 1] = other;
-        (corner, above, left) = (above, one, other);
-    }
-    second[length - 1] = word(second[length - 1], predict(left, above, corner));
 }

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use super::predict::unzigzag;
+use super::restore::{LINES, Restorer};
 use super::*;
 
 /// A data set of `before` bytes, the pixels, and `after` bytes.
@@ -174,19 +176,24 @@ fn every_prediction_is_undone_for_every_bit_pattern() {
     let mut random = fastrand::Rng::with_seed(3);
     for wide in [false, true] {
         let mask = if wide { u16::MAX } else { 0xff };
-        let mut line = || (0..513).map(|_| random.u16(..) & mask).collect::<Vec<_>>();
-        for predictor in Predictor::ALL {
-            for _ in 0..20 {
-                let lines: Vec<Vec<u16>> = (0..4).map(|_| line()).collect();
-                let mut work = lines[0].clone();
-                for pair in lines.windows(2) {
-                    let mut out = vec![0; pair[1].len()];
-                    predictor.forward(wide, &pair[1], &pair[0], &mut out);
-                    assert!(out.iter().all(|word| *word <= mask));
-                    work.extend(out);
+        for columns in [1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 513] {
+            let mut line = || (0..columns).map(|_| random.u16(..) & mask).collect::<Vec<_>>();
+            for predictor in Predictor::REAL {
+                // The memory of one is left to the next.
+                let mut restorer = Restorer::default();
+                for count in 1..=LINES {
+                    let lines: Vec<Vec<u16>> = (0..=count).map(|_| line()).collect();
+                    let mut work = lines[0].clone();
+                    for pair in lines.windows(2) {
+                        let mut out = vec![0; columns];
+                        predictor.forward(wide, &pair[1], &pair[0], &mut out);
+                        assert!(out.iter().all(|word| *word <= mask));
+                        let unzigzagged = if wide { unzigzag::<16> } else { unzigzag::<8> };
+                        work.extend(out.into_iter().map(unzigzagged));
+                    }
+                    restorer.restore(predictor, wide, &mut work, columns);
+                    assert!(work == lines.concat(), "{predictor:?}, wide: {wide}, {count} lines of {columns}");
                 }
-                predictor.backward(wide, &mut work, lines[0].len());
-                assert!(work == lines.concat(), "{predictor:?}, wide: {wide}");
             }
         }
     }
