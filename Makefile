@@ -55,7 +55,8 @@ bench-flush: setup ## The same on a disk with a slow flush (root): target/bench/
 	@scripts/setup-bench-peers flush
 	cargo bench --locked --bench ingest -- $(BENCH) flush
 
-bench-codec: ## Size and speed of pixel data, filtered and not, for each folder of WAYSTATION_STUDIES (or a phantom)
+bench-codec: setup ## Pixel data filtered, beside zstd, JPEG-LS and HTJ2K, for each folder of WAYSTATION_STUDIES (or a phantom)
+	@scripts/setup-bench-peers codec
 	cargo bench --locked --bench codec
 
 format: ## Format all sources

@@ -178,7 +178,6 @@ impl PayloadReader {
     /// Puts the next piece of the data set into `held`; leaves it empty when there is no more.
     fn produce(&mut self) -> io::Result<()> {
         let mut piece = std::mem::take(&mut self.held);
-        piece.clear();
         piece.resize(PIECE, 0);
         let mut filled = 0;
         while filled < PIECE {
