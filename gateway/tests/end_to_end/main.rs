@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "the fault rigs use some of it that these do not")]
 mod support;
 
+mod battery;
 mod controls;
 mod every_file;
 mod gigabyte;
