@@ -14,6 +14,7 @@ mod controls;
 mod every_file;
 mod gigabyte;
 mod kill9;
+mod load;
 mod outage;
 mod peers_in;
 mod peers_out;

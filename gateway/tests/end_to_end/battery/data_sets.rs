@@ -151,7 +151,7 @@ fn uids() -> Vec<Case> {
 }
 
 /// So many sequences in each other, and the way back out again if they are to be closed.
-pub(super) fn nest(levels: usize, closed: bool) -> Vec<u8> {
+pub(crate) fn nest(levels: usize, closed: bool) -> Vec<u8> {
     let open = [explicit_head(0x40, 0xA730, "SQ", u32::MAX), tagged(0xE000, u32::MAX)].concat().repeat(levels);
     let close = [tagged(0xE00D, 0), tagged(0xE0DD, 0)].concat().repeat(if closed { levels } else { 0 });
     [open, close].concat()

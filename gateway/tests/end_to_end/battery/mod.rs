@@ -10,10 +10,10 @@
 //! modalities have done the largest of what good ones do. The allocator is told to keep to one arena and the scrub to
 //! rest, so that the figure is what bad input costs, and not what eight threads and the reading of old instances do.
 
-mod data_sets;
+pub(crate) mod data_sets;
 mod honest;
 mod messages;
-mod request;
+pub(crate) mod request;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

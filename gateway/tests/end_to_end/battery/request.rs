@@ -153,7 +153,7 @@ fn as_many_as_possible() -> Vec<u8> {
 }
 
 /// The largest A-ASSOCIATE-RQ that a good modality sends.
-pub(super) fn widest() -> Vec<u8> {
+pub(crate) fn widest() -> Vec<u8> {
     with_contexts(&as_many_as_possible())
 }
 
