@@ -4,8 +4,11 @@
 CUTS = 500
 FAULTS = 1000
 KILLS = 1000
+# What to fuzz, and for how long.
+TARGET = all
+SECONDS = 3600
 
-.PHONY: help setup compiler build demo test check format power-cut faults kill-night bench bench-flush bench-codec
+.PHONY: help setup compiler build demo test check format fuzz power-cut faults kill-night bench bench-flush bench-codec
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -37,6 +40,10 @@ test: setup ## Format, lints and every test, with real peers as modality and arc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+	scripts/fuzz all 60
+
+fuzz: compiler ## Fuzz everything that reads what a peer sent: TARGET=one of them (or all) for SECONDS each
+	scripts/fuzz $(TARGET) $(SECONDS)
 
 power-cut: setup ## Cut the power of a disk with a volatile cache under the gateway, CUTS times (root)
 	WAYSTATION_CUTS=$(CUTS) cargo test --locked --test faults power_cut -- --nocapture

@@ -380,12 +380,18 @@ impl Machine {
         }
     }
 
-    /// The next fragment of the P-DATA-TF at hand. Fragments that come after our A-RELEASE-RQ are for nobody.
-    fn next_pdv(&mut self) -> Result<Option<Pdv>, Violation> {
-        while let Some(pdv) = pdu::next_pdv(&mut self.data)? {
+    fn check_pdvs(&self, mut content: Bytes) -> Result<(), Violation> {
+        while let Some(pdv) = pdu::next_pdv(&mut content)? {
             if !self.contexts.iter().any(|context| context.id == pdv.context) {
                 return Err(Violation::ContextNotAccepted(pdv.context));
             }
+        }
+        Ok(())
+    }
+
+    /// The next fragment of the P-DATA-TF at hand. Fragments that come after our A-RELEASE-RQ are for nobody.
+    fn next_pdv(&mut self) -> Result<Option<Pdv>, Violation> {
+        while let Some(pdv) = pdu::next_pdv(&mut self.data)? {
             if self.state == State::Established {
                 return Ok(Some(pdv));
             }
@@ -440,10 +446,15 @@ impl Machine {
                 self.state = State::Closed;
                 Some(Event::Rejected(pdu::read_rejection(&content)))
             }
-            PduKind::Data => {
-                self.data = content;
-                None
-            }
+            // All of its PDVs are judged before the first is handed on: a last fragment with garbage behind it completes
+            // nothing.
+            PduKind::Data => match self.check_pdvs(content.clone()) {
+                Ok(()) => {
+                    self.data = content;
+                    None
+                }
+                Err(violation) => Some(self.violated(now, violation)),
+            },
             PduKind::ReleaseRq if self.state == State::Established => {
                 self.state = State::ReleaseIndicated;
                 Some(Event::ReleaseRequested)

@@ -9,10 +9,12 @@
 #[allow(dead_code, reason = "the fault rigs use some of it that these do not")]
 mod support;
 
+mod battery;
 mod controls;
 mod every_file;
 mod gigabyte;
 mod kill9;
+mod load;
 mod outage;
 mod peers_in;
 mod peers_out;

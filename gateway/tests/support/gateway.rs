@@ -22,6 +22,7 @@ pub(crate) struct Setup {
     to: Vec<String>,
     tls: Option<Identity>,
     config: Option<PathBuf>,
+    allow_any: bool,
     environment: Vec<(String, OsString)>,
     /// A command that runs it, and its options.
     runner: Vec<OsString>,
@@ -38,6 +39,7 @@ impl Setup {
             to: Vec::new(),
             tls: None,
             config: None,
+            allow_any: true,
             environment: Vec::new(),
             runner: Vec::new(),
             listen,
@@ -75,6 +77,11 @@ impl Setup {
         self
     }
 
+    /// With these settings, which say who may send; otherwise anybody may.
+    pub(crate) fn admitting_only(self, file: &Path, settings: &str) -> Self {
+        Self { allow_any: false, ..self.configured(file, settings) }
+    }
+
     /// With one more variable in its environment.
     pub(crate) fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -101,7 +108,8 @@ impl Setup {
         if let Some(file) = &self.config {
             command.arg("--config").arg(file);
         }
-        command.arg("--data").arg(&self.data).args(["--aet", "WAYSTATION", "--allow-any"]);
+        command.arg("--data").arg(&self.data).args(["--aet", "WAYSTATION"]);
+        command.args(self.allow_any.then_some("--allow-any"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.listen)]);
         for destination in &self.to {
             command.args(["--to", destination]);
@@ -213,6 +221,11 @@ impl Gateway {
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Lets [`Gateway::peak_memory`] begin anew with what is resident now.
+    pub(crate) fn forget_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").unwrap();
+    }
+
     /// The answer of `waystation status --json`.
     ///
     /// # Errors
@@ -282,6 +295,11 @@ impl Gateway {
                 Err(error) => Err(error),
             }
         })
+    }
+
+    /// All that it has logged since its last start.
+    pub(crate) fn all_lines(&self) -> Vec<String> {
+        self.process.lines()
     }
 
     /// What it has logged since its last start; the last lines if it is long.

@@ -201,3 +201,16 @@ fn what_may_name_a_patient_is_not_shown() {
     let response = Response::to(&a_store(1), Status::CANNOT_UNDERSTAND).with_comment("patient DOE^JOHN is unknown");
     assert!(!format!("{response:?}").contains("DOE"));
 }
+
+/// The battery found it: the instance was stored and acknowledged, and then the association aborted.
+#[test]
+fn a_last_fragment_with_garbage_behind_it_in_its_pdu_completes_nothing() {
+    let store = a_store(1).encode();
+    for garbage in [vec![0; 5], vec![0, 0, 0, 1, 3, 2], pdv(99, LAST, b"x")] {
+        let mut side = established_acceptor();
+        side.feed(&pdu(4, &pdv(3, COMMAND | LAST, &store)));
+        let happened = side.feed(&pdu(4, &[pdv(3, LAST, b"the whole data set"), garbage].concat()));
+        assert!(matches!(happened[..], [Happening::Ended(End::Violation(_))]), "{happened:?}");
+        assert_aborts(&mut side, 2, 6);
+    }
+}
