@@ -5,7 +5,8 @@ CUTS = 500
 FAULTS = 1000
 KILLS = 1000
 
-.PHONY: help setup compiler build demo test check format power-cut faults kill-night bench bench-flush bench-codec
+.PHONY: help setup compiler build demo test check format power-cut faults kill-night bench bench-flush bench-codec \
+	bench-scale
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -57,6 +58,9 @@ bench-flush: setup ## The same on a disk with a slow flush (root): target/bench/
 
 bench-codec: ## Size and speed of pixel data, filtered and not, for each folder of WAYSTATION_STUDIES (or a phantom)
 	cargo bench --locked --bench codec
+
+bench-scale: ## The spool with a million queued instances beside an empty one (8 GB of disk): target/bench/scale.md
+	cargo bench --locked --bench scale -- $(BENCH)
 
 format: ## Format all sources
 	cargo fmt --all
