@@ -8,7 +8,8 @@ KILLS = 1000
 TARGET = all
 SECONDS = 3600
 
-.PHONY: help setup compiler build demo test check format fuzz power-cut faults kill-night bench bench-flush bench-codec
+.PHONY: help setup compiler build demo test check format fuzz power-cut faults kill-night bench bench-flush bench-codec \
+	bench-scale
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -65,6 +66,9 @@ bench-flush: setup ## The same on a disk with a slow flush (root): target/bench/
 bench-codec: setup ## Pixel data filtered, beside zstd, JPEG-LS and HTJ2K, for each folder of WAYSTATION_STUDIES (or a phantom)
 	@scripts/setup-bench-peers codec
 	cargo bench --locked --bench codec
+
+bench-scale: ## The spool with a million queued instances beside an empty one (8 GB of disk): target/bench/scale.md
+	cargo bench --locked --bench scale -- $(BENCH)
 
 format: ## Format all sources
 	cargo fmt --all

@@ -12,6 +12,7 @@ use aws_lc_rs::digest;
 
 use super::compress::{Compressor, Stored};
 use super::error::{Doing, SpoolError};
+use super::index::{Index, guarded};
 use super::record::{ALIGNMENT, InstanceHeader, LARGE_PAYLOAD};
 use super::shared::{Buffer, Shared};
 use super::writer::{Acknowledge, Append, Committed, Finished, LogJob};
@@ -28,6 +29,7 @@ const FLUSH_EVERY: u64 = 32 << 20;
 /// An instance on its way in. Dropping it discards it.
 pub struct Incoming {
     shared: Arc<Shared>,
+    index: Arc<Index>,
     log: SyncSender<LogJob>,
     hasher: digest::Context,
     length: u64,
@@ -43,9 +45,10 @@ impl fmt::Debug for Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(shared: &Arc<Shared>, log: SyncSender<LogJob>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, index: &Arc<Index>, log: SyncSender<LogJob>) -> Self {
         Self {
             shared: Arc::clone(shared),
+            index: Arc::clone(index),
             log,
             hasher: digest::Context::new(&digest::SHA256),
             length: 0,
@@ -132,10 +135,13 @@ impl Incoming {
         };
         let mut hash = [0; 32];
         hash.copy_from_slice(self.hasher.finish().as_ref());
+        let hash = ContentHash(hash);
+        // The log asks the same in a moment, and must not wait for the disk then. Of an error it hears itself.
+        let _ = guarded(|| self.index.warm(&header.sop_instance_uid, hash));
         let finished = Finished {
             header,
             encoded_header,
-            hash: ContentHash(hash),
+            hash,
             length: self.length,
             compression,
             filter,
