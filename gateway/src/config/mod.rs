@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::admission::{Admission, Candidate, Modality, Network, NetworkError, NotAdmitted};
 pub use self::finding::{Finding, Findings, Place};
-pub use self::modalities::{FOLDER as MODALITIES, file_of as modality_file};
+pub use self::modalities::{FOLDER as MODALITIES, as_toml as modality_as_toml, file_of as modality_file};
 pub use self::settings::{Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings};
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};

@@ -21,12 +21,35 @@ pub const FOLDER: &str = "modalities";
 const TABLE: &str = "modality";
 
 /// The longest text of a certificate's subject, in bytes.
-const LONGEST_SUBJECT: usize = 512;
+const LONGEST_SUBJECT: usize = 1_024;
 
 /// The file of the modality `name` in the data folder `data`.
 #[must_use]
 pub fn file_of(data: &Path, name: &DestinationName) -> PathBuf {
     data.join(FOLDER).join(format!("{name}.toml"))
+}
+
+/// The text of such a file for a modality of which nothing is known but how it called; limits and the like are for a
+/// person to add. `aet` is the gateway's own title.
+#[must_use]
+pub fn as_toml(modality: &Modality, aet: &AeTitle) -> String {
+    let text = |text: &str| toml::Value::String(text.to_owned());
+    let list = |texts: Vec<String>| toml::Value::Array(texts.into_iter().map(toml::Value::String).collect());
+    let texts = |items: &[AeTitle]| list(items.iter().map(ToString::to_string).collect());
+    let mut lines = vec![
+        ("aet", text(modality.aet.as_str())),
+        ("addresses", list(modality.addresses.iter().map(ToString::to_string).collect())),
+    ];
+    if modality.called != [aet.clone()] {
+        lines.push(("called", texts(&modality.called)));
+    }
+    if modality.tls {
+        lines.push(("tls", toml::Value::Boolean(true)));
+    }
+    if let Some(subject) = &modality.certificate_subject {
+        lines.push(("certificate-subject", text(subject)));
+    }
+    lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
 }
 
 /// What else of the configuration a modality has to fit to.

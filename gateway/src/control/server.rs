@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use super::door;
 use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status};
 use crate::clock;
 use crate::config::DestinationUrl;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub listen: Vec<SocketAddr>,
     /// Addresses bound for DICOM over TLS.
     pub listen_tls: Vec<SocketAddr>,
+    /// The data folder.
+    pub data: PathBuf,
     /// Sentences about the configuration that stand as long as it does, the ends of certificates apart.
     pub warnings: Vec<String>,
     /// The certificates in use, whose end is looked at whenever somebody asks.
@@ -86,13 +89,17 @@ pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: Canc
         .route("/v1/status", get(status))
         .route("/v1/receipts", get(receipts))
         .route("/v1/destinations/{name}/retry", post(retry))
+        .route("/v1/door", get(door::everybody))
+        .route("/v1/door/admit", post(door::admit))
+        .route("/v1/door/{name}", get(door::one))
+        .route("/v1/door/{name}/forget", post(door::forget))
         .route("/metrics", get(metrics))
         .with_state(gateway);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// A question that could not be answered: the status and a sentence.
-struct Failed(StatusCode, String);
+pub(super) struct Failed(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -116,6 +123,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
     gateway.metrics.free_bytes(spool.free);
     gateway.metrics.resends(spool.log.duplicates, spool.log.conflicts, spool.log.freed);
     gateway.metrics.damaged(spool.damaged);
+    gateway.metrics.knocking(gateway.reception.door().with(|book| book.strangers().len()));
     let now = clock::wall();
     for queue in &spool.destinations {
         let waiting = queue.queued.instances + queue.parked.instances;

@@ -10,6 +10,7 @@
 //!            SIGTERM, SIGINT ─▶ doors close ─▶ sessions and deliveries finish what is in flight ─▶ end
 //! ```
 
+mod book;
 mod inherited;
 mod reload;
 
@@ -115,6 +116,8 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let spool = open_spool(&config, fatal).await?;
     let control = server::bind(&config.data)?;
 
+    let book = book::open(&config.data).await?;
+
     let metrics = Metrics::new();
     let shutdown = CancellationToken::new();
     let mut tasks = Tasks::default();
@@ -135,6 +138,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         &config.limits,
         spool.clone(),
         metrics.clone(),
+        Arc::clone(&book),
         shutdown.clone(),
     ));
     let doors = sockets.doors(&certificates)?;
@@ -143,6 +147,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         started_at,
         listen: doors.addresses(false)?,
         listen_tls: doors.addresses(true)?,
+        data: config.data.clone(),
         warnings: standing_warnings(&config),
         tls: Arc::clone(&certificates),
         spool: spool.clone(),
@@ -170,6 +175,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         });
     }
     tasks.spawn("reload", reload.run(shutdown.clone()));
+    tasks.spawn("door book", book::keep(Arc::clone(&book), shutdown.clone()));
     if let Some(interval) = sd_notify::watchdog_enabled() {
         tasks.spawn("watchdog", feed_watchdog(spool.clone(), interval / 2, shutdown.clone()));
     }
@@ -184,6 +190,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     }
     *hanging = tokio::time::timeout(LAST_MOMENT, reception.abandon()).await.is_err();
     asked.cancel();
+    book::save_at_the_end(book).await;
     let closing = tokio::task::spawn_blocking(move || spool.close());
     if tokio::time::timeout(LAST_MOMENT, closing).await.is_err() {
         warn!("the disk does not answer; the next start recovers what was not finished");
