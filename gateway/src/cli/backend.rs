@@ -8,7 +8,7 @@ use hyper::Method;
 use serde::Serialize;
 use tokio_rustls::TlsConnector;
 use waystation::association::{EchoError, RequestorSettings, Timeouts, transport};
-use waystation::config::Config;
+use waystation::config::{Config, Source};
 use waystation::control::{DeliveryState, PAGE, Receipt, Released, Status, client};
 use waystation::forward::open;
 use waystation::model::DestinationName;
@@ -36,8 +36,8 @@ pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
 }
 
 /// Runs the gateway until it is told to stop. The log is set up, the TLS provider installed.
-pub(crate) fn run(config: Config) -> Result<(), Failure> {
-    daemon::run(config).map_err(failed)
+pub(crate) fn run(source: Source, config: Config) -> Result<(), Failure> {
+    daemon::run(source, config).map_err(failed)
 }
 
 /// C-ECHO; prints how long the answer took.

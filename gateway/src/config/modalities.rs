@@ -108,12 +108,7 @@ pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnin
     let any = allow_any.as_ref().is_some_and(|given| given.value);
     if tables.is_empty() && !any {
         let (place, key) = reader.document.place_for_missing("allow-any");
-        warnings.push(Finding {
-            place,
-            key,
-            what: "nobody is allowed to send: no modality is listed".to_owned(),
-            remedy: NOBODY_REMEDY.to_owned(),
-        });
+        warnings.push(Finding { place, key, what: NOBODY.to_owned(), remedy: NOBODY_REMEDY.to_owned() });
     }
     let mut modalities: Vec<Arc<Modality>> = Vec::new();
     for (name, place, label) in tables {
@@ -133,6 +128,9 @@ pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnin
     });
     Admission::Any
 }
+
+/// What is said of a configuration without a modality. It stops being true as soon as one is admitted.
+pub const NOBODY: &str = "nobody is allowed to send: no modality is listed";
 
 const NOBODY_REMEDY: &str = "Let a modality call, then \"waystation door\" shows how to admit it; or list it: \
      [modality.ct1] with aet = \"CT1\" and addresses = [\"192.168.1.20\"]. For a first try: allow-any = true \

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::door;
 use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status};
 use crate::clock;
-use crate::config::DestinationUrl;
+use crate::config::{self, Admission, DestinationUrl};
 use crate::forward;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
@@ -41,7 +41,7 @@ pub struct Gateway {
     /// The data folder.
     pub data: PathBuf,
     /// Sentences about the configuration that stand as long as it does, the ends of certificates apart.
-    pub warnings: Vec<String>,
+    pub warnings: Arc<Mutex<Vec<String>>>,
     /// The certificates in use, whose end is looked at whenever somebody asks.
     pub tls: Arc<tls::Live>,
     /// The spool.
@@ -212,7 +212,10 @@ impl Gateway {
 
     /// What somebody should look at, now.
     fn warnings(&self, spool: &spool::SpoolStatus) -> Vec<String> {
-        let mut warnings = self.warnings.clone();
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if matches!(&*self.reception.admission(), Admission::Named(modalities) if modalities.is_empty()) {
+            warnings.push(format!("{}; waystation door shows how to admit who knocks", config::NOBODY));
+        }
         warnings.extend(super::warnings::of(spool));
         warnings.extend(self.tls.concerns(clock::wall()));
         warnings

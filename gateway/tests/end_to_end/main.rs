@@ -10,6 +10,7 @@
 mod support;
 
 mod controls;
+mod door;
 mod every_file;
 mod gigabyte;
 mod kill9;

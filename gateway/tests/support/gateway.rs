@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     runner: Vec<OsString>,
     listen: u16,
     listen_tls: u16,
+    allow_any: bool,
 }
 
 impl Setup {
@@ -42,6 +43,7 @@ impl Setup {
             runner: Vec::new(),
             listen,
             listen_tls,
+            allow_any: true,
         }
     }
 
@@ -75,6 +77,12 @@ impl Setup {
         self
     }
 
+    /// Admits the modalities of its configuration only.
+    pub(crate) fn admitting_named(mut self) -> Self {
+        self.allow_any = false;
+        self
+    }
+
     /// With one more variable in its environment.
     pub(crate) fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -101,7 +109,8 @@ impl Setup {
         if let Some(file) = &self.config {
             command.arg("--config").arg(file);
         }
-        command.arg("--data").arg(&self.data).args(["--aet", "WAYSTATION", "--allow-any"]);
+        command.arg("--data").arg(&self.data).args(["--aet", "WAYSTATION"]);
+        command.args(self.allow_any.then_some("--allow-any"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.listen)]);
         for destination in &self.to {
             command.args(["--to", destination]);
@@ -229,6 +238,13 @@ impl Gateway {
         let mut command = waystation();
         command.arg("status").arg("--data").arg(&self.setup.data);
         Process::run("waystation status", command, "", PATIENCE).text()
+    }
+
+    /// What a command says that asks this gateway.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Finished {
+        let mut command = waystation();
+        command.args(arguments).arg("--data").arg(&self.setup.data);
+        Process::run("waystation", command, "", PATIENCE)
     }
 
     /// What it says of everything that is parked.
