@@ -250,3 +250,34 @@ fn the_door_shows_what_was_proposed_and_agreed_and_what_came_to_nothing() {
     assert!(page["problem"].as_str().unwrap().contains("HTTP"), "{page}");
     assert!(page["cannot-be-admitted"].is_string(), "{page}");
 }
+
+/// SIGHUP lets in and keeps out whom the configuration names now, and cuts nobody off.
+#[test]
+fn a_reload_changes_who_may_send_and_drops_no_association() {
+    let mut clinic = Clinic::new(&modality("mr1", "MR1", ""));
+    let file = clinic.scratch.path().join("waystation.toml");
+    let busy = series(&clinic.scratch, "busy", 30);
+    let mut other = ResendingScu::start(&clinic.target("MR1"), &busy, Duration::from_millis(500), TRANSFER);
+    until("the other modality to send", PATIENCE, || match other.acknowledged().len() {
+        0 => Err("nothing".to_owned()),
+        _ => Ok(()),
+    });
+    let mut reload = |settings: &str, awaited: &str| {
+        std::fs::write(&file, settings).unwrap();
+        let process = clinic.gateway.process();
+        let read = process.lines().len();
+        process.signal(nix::sys::signal::Signal::SIGHUP);
+        process.wait_for_line(read, PATIENCE, |line| line.contains(awaited).then_some(()));
+    };
+    reload(&modality("ct1", "CT1", ""), "ct1 is new, mr1 is gone");
+    reload("[modality.ct1]\naet = 7\n", "the new configuration cannot be used");
+    let limits = "[limits]\nmax-associations = 7\n";
+    reload(&(modality("ct1", "CT1", "") + limits), "changed and waiting for a restart: [limits]");
+    echoscu(&clinic.target("CT1")).unwrap();
+    assert!(other.is_running(), "its association had ended before");
+    echoscu(&clinic.target("MR1")).unwrap_err();
+    let seen = other.finish(TRANSFER);
+    assert_eq!(seen.len(), busy.len(), "nothing had to be repeated: the association went on");
+    assert_eq!(data_sets(&clinic.arrived("nas")), data_sets(&busy));
+    assert!(clinic.gateway.status_text().contains("what waits for a restart: [limits]"));
+}
