@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
@@ -23,6 +24,12 @@ pub fn now() -> Instant {
 pub fn wall() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The time zone of this box, as its administrator has set it; UTC if he has not.
+#[must_use]
+pub fn zone() -> TimeZone {
+    TimeZone::system()
 }
 
 /// A moment on the spool's own timeline, in milliseconds. It never goes back, neither when the wall clock is set nor

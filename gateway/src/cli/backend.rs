@@ -8,7 +8,7 @@ use hyper::Method;
 use serde::Serialize;
 use tokio_rustls::TlsConnector;
 use waystation::association::{EchoError, RequestorSettings, Timeouts, transport};
-use waystation::config::Config;
+use waystation::config::{Config, Source};
 use waystation::control::{DeliveryState, PAGE, Receipt, Released, Status, client};
 use waystation::forward::open;
 use waystation::model::DestinationName;
@@ -18,12 +18,12 @@ use waystation::{clock, daemon, tls};
 use super::{Call, Failure, render, send};
 
 /// Anything that went wrong, as the sentence that it brings along.
-fn failed(error: impl std::fmt::Display) -> Failure {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(error.to_string())
 }
 
 /// Prints to the user. Whoever reads our output through a pipe may have seen enough: then it ends quietly.
-fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
+pub(super) fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         printed => printed.map_err(failed),
@@ -31,13 +31,13 @@ fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
 }
 
 /// Runs one command on a runtime of its own.
-fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(command)
 }
 
 /// Runs the gateway until it is told to stop. The log is set up, the TLS provider installed.
-pub(crate) fn run(config: Config) -> Result<(), Failure> {
-    daemon::run(config).map_err(failed)
+pub(crate) fn run(source: Source, config: Config) -> Result<(), Failure> {
+    daemon::run(source, config).map_err(failed)
 }
 
 /// C-ECHO; prints how long the answer took.
@@ -107,7 +107,7 @@ pub(crate) fn receipts(data: &Path, json: bool, state: Option<DeliveryState>) ->
     })
 }
 
-fn as_json(value: &impl Serialize) -> Result<String, Failure> {
+pub(super) fn as_json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(failed)
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use waystation::config::{
-    Admission, ClientCertificates, Config, DestinationUrl, DicomPeer, HandedOver, IdentityFiles, Surroundings, TlsFiles,
+    Admission, ClientCertificates, Config, DestinationUrl, DicomPeer, HandedOver, IdentityFiles, Source, Surroundings,
+    TlsFiles,
 };
 use waystation::model::AeTitle;
 use waystation::{clock, logging};
@@ -46,13 +47,15 @@ pub(crate) fn run(arguments: &Run, log_level: Result<LevelFilter, Failure>) -> R
         Failure::Usage(format!("the sockets that systemd hands over cannot be read: {error}; {remedy}"))
     })?;
     let surroundings = surroundings(handed_over.map(|(_, name)| name))?;
-    let config = Config::load(arguments.config.as_deref(), &arguments.flags(), &surroundings)
+    let source = Source { file: arguments.config.clone(), flags: arguments.flags(), sockets: surroundings.sockets };
+    let config = source
+        .load(surroundings.now)
         .map_err(|findings| Failure::Usage(format!("the gateway was not started\n{findings}")))?;
     logging::init(log_level).map_err(|error| Failure::Failed(error.to_string()))?;
     for warning in &config.warnings {
         log::warn!(setting = warning.key; "{}. {}", warning.what, warning.remedy);
     }
-    backend::run(config)
+    backend::run(source, config)
 }
 
 /// What the validation has to know: the names of the sockets that systemd hands over, and the time.
@@ -93,9 +96,11 @@ fn summary(config: &Config) -> String {
     lines.extend(config.listen_tls.iter().map(|address| format!("listens on {address}, TLS, {certificates}")));
     match &config.admission {
         Admission::Any => lines.push("admits anybody".to_owned()),
+        Admission::Named(modalities) if modalities.is_empty() => lines.push("admits nobody yet".to_owned()),
         Admission::Named(modalities) => lines.extend(modalities.iter().map(|modality| {
             let addresses: Vec<_> = modality.addresses.iter().map(ToString::to_string).collect();
-            format!("admits {}: {} from {}", modality.name, modality.aet, addresses.join(", "))
+            let tls = if modality.tls { ", over TLS only" } else { "" };
+            format!("admits {}: {} from {}{tls}", modality.name, modality.aet, addresses.join(", "))
         })),
     }
     lines.extend(config.destinations.iter().map(|to| format!("delivers to {}: {}", to.name, to.url)));

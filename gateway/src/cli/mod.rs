@@ -5,6 +5,7 @@
 
 pub(crate) mod backend;
 mod commands;
+pub(crate) mod door;
 pub(crate) mod offline;
 mod render;
 mod send;
@@ -19,6 +20,9 @@ use waystation::control::DeliveryState;
 use waystation::model::{AeTitle, DestinationName};
 
 pub(crate) use commands::{Call, Failure, check_config, exit_code, run};
+
+/// The data folder of a gateway that runs as a service.
+const DATA: &str = "/var/lib/waystation";
 
 /// Store-and-forward DICOM gateway for a clinic on a slow, lossy, often broken link.
 ///
@@ -89,6 +93,13 @@ Example:
 
 Mend the cause first; `waystation status` tells what it is.")]
     Retry(Retry),
+    /// Show who may send, who knocks and is not let in, and what went wrong; admit modalities
+    #[command(after_help = "\
+Examples:
+  waystation door                        (everybody, with what is wrong and what to do)
+  waystation door show ct1               (its last associations: proposed, agreed, how they ended)
+  waystation door admit us2 --as echolab (lets in one who knocks, without a restart)")]
+    Door(door::Door),
     /// Look at, mend or empty the data folder of a gateway that does not run
     #[command(
         subcommand,
@@ -238,7 +249,7 @@ pub(crate) struct Send {
 #[derive(Debug, Args)]
 pub(crate) struct Ask {
     /// The data folder of the gateway that is asked
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/waystation")]
+    #[arg(long, value_name = "DIR", default_value = DATA)]
     pub(crate) data: PathBuf,
     /// Answer in JSON
     #[arg(long)]
@@ -268,7 +279,7 @@ pub(crate) struct Retry {
     /// The name of the destination in the configuration
     pub(crate) destination: DestinationName,
     /// The data folder of the gateway that is asked
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/waystation")]
+    #[arg(long, value_name = "DIR", default_value = DATA)]
     pub(crate) data: PathBuf,
 }
 
@@ -379,6 +390,13 @@ mod tests {
     }
 
     #[test]
+    fn the_door_has_its_commands() {
+        for line in ["", " --json", " show ct1", " admit us2 --as echolab --data /d --json", " forget us2 --data /d"] {
+            parse(&format!("waystation door{line}")).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
     fn wrong_urls_and_names_are_refused_at_once_with_the_right_form() {
         let error = parse("waystation echo pacs:104").unwrap_err().to_string();
         assert!(error.contains("Write dicoms://AET@host:port"), "{error}");
@@ -386,5 +404,6 @@ mod tests {
         assert!(parse("waystation send dicom://A@h:104").is_err(), "nothing to send");
         assert!(parse("waystation echo dicom://A@h:104 --cert x").is_err(), "a certificate without its key");
         assert!(parse("waystation run --log loud").is_err());
+        assert!(parse("waystation door admit ../x").is_err());
     }
 }

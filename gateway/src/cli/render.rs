@@ -128,7 +128,7 @@ fn delivery_state(state: DeliveryState) -> &'static str {
 }
 
 /// Columns as wide as their widest cell, the last one free.
-fn table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) -> String {
     let widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
     });

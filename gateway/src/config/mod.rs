@@ -24,6 +24,7 @@
 //! wrong whatever the network is doing at the moment.
 
 mod admission;
+mod changes;
 mod document;
 mod finding;
 mod modalities;
@@ -42,8 +43,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use self::admission::{Admission, Candidate, Modality, Network, NetworkError, NotAdmitted};
+pub use self::changes::Source;
 pub use self::finding::{Finding, Findings, Place};
-pub use self::modalities::{FOLDER as MODALITIES, file_of as modality_file};
+pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
 pub use self::settings::{Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings};
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};

@@ -21,12 +21,35 @@ pub const FOLDER: &str = "modalities";
 const TABLE: &str = "modality";
 
 /// The longest text of a certificate's subject, in bytes.
-const LONGEST_SUBJECT: usize = 512;
+const LONGEST_SUBJECT: usize = 1_024;
 
 /// The file of the modality `name` in the data folder `data`.
 #[must_use]
 pub fn file_of(data: &Path, name: &DestinationName) -> PathBuf {
     data.join(FOLDER).join(format!("{name}.toml"))
+}
+
+/// The text of such a file for a modality of which nothing is known but how it called; limits and the like are for a
+/// person to add. `aet` is the gateway's own title.
+#[must_use]
+pub fn as_toml(modality: &Modality, aet: &AeTitle) -> String {
+    let text = |text: &str| toml::Value::String(text.to_owned());
+    let list = |texts: Vec<String>| toml::Value::Array(texts.into_iter().map(toml::Value::String).collect());
+    let texts = |items: &[AeTitle]| list(items.iter().map(ToString::to_string).collect());
+    let mut lines = vec![
+        ("aet", text(modality.aet.as_str())),
+        ("addresses", list(modality.addresses.iter().map(ToString::to_string).collect())),
+    ];
+    if modality.called != [aet.clone()] {
+        lines.push(("called", texts(&modality.called)));
+    }
+    if modality.tls {
+        lines.push(("tls", toml::Value::Boolean(true)));
+    }
+    if let Some(subject) = &modality.certificate_subject {
+        lines.push(("certificate-subject", text(subject)));
+    }
+    lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
 }
 
 /// What else of the configuration a modality has to fit to.
@@ -85,12 +108,7 @@ pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnin
     let any = allow_any.as_ref().is_some_and(|given| given.value);
     if tables.is_empty() && !any {
         let (place, key) = reader.document.place_for_missing("allow-any");
-        warnings.push(Finding {
-            place,
-            key,
-            what: "nobody is allowed to send: no modality is listed".to_owned(),
-            remedy: NOBODY_REMEDY.to_owned(),
-        });
+        warnings.push(Finding { place, key, what: NOBODY.to_owned(), remedy: NOBODY_REMEDY.to_owned() });
     }
     let mut modalities: Vec<Arc<Modality>> = Vec::new();
     for (name, place, label) in tables {
@@ -110,6 +128,9 @@ pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnin
     });
     Admission::Any
 }
+
+/// What is said of a configuration without a modality. It stops being true as soon as one is admitted.
+pub const NOBODY: &str = "nobody is allowed to send: no modality is listed";
 
 const NOBODY_REMEDY: &str = "Let a modality call, then \"waystation door\" shows how to admit it; or list it: \
      [modality.ct1] with aet = \"CT1\" and addresses = [\"192.168.1.20\"]. For a first try: allow-any = true \

@@ -6,10 +6,11 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -55,10 +56,24 @@ pub enum AskError {
 /// # Errors
 /// See [`AskError`].
 pub async fn ask<T: DeserializeOwned>(data: &Path, method: Method, path: &str) -> Result<T, AskError> {
-    timeout(PATIENCE, exchange(data, method, path)).await.unwrap_or(Err(AskError::Silent))
+    timeout(PATIENCE, exchange(data, method, path, Bytes::new())).await.unwrap_or(Err(AskError::Silent))
 }
 
-async fn exchange<T: DeserializeOwned>(data: &Path, method: Method, path: &str) -> Result<T, AskError> {
+/// As [`ask`], with something to say beside the question.
+///
+/// # Errors
+/// See [`AskError`].
+pub async fn ask_with<T: DeserializeOwned>(
+    data: &Path,
+    method: Method,
+    path: &str,
+    said: &impl Serialize,
+) -> Result<T, AskError> {
+    let said = serde_json::to_vec(said).map_err(|error| AskError::Broken(error.to_string()))?;
+    timeout(PATIENCE, exchange(data, method, path, said.into())).await.unwrap_or(Err(AskError::Silent))
+}
+
+async fn exchange<T: DeserializeOwned>(data: &Path, method: Method, path: &str, said: Bytes) -> Result<T, AskError> {
     let stream = connect(data).await?;
     let broken = |error: &dyn std::fmt::Display| AskError::Broken(error.to_string());
     let (mut sender, connection) =
@@ -68,7 +83,8 @@ async fn exchange<T: DeserializeOwned>(data: &Path, method: Method, path: &str) 
         .method(method)
         .uri(path)
         .header("host", "waystation")
-        .body(Empty::<Bytes>::new())
+        .header("content-type", "application/json")
+        .body(Full::new(said))
         .map_err(|e| broken(&e))?;
     let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
     let status = answer.status();

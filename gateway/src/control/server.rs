@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
@@ -17,9 +17,10 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use super::door;
 use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status};
 use crate::clock;
-use crate::config::DestinationUrl;
+use crate::config::{self, Admission, DestinationUrl};
 use crate::forward;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
@@ -37,8 +38,10 @@ pub struct Gateway {
     pub listen: Vec<SocketAddr>,
     /// Addresses bound for DICOM over TLS.
     pub listen_tls: Vec<SocketAddr>,
+    /// The data folder.
+    pub data: PathBuf,
     /// Sentences about the configuration that stand as long as it does, the ends of certificates apart.
-    pub warnings: Vec<String>,
+    pub warnings: Arc<Mutex<Vec<String>>>,
     /// The certificates in use, whose end is looked at whenever somebody asks.
     pub tls: Arc<tls::Live>,
     /// The spool.
@@ -86,13 +89,17 @@ pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: Canc
         .route("/v1/status", get(status))
         .route("/v1/receipts", get(receipts))
         .route("/v1/destinations/{name}/retry", post(retry))
+        .route("/v1/door", get(door::everybody))
+        .route("/v1/door/admit", post(door::admit))
+        .route("/v1/door/{name}", get(door::one))
+        .route("/v1/door/{name}/forget", post(door::forget))
         .route("/metrics", get(metrics))
         .with_state(gateway);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// A question that could not be answered: the status and a sentence.
-struct Failed(StatusCode, String);
+pub(super) struct Failed(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -116,6 +123,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
     gateway.metrics.free_bytes(spool.free);
     gateway.metrics.resends(spool.log.duplicates, spool.log.conflicts, spool.log.freed);
     gateway.metrics.damaged(spool.damaged);
+    gateway.metrics.knocking(gateway.reception.door().with(|book| book.strangers().len()));
     let now = clock::wall();
     for queue in &spool.destinations {
         let waiting = queue.queued.instances + queue.parked.instances;
@@ -204,7 +212,10 @@ impl Gateway {
 
     /// What somebody should look at, now.
     fn warnings(&self, spool: &spool::SpoolStatus) -> Vec<String> {
-        let mut warnings = self.warnings.clone();
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if matches!(&*self.reception.admission(), Admission::Named(modalities) if modalities.is_empty()) {
+            warnings.push(format!("{}; waystation door shows how to admit who knocks", config::NOBODY));
+        }
         warnings.extend(super::warnings::of(spool));
         warnings.extend(self.tls.concerns(clock::wall()));
         warnings

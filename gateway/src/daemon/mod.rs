@@ -10,13 +10,15 @@
 //!            SIGTERM, SIGINT ─▶ doors close ─▶ sessions and deliveries finish what is in flight ─▶ end
 //! ```
 
+mod book;
+mod configuration;
 mod inherited;
 mod reload;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -27,10 +29,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::configuration::Configuration;
 use self::reload::Reload;
 use crate::association::{AcceptorSettings, Timeouts};
 use crate::clock;
-use crate::config::{self, Config, DestinationUrl};
+use crate::config::{self, Config, DestinationUrl, Finding, Source};
 use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
 use crate::forward::{self, Destination, Route};
@@ -86,14 +89,14 @@ pub enum DaemonError {
     },
 }
 
-/// Runs the gateway until SIGTERM or SIGINT.
+/// Runs the gateway with this configuration, which came from `source`, until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// It could not start, or something happened after which only a new start is safe.
-pub fn run(config: Config) -> Result<(), DaemonError> {
+pub fn run(source: Source, config: Config) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut hanging = false;
-    let ended = runtime.block_on(serve(config, &mut hanging));
+    let ended = runtime.block_on(serve(source, config, &mut hanging));
     if hanging {
         // A session's thread may come back from the disk at any time, and it needs the runtime to its end.
         std::mem::forget(runtime);
@@ -105,7 +108,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
 }
 
 /// Serves until the end; `hanging` says whether a session has outlived it.
-async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
+async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let started_at = clock::wall();
     let mut signals = Signals::install()?;
     let sockets = bind(&config)?;
@@ -114,6 +117,8 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let (fatal, died) = mpsc::channel(1);
     let spool = open_spool(&config, fatal).await?;
     let control = server::bind(&config.data)?;
+
+    let book = book::open(&config.data).await?;
 
     let metrics = Metrics::new();
     let shutdown = CancellationToken::new();
@@ -135,15 +140,19 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         &config.limits,
         spool.clone(),
         metrics.clone(),
+        Arc::clone(&book),
         shutdown.clone(),
     ));
+    let warnings = Arc::new(Mutex::new(standing_warnings(&config)));
+    let configuration = Configuration::new(source, &config, &reception, &warnings);
     let doors = sockets.doors(&certificates)?;
     let gateway = Arc::new(Gateway {
         aet: config.aet.clone(),
         started_at,
         listen: doors.addresses(false)?,
         listen_tls: doors.addresses(true)?,
-        warnings: standing_warnings(&config),
+        data: config.data.clone(),
+        warnings,
         tls: Arc::clone(&certificates),
         spool: spool.clone(),
         reception: Arc::clone(&reception),
@@ -156,7 +165,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let asked = CancellationToken::new();
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
-    let reload = Reload::new(&config, &certificates, &destinations)?;
+    let reload = Reload::new(&config, configuration, &certificates, &destinations)?;
     for (url, destination) in destinations {
         let worker = worker(&config, destination, route(url, &certificates)?, own.clone(), &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
@@ -170,6 +179,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
         });
     }
     tasks.spawn("reload", reload.run(shutdown.clone()));
+    tasks.spawn("door book", book::keep(Arc::clone(&book), shutdown.clone()));
     if let Some(interval) = sd_notify::watchdog_enabled() {
         tasks.spawn("watchdog", feed_watchdog(spool.clone(), interval / 2, shutdown.clone()));
     }
@@ -184,6 +194,7 @@ async fn serve(config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     }
     *hanging = tokio::time::timeout(LAST_MOMENT, reception.abandon()).await.is_err();
     asked.cancel();
+    book::save_at_the_end(book).await;
     let closing = tokio::task::spawn_blocking(move || spool.close());
     if tokio::time::timeout(LAST_MOMENT, closing).await.is_err() {
         warn!("the disk does not answer; the next start recovers what was not finished");
@@ -358,14 +369,11 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-/// What the configuration was warned of, but what is the matter with certificates: that changes while the gateway runs.
+/// What the configuration was warned of, but what changes while the gateway runs: what is the matter with certificates,
+/// and that nobody may send.
 fn standing_warnings(config: &Config) -> Vec<String> {
-    config
-        .warnings
-        .iter()
-        .filter(|finding| !tls::Concern::is_remedied_by(&finding.remedy))
-        .map(ToString::to_string)
-        .collect()
+    let stands = |finding: &&Finding| !tls::Concern::is_remedied_by(&finding.remedy) && finding.what != config::NOBODY;
+    config.warnings.iter().filter(stands).map(ToString::to_string).collect()
 }
 
 /// How to reach a destination; TLS is part of the way or there is none.

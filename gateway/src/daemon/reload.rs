@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::configuration::Configuration;
 use super::tell;
 use crate::clock;
 use crate::config::{Config, DestinationUrl};
@@ -28,6 +29,7 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 /// Everything that can be reloaded.
 pub(super) struct Reload {
     hangup: Signal,
+    configuration: Arc<Configuration>,
     certificates: Arc<Live>,
     files: TlsFiles,
     /// The destinations over TLS, which may be waiting for the very certificate that has come.
@@ -41,12 +43,14 @@ impl Reload {
     /// The system gives no signal handler.
     pub(super) fn new(
         config: &Config,
+        configuration: Configuration,
         certificates: &Arc<Live>,
         destinations: &[(DestinationUrl, Arc<Destination>)],
     ) -> io::Result<Self> {
         let over_tls = destinations.iter().filter(|(url, _)| matches!(url, DestinationUrl::Dicoms(_)));
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            configuration: Arc::new(configuration),
             certificates: Arc::clone(certificates),
             files: config.tls.clone().unwrap_or_default(),
             destinations: over_tls.map(|(_, destination)| Arc::clone(destination)).collect(),
@@ -70,11 +74,22 @@ impl Reload {
     }
 
     /// SIGHUP. Each part that can be reloaded is a call between the two words to the service manager.
-    async fn asked(&self) {
+    async fn asked(&mut self) {
         tell(&reloading());
         info!("asked to reload");
+        self.read_the_configuration().await;
         self.renew_certificates().await;
         tell(&[NotifyState::Ready]);
+    }
+
+    /// Changes who may send. Certificates may have moved to other files.
+    async fn read_the_configuration(&mut self) {
+        let configuration = Arc::clone(&self.configuration);
+        match tokio::task::spawn_blocking(move || configuration.read_again()).await {
+            Ok(Some(config)) => self.files = config.tls.unwrap_or_default(),
+            Ok(None) => {}
+            Err(error) => warn!("the configuration could not be read again: {error}"),
+        }
     }
 
     async fn renew_certificates(&self) {

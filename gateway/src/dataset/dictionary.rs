@@ -4,10 +4,11 @@
 //! dictionary can be wrong for the software version that wrote the data set, UN never is.
 
 use dicom_core::Tag;
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
-use dicom_dictionary_std::StandardDataDictionary;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, UidDictionary, VirtualVr};
+use dicom_dictionary_std::{StandardDataDictionary, StandardSopClassDictionary};
 
 use super::vr::Vr;
+use crate::model::Uid;
 
 /// What the dictionary says of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,12 @@ pub fn look_up(tag: Tag) -> Entry {
         Some(VirtualVr::Lt) => Entry::UsOrOw,
         _ => Entry::Unknown,
     }
+}
+
+/// The name of a SOP class of the standard, as PS3.6 has it.
+#[must_use]
+pub fn sop_class_name(uid: &Uid) -> Option<&'static str> {
+    StandardSopClassDictionary.by_uid(uid.as_str()).map(|entry| entry.name)
 }
 
 /// Whether the standard makes the tag a sequence.

@@ -75,12 +75,28 @@ pub mod tags {
     pub const ITEM_DELIMITATION: Tag = Tag(0xfffe, 0xe00d);
     /// Ends a sequence of undefined length.
     pub const SEQUENCE_DELIMITATION: Tag = Tag(0xfffe, 0xe0dd);
+    /// Instance Creation Date.
+    pub const INSTANCE_CREATION_DATE: Tag = Tag(0x0008, 0x0012);
+    /// Instance Creation Time.
+    pub const INSTANCE_CREATION_TIME: Tag = Tag(0x0008, 0x0013);
     /// SOP Class UID.
     pub const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
     /// SOP Instance UID.
     pub const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
+    /// Acquisition Date.
+    pub const ACQUISITION_DATE: Tag = Tag(0x0008, 0x0022);
+    /// Content Date.
+    pub const CONTENT_DATE: Tag = Tag(0x0008, 0x0023);
+    /// Acquisition DateTime.
+    pub const ACQUISITION_DATE_TIME: Tag = Tag(0x0008, 0x002a);
+    /// Acquisition Time.
+    pub const ACQUISITION_TIME: Tag = Tag(0x0008, 0x0032);
+    /// Content Time.
+    pub const CONTENT_TIME: Tag = Tag(0x0008, 0x0033);
     /// Modality.
     pub const MODALITY: Tag = Tag(0x0008, 0x0060);
+    /// Timezone Offset From UTC.
+    pub const TIMEZONE_OFFSET_FROM_UTC: Tag = Tag(0x0008, 0x0201);
     /// Study Instance UID.
     pub const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000d);
     /// Series Instance UID.

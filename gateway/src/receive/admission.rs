@@ -57,6 +57,8 @@ pub(super) struct Refusal {
     subject: Option<String>,
     /// Our own AE title.
     aet: AeTitle,
+    /// Which modality it is, if it is one of ours.
+    modality: Option<Arc<Modality>>,
 }
 
 /// The kind of a refusal.
@@ -75,8 +77,23 @@ pub(super) enum Why {
 }
 
 impl Refusal {
-    pub(super) fn new(why: Why, candidate: &Candidate<'_>, aet: &AeTitle) -> Box<Self> {
+    pub(super) fn new(
+        why: Why,
+        candidate: &Candidate<'_>,
+        aet: &AeTitle,
+        modality: Option<&Arc<Modality>>,
+    ) -> Box<Self> {
+        let concerned = match &why {
+            Why::NotAdmitted(
+                NotAdmitted::CalledAe(modality)
+                | NotAdmitted::TlsRequired(modality)
+                | NotAdmitted::CertificateSubject(modality),
+            ) => Some(modality),
+            _ => modality,
+        };
+        let modality = concerned.cloned();
         Box::new(Self {
+            modality,
             why,
             calling: candidate.calling.clone(),
             called: candidate.called.clone(),
@@ -84,6 +101,11 @@ impl Refusal {
             subject: candidate.subject.map(str::to_owned),
             aet: aet.clone(),
         })
+    }
+
+    /// Which modality it is, if it is one of ours.
+    pub(super) fn modality(&self) -> Option<&Modality> {
+        self.modality.as_deref()
     }
 
     /// What goes over the wire; the table is on the module's first page.
@@ -184,7 +206,7 @@ pub(super) fn admit(
     aet: &AeTitle,
     candidate: &Candidate<'_>,
 ) -> Result<Option<Arc<Modality>>, Box<Refusal>> {
-    let refuse = |why| Refusal::new(why, candidate, aet);
+    let refuse = |why| Refusal::new(why, candidate, aet, None);
     let modality = admission.admit(candidate).map_err(|why| refuse(Why::NotAdmitted(why)))?;
     if modality.is_none() && candidate.called != aet {
         return Err(refuse(Why::NotOurs));

@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 
 use super::first_words::{self, Mistake, Port};
 use super::slots::Guest;
+use super::visitor::Visitor;
 use super::{Reception, session};
 use crate::association::{AcceptorSettings, Spoken, transport};
 use crate::metrics::Rejection;
@@ -77,6 +78,7 @@ impl Visit {
             info!(peer:%; "the connection was gone at once: {error}");
             return;
         }
+        let visitor = Visitor::new(peer.ip(), self.tls.is_some(), None);
         let deadline = self.arrived + reception.settings.timeouts.association;
         let spoken = tokio::select! {
             biased;
@@ -102,11 +104,16 @@ impl Visit {
             }
             Ok(Err(error)) => {
                 reception.metrics.association_rejected(Rejection::Tls);
-                warn!(peer:%; "TLS handshake failed: {}", tls::explain(&error));
+                let why = tls::explain(&error);
+                warn!(peer:%; "TLS handshake failed: {why}");
+                visitor.failed(None, format!("TLS handshake failed: {why}"), &reception);
             }
             Err(_) => {
                 reception.metrics.association_rejected(Rejection::Timeout);
-                warn!(peer:%; "no TLS handshake in time: the device connects to the TLS port and says nothing, or not enough");
+                let why =
+                    "no TLS handshake in time: the device connects to the TLS port and says nothing, or not enough";
+                warn!(peer:%; "{why}");
+                visitor.failed(None, why.to_owned(), &reception);
             }
         }
     }
@@ -119,6 +126,7 @@ impl Visit {
     async fn turn_away(self, stream: TcpStream, mistake: Mistake, reception: &Reception) {
         reception.metrics.association_rejected(mistake.kind);
         warn!(peer:% = self.peer; "{}", mistake.sentence);
+        Visitor::new(self.peer.ip(), self.tls.is_some(), None).failed(None, mistake.sentence, reception);
         let mut settings: AcceptorSettings = reception.settings.clone();
         settings.timeouts.linger = FAREWELL;
         tokio::select! {

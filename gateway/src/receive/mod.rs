@@ -13,9 +13,11 @@
 //! ```text
 //! listener ── lobby ── first bytes ── TLS ── A-ASSOCIATE-RQ ── admitted? slot? room? ──▶ session: C-ECHO, C-STORE … ──▶ the end
 //!               │            │                              │
-//!               │            └─ A-ABORT: wrong port         └─ A-ASSOCIATE-RJ (1, 3) (1, 7) (3, 2 transient)
+//!               │            └─ A-ABORT: wrong port         └─ A-ASSOCIATE-RJ, see the table in `admission`
 //!               └─ closed when it displaces itself
 //! ```
+//!
+//! How each of them ends is entered in the door book, [`door`].
 //!
 //! The limits on associations count associations. A connection that asks for none waits in the lobby, where nobody can
 //! take the place of another address.
@@ -26,6 +28,7 @@
 //! those that identify the instance, and none is changed.
 
 mod admission;
+pub mod door;
 mod first_words;
 mod listener;
 pub mod scan;
@@ -33,18 +36,25 @@ mod session;
 mod slots;
 mod store;
 mod throttle;
+mod visitor;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::association::AcceptorSettings;
-use crate::config::{Admission, Limits};
+use crate::clock;
+use crate::config::{Admission, Limits, Modality};
+use crate::durable::Disk;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName};
 use crate::spool::Spool;
 
+use door::admit::AdmitError;
+use door::keep::Keeper;
+use door::{DoorView, PeerView};
 pub use listener::{Door, serve};
 use slots::{Lobby, Slots};
 use throttle::Throttles;
@@ -56,8 +66,11 @@ const LOBBY: usize = 256;
 #[derive(Debug)]
 pub struct Reception {
     aet: AeTitle,
-    /// Replaced as a whole at a reload.
+    /// Replaced as a whole.
     admission: Mutex<Arc<Admission>>,
+    /// Held by who changes it.
+    changing: Mutex<()>,
+    door: Arc<Keeper>,
     destinations: Vec<DestinationName>,
     settings: AcceptorSettings,
     spool: Spool,
@@ -68,6 +81,10 @@ pub struct Reception {
     sessions: TaskTracker,
     shutdown: CancellationToken,
     abandoned: CancellationToken,
+}
+
+fn names(admission: &Admission) -> Vec<DestinationName> {
+    admission.modalities().iter().map(|modality| modality.name.clone()).collect()
 }
 
 impl Reception {
@@ -85,11 +102,15 @@ impl Reception {
         limits: &Limits,
         spool: Spool,
         metrics: Metrics,
+        door: Arc<Keeper>,
         shutdown: CancellationToken,
     ) -> Self {
+        door.with(|book| book.configured(names(&admission)));
         Self {
             aet,
             admission: Mutex::new(Arc::new(admission)),
+            changing: Mutex::default(),
+            door,
             destinations,
             settings,
             spool,
@@ -103,9 +124,55 @@ impl Reception {
         }
     }
 
-    /// Who may send from now on. Associations that are open keep what they were given.
-    pub fn admit_from_now_on(&self, admission: Admission) {
+    /// Changes who may send from now on; associations that are open keep what they were given. One change is made after
+    /// the other: `change` sees what the last one has left. Blocking, as far as `change` is.
+    ///
+    /// # Errors
+    /// Those of `change`; then everything is as before.
+    pub fn change_admission<T, E>(&self, change: impl FnOnce(&Admission) -> Result<(T, Admission), E>) -> Result<T, E> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (outcome, admission) = change(&self.admission())?;
+        self.door.with(|book| book.configured(names(&admission)));
         *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
+        Ok(outcome)
+    }
+
+    /// Admits the stranger that the book calls `knock`, as the modality `name` or as he is called there. He is let in
+    /// from now on, and after a restart. Blocking.
+    ///
+    /// # Errors
+    /// Nobody was admitted; see [`AdmitError`].
+    pub fn admit(
+        &self,
+        disk: &dyn Disk,
+        data: &Path,
+        knock: &str,
+        name: Option<DestinationName>,
+    ) -> Result<Arc<Modality>, AdmitError> {
+        self.change_admission(|admission| {
+            let request = (knock, name, clock::wall());
+            door::admit::admit(disk, data, &self.door, admission, &self.aet, request)
+        })
+    }
+
+    /// The book of who comes.
+    #[must_use]
+    pub fn door(&self) -> &Keeper {
+        &self.door
+    }
+
+    /// Everybody at the door.
+    #[must_use]
+    pub fn door_view(&self) -> DoorView {
+        let admission = self.admission();
+        self.door.with(|book| book.view(&admission, &self.aet, |name| self.slots.open_of(name)))
+    }
+
+    /// One peer with its visits.
+    #[must_use]
+    pub fn peer_view(&self, name: &str) -> Option<PeerView> {
+        let admission = self.admission();
+        self.door.with(|book| book.view_of(name, &admission, &self.aet, |name| self.slots.open_of(name)))
     }
 
     /// Who may send.

@@ -22,8 +22,12 @@
 //! They are inflated only to be looked at. After [`INFLATED_LIMIT`] bytes the scan stops looking and the rest passes
 //! through as it is: a deflate bomb costs that much CPU time, and no memory.
 
+mod moment;
+
 use dicom_core::Tag;
 
+pub use self::moment::Moment;
+use self::moment::{Moments, Part};
 use crate::codec::PixelLayout;
 use crate::dataset::inflate::{Inflater, Progress};
 use crate::dataset::transfer_syntax::{self, Encoding};
@@ -72,6 +76,8 @@ pub struct Scan {
     pub image: Option<ImageShape>,
     /// The length of the data set in bytes, as it was received.
     pub length: u64,
+    /// When it was made, by the clock of the device: the latest time that it carries.
+    pub made: Option<Moment>,
     /// The first thing that is wrong with it.
     pub defect: Option<Defect>,
 }
@@ -241,6 +247,7 @@ impl HeaderScan {
             modality: self.found.modality,
             image,
             length: self.length,
+            made: self.found.moments.latest(),
             defect,
         }
     }
@@ -266,6 +273,7 @@ struct Found {
     columns: Option<u16>,
     bits_allocated: Option<u16>,
     pixel_representation: Option<u16>,
+    moments: Moments,
     /// Offset, length, and whether it is big endian.
     pixel_data: Option<(u64, u32, bool)>,
 }
@@ -316,6 +324,14 @@ impl Found {
             tags::COLUMNS => self.columns = self.number(self.columns, element),
             tags::BITS_ALLOCATED => self.bits_allocated = self.number(self.bits_allocated, element),
             tags::PIXEL_REPRESENTATION => self.pixel_representation = self.number(self.pixel_representation, element),
+            tags::INSTANCE_CREATION_DATE => self.moments.date(Part::InstanceCreation, &self.value),
+            tags::INSTANCE_CREATION_TIME => self.moments.time(Part::InstanceCreation, &self.value),
+            tags::ACQUISITION_DATE => self.moments.date(Part::Acquisition, &self.value),
+            tags::ACQUISITION_TIME => self.moments.time(Part::Acquisition, &self.value),
+            tags::CONTENT_DATE => self.moments.date(Part::Content, &self.value),
+            tags::CONTENT_TIME => self.moments.time(Part::Content, &self.value),
+            tags::ACQUISITION_DATE_TIME => self.moments.acquisition_date_time(&self.value),
+            tags::TIMEZONE_OFFSET_FROM_UTC => self.moments.offset(&self.value),
             _ => {}
         }
     }

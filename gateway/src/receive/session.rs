@@ -11,14 +11,17 @@ use tokio::sync::oneshot;
 
 use super::Reception;
 use super::admission::{self, Pass, Refusal, Why};
+use super::door::{Outcome, Request, of_release};
 use super::slots::Guest;
 use super::store::{Sender, Store};
+use super::visitor::{Brought, Visitor};
 use crate::association::transport::{self, Stream};
 use crate::association::{Abort, AcceptError, AssociateRequest, Association, AssociationError, Indication, Violation};
 use crate::clock;
 use crate::config::Candidate;
 use crate::dimse::{Command, Response, Status};
 use crate::metrics::Rejection;
+use crate::model::AeTitle;
 use crate::tls;
 
 /// A connection that has just arrived.
@@ -43,7 +46,11 @@ enum Stage {
 pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Arc<Reception>) {
     let Caller { peer, arrived, guest, secured } = caller;
     let mut verdict = None;
+    let subject = secured.as_ref().and_then(|secured| secured.subject.clone());
+    let visitor = Visitor::new(peer.ip(), secured.is_some(), subject);
+    let mut asked = None;
     let accepted = transport::accept(stream, &reception.settings, arrived, |request| {
+        asked = Some((request.calling_ae.clone(), Request::of(request)));
         let decided = pass(request, peer.ip(), secured.as_ref(), reception);
         let decision = admission::decision(&decided, request);
         verdict = Some(decided);
@@ -61,13 +68,13 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
         (Ok(association), Some(Ok(pass))) => (association, pass),
         (Ok(_), _) => return,
         (Err(error), verdict) => {
-            refused(&error, verdict.and_then(Result::err), peer, reception);
+            refused(&error, verdict.and_then(Result::err), asked, &visitor, peer, reception);
             return;
         }
     };
     let (runtime, shared) = (Handle::current(), Arc::clone(reception));
     // The pass, and with it the slot, is held to the end of the association.
-    let serving = move || (runtime.block_on(attend(association, peer, secured, &pass, &shared)), pass);
+    let serving = move || (runtime.block_on(attend(association, peer, &visitor, secured, &pass, &shared)), pass);
     let attended = on_a_thread(serving).await;
     if let Err(error) = attended {
         reception.metrics.association_aborted();
@@ -90,7 +97,7 @@ fn pass(
         subject: secured.and_then(|secured| secured.subject.as_deref()),
     };
     let modality = admission::admit(&reception.admission(), &reception.aet, &candidate)?;
-    let refuse = |why| Refusal::new(why, &candidate, &reception.aet);
+    let refuse = |why| Refusal::new(why, &candidate, &reception.aet, modality.as_ref());
     admission::identify(&reception.settings, request).map_err(refuse)?;
     let slot = reception.slots.take(address, modality.as_deref()).map_err(|full| refuse(Why::Full(full)))?;
     if !reception.spool.has_room() {
@@ -114,13 +121,15 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 async fn attend(
     mut association: Association,
     peer: SocketAddr,
+    visitor: &Visitor,
     secured: Option<tls::Peer>,
     pass: &Pass,
     reception: &Reception,
 ) {
     reception.metrics.association_accepted();
     let calling = association.request().calling_ae.clone();
-    let contexts = association.accepted_contexts().len();
+    let request = Request::answered(&association);
+    let contexts = request.contexts_accepted;
     match secured {
         None => info!(peer:%, calling:%, contexts; "association accepted"),
         Some(tls) => {
@@ -129,32 +138,48 @@ async fn attend(
         }
     }
 
-    let mut tally = Tally::default();
-    let ending = tokio::select! {
+    let mut brought = Brought::default();
+    let ended = tokio::select! {
         biased;
         () = reception.abandoned.cancelled() => Ok(Ending::Abandoned),
-        ending = serve(&mut association, peer, pass, reception, &mut tally) => ending,
+        ended = serve(&mut association, peer, pass, reception, &mut brought) => ended,
     };
-    match ending {
+    let tally = &brought.tally;
+    let (stored, refused, bytes) = (tally.stored, tally.refused, tally.bytes);
+    let (outcome, problem, sentence) = match ended {
         Ok(Ending::Released) => {
-            info!(peer:%, calling:%, stored = tally.stored, refused = tally.refused, bytes = tally.bytes; "association released");
+            info!(peer:%, calling:%, stored, refused, bytes; "association released");
+            let (problem, sentence) = of_release(&request, tally);
+            (Outcome::Released, problem, sentence)
         }
         Ok(Ending::Shutdown) => {
             association.abort(Abort::BY_USER).await;
-            info!(peer:%, calling:%, stored = tally.stored; "association ended at an instance boundary: the gateway stops");
+            info!(peer:%, calling:%, stored; "association ended at an instance boundary: the gateway stops");
+            (Outcome::EndedEarly, false, "it was ended between two instances, because the gateway stopped".to_owned())
         }
         Ok(Ending::Abandoned) => {
             reception.metrics.association_aborted();
-            info!(peer:%, calling:%, stored = tally.stored; "association cut off: the gateway ends; what was acknowledged is kept");
+            info!(peer:%, calling:%, stored; "association cut off: the gateway ends; what was acknowledged is kept");
+            (
+                Outcome::EndedEarly,
+                false,
+                "it was cut off, because the gateway stopped; what was acknowledged is kept".to_owned(),
+            )
         }
         Err(error) => {
             reception.metrics.association_aborted();
             warn!(
-                peer:%, calling:%, stored = tally.stored, refused = tally.refused, bytes = tally.bytes;
+                peer:%, calling:%, stored, refused, bytes;
                 "association ended early: {error}; what was acknowledged is kept"
             );
+            (
+                Outcome::EndedEarly,
+                true,
+                format!("{error}; what was acknowledged is kept, the rest is still at the device"),
+            )
         }
-    }
+    };
+    visitor.went((pass.modality.as_deref(), &calling), request, (outcome, problem, sentence), brought, reception);
 }
 
 /// The connection had to make way for another before it came to an association. Not worth a line: whoever opens that
@@ -164,15 +189,24 @@ pub(super) fn displaced(peer: SocketAddr, reception: &Reception) {
     debug!(peer:%; "closed a connection that asked for nothing, to make way for another");
 }
 
-fn refused(error: &AcceptError, refusal: Option<Box<Refusal>>, peer: SocketAddr, reception: &Reception) {
-    match (error, refusal) {
-        (AcceptError::Rejected { calling, called, .. }, Some(refusal)) => {
+/// Logs, counts and enters a connection that came to no association.
+fn refused(
+    error: &AcceptError,
+    refusal: Option<Box<Refusal>>,
+    asked: Option<(AeTitle, Request)>,
+    visitor: &Visitor,
+    peer: SocketAddr,
+    reception: &Reception,
+) {
+    match (error, refusal, asked) {
+        (AcceptError::Rejected { calling, called, .. }, Some(refusal), Some((title, request))) => {
             reception.metrics.association_rejected(refusal.kind());
             warn!(peer:%, calling:?, called:?; "association refused: {refusal}");
+            visitor.refused((refusal.modality(), &title), request, refusal.to_string(), reception);
         }
         // A connection that closes without a byte is how a port check looks; it deserves no line in the log.
-        (AcceptError::Closed { received_anything: false }, _) => {}
-        _ => {
+        (AcceptError::Closed { received_anything: false }, ..) => {}
+        (error, ..) => {
             let kind = match error {
                 AcceptError::TimedOut(_) => Rejection::Timeout,
                 AcceptError::Violation(Violation::Tls) => Rejection::TlsOnPlain,
@@ -181,16 +215,13 @@ fn refused(error: &AcceptError, refusal: Option<Box<Refusal>>, peer: SocketAddr,
             };
             reception.metrics.association_rejected(kind);
             warn!(peer:%; "no association: {error}");
+            let request = match error {
+                AcceptError::Rejected { calling, called, .. } => Some(Request::unreadable(calling, called)),
+                _ => None,
+            };
+            visitor.failed(request, error.to_string(), reception);
         }
     }
-}
-
-/// What one association brought.
-#[derive(Default)]
-struct Tally {
-    stored: u64,
-    refused: u64,
-    bytes: u64,
 }
 
 enum Ending {
@@ -204,7 +235,7 @@ async fn serve(
     peer: SocketAddr,
     pass: &Pass,
     reception: &Reception,
-    tally: &mut Tally,
+    brought: &mut Brought,
 ) -> Result<Ending, AssociationError> {
     let mut stage = Stage::Idle;
     loop {
@@ -218,6 +249,7 @@ async fn serve(
         };
         stage = match (stage, indication) {
             (Stage::Idle, Indication::Command { context, command }) => {
+                brought.tally.echoes += u64::from(matches!(command, Command::CEcho(_)));
                 begin(association, context, command, peer, pass, reception).await?
             }
             (Stage::Storing { context, mut store }, Indication::Data(bytes)) => {
@@ -228,13 +260,8 @@ async fn serve(
             (Stage::Storing { context, store }, Indication::DataEnd) => {
                 let length = store.length();
                 let whole = clock::now();
-                let response = store.finish().await;
-                if response.status == Status::SUCCESS {
-                    tally.stored += 1;
-                    tally.bytes += length;
-                } else {
-                    tally.refused += 1;
-                }
+                let (response, lateness) = store.finish().await;
+                brought.note(&response, length, lateness);
                 association.respond(context, &response).await?;
                 let elapsed = clock::now().saturating_duration_since(whole);
                 reception.metrics.instance_received(response.status.0, length, elapsed);

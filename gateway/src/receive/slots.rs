@@ -90,6 +90,14 @@ impl Slots {
     }
 }
 
+impl Slots {
+    /// Associations of this modality that are open now.
+    pub(super) fn open_of(&self, modality: &DestinationName) -> usize {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.of.get(modality).copied().unwrap_or_default()
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.slots.open.lock().unwrap_or_else(PoisonError::into_inner);

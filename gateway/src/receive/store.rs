@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use log::{debug, error, warn};
 use tokio::sync::oneshot;
 
+use super::door::skew::{self, Lateness};
 use super::scan::HeaderScan;
 use crate::clock;
 use crate::dimse::{CStore, Command, Response, Status};
@@ -70,21 +71,24 @@ impl Store {
         }
     }
 
-    /// The data set is whole as far as the peer says: keeps it, or says why not.
-    pub(super) async fn finish(self) -> Response {
+    /// The data set is whole as far as the peer says: keeps it, or says why not. Also tells how late it is by its own
+    /// account, if it was fit to be kept.
+    pub(super) async fn finish(self) -> (Response, Option<Lateness>) {
         let calling = self.sender.calling.clone();
         let instance = self.request.sop_instance_uid.clone();
         let command = Command::CStore(self.request.clone());
         let incoming = match self.incoming {
             Ok(incoming) => incoming,
-            Err(refused) => return refuse(&command, &refused, &calling, &instance),
+            Err(refused) => return (refuse(&command, &refused, &calling, &instance), None),
         };
         let scan = self.scan.finish();
         if let Err(refusal) = scan.check(&self.request.sop_class_uid, &self.request.sop_instance_uid) {
             let status = Status(refusal.status);
             warn!(calling:%, instance:%; "instance refused with status {status}: {}", refusal.comment);
-            return Response::to(&command, status).with_comment(&refusal.comment);
+            return (Response::to(&command, status).with_comment(&refusal.comment), None);
         }
+        let received_at = clock::wall();
+        let lateness = scan.made.and_then(|made| skew::lateness(&made, received_at, &clock::zone()));
         let header = InstanceHeader {
             sop_class_uid: self.request.sop_class_uid,
             sop_instance_uid: self.request.sop_instance_uid,
@@ -94,7 +98,7 @@ impl Store {
             calling_ae: self.sender.calling,
             called_ae: self.sender.called,
             peer: Some(self.sender.address),
-            received_at: clock::wall(),
+            received_at,
             priority: self.sender.priority,
             modality: scan.modality,
             destinations: self.sender.destinations,
@@ -102,14 +106,15 @@ impl Store {
         let (done, safe) = oneshot::channel();
         // The session may be gone when the flush returns; then nobody is left to be told.
         incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));
-        match safe.await {
+        let response = match safe.await {
             Ok(Ok(committed)) => {
                 debug!(calling:%, instance:%, id:% = committed.id; "instance is safe");
                 Response::to(&command, Status::SUCCESS)
             }
             Ok(Err(refused)) => refuse(&command, &refused, &calling, &instance),
             Err(_) => refuse(&command, &SpoolError::Closed, &calling, &instance),
-        }
+        };
+        (response, lateness)
     }
 }
 

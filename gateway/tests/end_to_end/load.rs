@@ -25,7 +25,8 @@ fn setup(scratch: &Scratch, more: &str) -> Setup {
     let folder = scratch.folder("nas");
     Setup::new(scratch.folder("data"))
         .with_folder("nas", &folder)
-        .admitting_only(&scratch.path().join("load.toml"), &format!("{ADMISSION}{more}"))
+        .configured(&scratch.path().join("load.toml"), &format!("{ADMISSION}{more}"))
+        .admitting_named()
 }
 
 /// One of 250 addresses of another part of the loopback network than that of the good modality.

@@ -11,6 +11,7 @@ mod support;
 
 mod battery;
 mod controls;
+mod door;
 mod every_file;
 mod gigabyte;
 mod kill9;

@@ -77,9 +77,10 @@ impl Setup {
         self
     }
 
-    /// With these settings, which say who may send; otherwise anybody may.
-    pub(crate) fn admitting_only(self, file: &Path, settings: &str) -> Self {
-        Self { allow_any: false, ..self.configured(file, settings) }
+    /// Admits the modalities of its configuration only.
+    pub(crate) fn admitting_named(mut self) -> Self {
+        self.allow_any = false;
+        self
     }
 
     /// With one more variable in its environment.
@@ -242,6 +243,13 @@ impl Gateway {
         let mut command = waystation();
         command.arg("status").arg("--data").arg(&self.setup.data);
         Process::run("waystation status", command, "", PATIENCE).text()
+    }
+
+    /// What a command says that asks this gateway.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Finished {
+        let mut command = waystation();
+        command.args(arguments).arg("--data").arg(&self.setup.data);
+        Process::run("waystation", command, "", PATIENCE)
     }
 
     /// What it says of everything that is parked.

@@ -186,7 +186,8 @@ fn bad_input_is_answered_at_once_and_disturbs_nobody() {
     let folder = scratch.folder("nas");
     let mut gateway = Setup::new(scratch.folder("data"))
         .with_folder("nas", &folder)
-        .admitting_only(&scratch.path().join("battery.toml"), ADMISSION)
+        .configured(&scratch.path().join("battery.toml"), ADMISSION)
+        .admitting_named()
         .environment("MALLOC_ARENA_MAX", "1")
         .start();
     let port = gateway.target().port;

@@ -1,0 +1,123 @@
+//! Reading the configuration again while the gateway runs: from where, and what of it can change then.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::admission::{Admission, Modality};
+use super::finding::Findings;
+use super::settings::Config;
+use super::{Flags, HandedOver, Surroundings};
+use crate::model::{AeTitle, Timestamp};
+
+/// Where a configuration came from, so that it can be read again.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// `--config FILE`
+    pub file: Option<PathBuf>,
+    /// What was laid over it.
+    pub flags: Flags,
+    /// The listening sockets that systemd handed over at the start.
+    pub sockets: HandedOver,
+}
+
+impl Source {
+    /// Reads and validates the configuration. Blocking.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the file.
+    pub fn load(&self, now: Timestamp) -> Result<Config, Findings> {
+        Config::load(self.file.as_deref(), &self.flags, &Surroundings { sockets: self.sockets, now })
+    }
+}
+
+impl Config {
+    /// What differs in `new` and takes effect only at the next start, by its names in the file.
+    #[must_use]
+    pub fn waiting_for_a_restart(&self, new: &Self) -> Vec<&'static str> {
+        let pairs = [
+            ("data", self.data != new.data),
+            ("aet", self.aet != new.aet),
+            ("listen", self.listen != new.listen),
+            ("listen-tls", self.listen_tls != new.listen_tls),
+            ("tls-client-certificates", self.client_certificates != new.client_certificates),
+            ("[to.*]", self.destinations != new.destinations),
+            ("[limits]", self.limits != new.limits),
+            ("[spool]", self.spool != new.spool),
+            ("[delivery]", self.delivery != new.delivery),
+            ("[retry]", self.retry != new.retry),
+            ("[drain]", self.drain != new.drain),
+        ];
+        pairs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Who may send, for a gateway that still has the title `aet` because another one waits for a restart.
+    #[must_use]
+    pub fn admission_under(&self, aet: &AeTitle) -> Admission {
+        let Admission::Named(modalities) = &self.admission else { return Admission::Any };
+        let renamed = |modality: &Arc<Modality>| match modality.called == [self.aet.clone()] {
+            true => Arc::new(Modality { called: vec![aet.clone()], ..Modality::clone(modality) }),
+            false => Arc::clone(modality),
+        };
+        Admission::Named(modalities.iter().map(renamed).collect())
+    }
+}
+
+impl Admission {
+    /// What differs in `new`, in words; nothing if they are the same.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        match (self, new) {
+            (Self::Named(_), Self::Any) => changes.push("anybody may send".to_owned()),
+            (Self::Any, Self::Named(_)) => changes.push("only listed modalities may send".to_owned()),
+            _ => {}
+        }
+        for modality in new.modalities() {
+            match self.find(modality.name.as_str()) {
+                None => changes.push(format!("{} is new", modality.name)),
+                Some(before) if before != modality => changes.push(format!("{} has changed", modality.name)),
+                Some(_) => {}
+            }
+        }
+        let gone = self.modalities().iter().filter(|modality| new.find(modality.name.as_str()).is_none());
+        changes.extend(gone.map(|modality| format!("{} is gone", modality.name)));
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{changed, read, with};
+
+    #[test]
+    fn what_waits_for_a_restart_is_named_and_modalities_are_not() {
+        let running = read(&changed("CT1", "CT1")).unwrap();
+        for (text, expected) in [
+            (changed("aet = \"CT1\"", "aet = \"CT2\""), vec![]),
+            (changed("\"WAYSTATION\"", "\"OTHER\""), vec!["aet"]),
+            (changed("0.0.0.0:11112", "0.0.0.0:104").replace("/srv/dicom", "/srv/new"), vec!["listen", "[to.*]"]),
+            (with("\n[limits]\nmax-associations = 7\n[spool]\nreserve = \"1GiB\""), vec!["[limits]", "[spool]"]),
+            (with("\n[delivery]\nconnect-timeout = \"7s\"\n[drain]\ngrace = \"7s\""), vec!["[delivery]", "[drain]"]),
+            (changed("/var/lib/waystation", "/var/lib/other"), vec!["data"]),
+        ] {
+            assert_eq!(running.waiting_for_a_restart(&read(&text).unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn changes_of_modalities_are_told_by_name() {
+        let before = read(&with("\n[modality.us1]\naet = \"US1\"\naddresses = [\"10.0.0.1\"]")).unwrap().admission;
+        let after =
+            changed("192.168.7.20", "192.168.7.21") + "\n[modality.mr1]\naet = \"MR1\"\naddresses = [\"10.0.0.1\"]";
+        let after = read(&after).unwrap().admission;
+        assert_eq!(before.changes(&after), ["ct1 has changed", "mr1 is new", "us1 is gone"]);
+        assert!(after.changes(&after).is_empty());
+    }
+
+    #[test]
+    fn a_title_that_waits_for_a_restart_is_not_asked_of_anybody_yet() {
+        let config = read(&changed("\"WAYSTATION\"", "\"OTHER\"")).unwrap();
+        let admission = config.admission_under(&"WAYSTATION".parse().unwrap());
+        assert_eq!(admission.find("ct1").unwrap().called[0].as_str(), "WAYSTATION");
+    }
+}

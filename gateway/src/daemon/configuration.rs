@@ -1,0 +1,76 @@
+//! Reads the configuration again, and lets in and keeps out whom it names now.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use log::{error, info, warn};
+
+use super::standing_warnings;
+use crate::clock;
+use crate::config::{Config, Source};
+use crate::receive::Reception;
+
+/// The configuration that the gateway runs with, and where it came from.
+pub(super) struct Configuration {
+    source: Source,
+    /// As it was at the start: what cannot change while the gateway runs is still like this.
+    started_with: Config,
+    reception: Arc<Reception>,
+    /// What `waystation status` says of the configuration.
+    warnings: Arc<Mutex<Vec<String>>>,
+}
+
+impl Configuration {
+    pub(super) fn new(
+        source: Source,
+        config: &Config,
+        reception: &Arc<Reception>,
+        warnings: &Arc<Mutex<Vec<String>>>,
+    ) -> Self {
+        let (reception, warnings) = (Arc::clone(reception), Arc::clone(warnings));
+        Self { source, started_with: config.clone(), reception, warnings }
+    }
+
+    /// Reads it again and changes who may send. Whatever else has changed is named in the log; what is wrong changes
+    /// nothing, and stays among the warnings until it is right. Blocking.
+    pub(super) fn read_again(&self) -> Option<Config> {
+        let aet = &self.started_with.aet;
+        let read = self.reception.change_admission(|before| {
+            let config = self.source.load(clock::wall())?;
+            let admission = config.admission_under(aet);
+            Ok(((before.changes(&admission), config), admission))
+        });
+        let (changes, config) = match read {
+            Ok(read) => read,
+            Err(findings) => {
+                let findings: crate::config::Findings = findings;
+                error!("the new configuration cannot be used, the one from before stays in use:\n{findings}");
+                self.warn_of_failure(findings.0.len());
+                return None;
+            }
+        };
+        match changes.is_empty() {
+            true => info!("who may send is as before"),
+            false => info!("who may send has changed: {}; open associations go on as they began", changes.join(", ")),
+        }
+        for warning in &config.warnings {
+            warn!(setting = warning.key; "{}. {}", warning.what, warning.remedy);
+        }
+        let waiting = self.started_with.waiting_for_a_restart(&config);
+        if !waiting.is_empty() {
+            warn!("changed and waiting for a restart: {}", waiting.join(", "));
+        }
+        let mut standing = standing_warnings(&config);
+        if !waiting.is_empty() {
+            standing.push(format!("the configuration has changed in what waits for a restart: {}", waiting.join(", ")));
+        }
+        *self.warnings.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        Some(config)
+    }
+
+    fn warn_of_failure(&self, problems: usize) {
+        const FAILED: &str = "the configuration was read again and cannot be used";
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.retain(|warning| !warning.starts_with(FAILED));
+        warnings.push(format!("{FAILED}: {problems} problems; waystation check-config names them, then reload again"));
+    }
+}

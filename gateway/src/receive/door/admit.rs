@@ -1,0 +1,120 @@
+//! Admits a stranger who has knocked: a file for the configuration, made of how he knocked.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Who;
+use super::keep::{Keeper, replace};
+use super::page::Page;
+use super::view::hindrance;
+use crate::config::{self, Admission, Modality};
+use crate::durable::Disk;
+use crate::model::{AeTitle, DestinationName, Timestamp};
+
+/// Why nobody was admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// Nobody of that name knocks.
+    #[error("nobody at the door is called {0:?}; waystation door shows who is")]
+    Unknown(String),
+    /// The one who knocks cannot be admitted as he is.
+    #[error("{0} cannot be admitted: {1}")]
+    Hindered(String, String),
+    /// The name is another's.
+    #[error("a modality is called {0} already; give this one another name: waystation door admit {1} --as NAME")]
+    NameTaken(DestinationName, String),
+    /// The name is no name for a modality.
+    #[error("{0}; give it another name: waystation door admit {1} --as NAME")]
+    NoName(String, String),
+    /// He is listed, under another name.
+    #[error("{0} calls from {1} and is listed already: it is the modality {2}")]
+    Listed(AeTitle, String, DestinationName),
+    /// The file is there already, and is not in use.
+    #[error("{0} is there already, and the gateway has not read it: reload the gateway, or remove the file")]
+    FileThere(PathBuf),
+    /// The disk does not take it.
+    #[error("{0} cannot be written: {1}; nobody was admitted")]
+    Disk(PathBuf, io::Error),
+}
+
+/// Writes the stranger called `knock` down as a modality, called `name` or as he is shown, and gives the admission in
+/// which he is let in. When this returns, the file survives a power cut. Blocking.
+///
+/// # Errors
+/// Nobody was admitted, and nothing has changed.
+pub fn admit(
+    disk: &dyn Disk,
+    data: &Path,
+    keeper: &Keeper,
+    admission: &Admission,
+    aet: &AeTitle,
+    (knock, name, now): (&str, Option<DestinationName>, Timestamp),
+) -> Result<(Arc<Modality>, Admission), AdmitError> {
+    let page = keeper.with(|book| book.page(knock).cloned()).filter(Page::is_stranger);
+    let page = page.ok_or_else(|| match admission.find(knock) {
+        Some(_) => AdmitError::Hindered(knock.to_owned(), "it is a modality already".to_owned()),
+        None => AdmitError::Unknown(knock.to_owned()),
+    })?;
+    let Admission::Named(modalities) = admission else {
+        return Err(AdmitError::Hindered(knock.to_owned(), hindrance(&page, true).unwrap_or_default()));
+    };
+    if let Some(why) = hindrance(&page, false) {
+        return Err(AdmitError::Hindered(knock.to_owned(), why));
+    }
+    let name = match name {
+        Some(name) => name,
+        None => knock.parse().map_err(|error| AdmitError::NoName(format!("{error}"), knock.to_owned()))?,
+    };
+    if admission.find(name.as_str()).is_some() {
+        return Err(AdmitError::NameTaken(name, knock.to_owned()));
+    }
+    let Some(modality) = as_it_knocked(&page, name, aet) else {
+        return Err(AdmitError::Unknown(knock.to_owned()));
+    };
+    let at_home = |other: &&Arc<Modality>| {
+        other.aet == modality.aet && other.addresses.iter().any(|a| modality.addresses.iter().any(|b| a.overlaps(*b)))
+    };
+    if let Some(other) = modalities.iter().find(at_home) {
+        let from = modality.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(AdmitError::Listed(modality.aet, from, other.name.clone()));
+    }
+    write(disk, data, &modality, aet, now)?;
+    let modality = Arc::new(modality);
+    keeper.with(|book| book.admitted(&page.who, &modality.name));
+    let admission = Admission::Named(modalities.iter().cloned().chain([Arc::clone(&modality)]).collect());
+    Ok((modality, admission))
+}
+
+/// The modality that the last request of a stranger makes: what it came with is asked of it from now on, so that TLS and
+/// its certificate are not lost on the way in.
+fn as_it_knocked(page: &Page, name: DestinationName, aet: &AeTitle) -> Option<Modality> {
+    let Who::Stranger { address, .. } = &page.who else { return None };
+    let visit = page.visits.iter().rev().find(|visit| visit.request.is_some())?;
+    let called: Option<AeTitle> = visit.request.as_ref().and_then(|request| request.called.parse().ok());
+    let other = called.filter(|called| called != aet);
+    let mut modality = Modality::new(name, page.calling()?, *address, [aet.clone()].into_iter().chain(other).collect());
+    modality.tls = visit.tls;
+    modality.certificate_subject.clone_from(&visit.subject);
+    Some(modality)
+}
+
+fn write(disk: &dyn Disk, data: &Path, modality: &Modality, aet: &AeTitle, now: Timestamp) -> Result<(), AdmitError> {
+    let path = config::modality_file(data, &modality.name);
+    let failed = |error| AdmitError::Disk(path.clone(), error);
+    let folder = data.join(config::MODALITIES);
+    disk.create_dir(&folder).and_then(|()| disk.sync_dir(data)).map_err(failed)?;
+    match disk.open(&path, false) {
+        Ok(_) => return Err(AdmitError::FileThere(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mut text = format!(
+        "# Admitted at {now} as it knocked. The keys are those of [modality.NAME] in the configuration; reload the\n\
+         # gateway after a change.\n"
+    );
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{}", config::modality_as_toml(modality, aet));
+    replace(disk, &path, text.as_bytes()).map_err(failed)
+}

@@ -1,0 +1,133 @@
+//! The book on the disk: `door.json` in the data folder, written whole and put in the place of the last one.
+//!
+//! It is a convenience: what is lost in a power cut is half a minute of notes. So nothing waits for it, and nothing ends
+//! because of it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use log::warn;
+use serde::{Deserialize, Serialize};
+
+use super::{Book, Page};
+use crate::durable::{Disk, publish, read_exact_at};
+
+/// Its name in the data folder.
+pub const FILE: &str = "door.json";
+/// A file that is longer is none of ours.
+const LONGEST: u64 = 64 << 20;
+/// The format.
+const VERSION: u32 = 1;
+
+/// The file.
+#[derive(Serialize)]
+struct Saved<'a> {
+    version: u32,
+    pages: Vec<&'a Page>,
+}
+
+#[derive(Deserialize)]
+struct Loaded {
+    version: u32,
+    pages: Vec<Page>,
+}
+
+/// Why the book could not be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Content(String),
+}
+
+/// The book, and where it is kept. Anybody may write into it; it is saved now and then.
+#[derive(Debug)]
+pub struct Keeper {
+    path: PathBuf,
+    pub(super) book: Mutex<Book>,
+    /// One at a time: two would write into one file.
+    saving: Mutex<()>,
+}
+
+impl Keeper {
+    /// Opens the book of the data folder `data`. One that cannot be read is set aside with a warning, and a new one is
+    /// begun. Blocking.
+    #[must_use]
+    pub fn open(disk: &dyn Disk, data: &Path) -> Self {
+        let path = data.join(FILE);
+        let book = match load(disk, &path) {
+            Ok(book) => book,
+            Err(problem) => {
+                let aside = path.with_extension("json.damaged");
+                let moved = disk.rename(&path, &aside).and_then(|()| disk.sync_dir(data));
+                let kept = match moved {
+                    Ok(()) => format!("it is kept as {}", aside.display()),
+                    Err(error) => format!("it cannot be set aside ({error}) and will be replaced"),
+                };
+                warn!("{} cannot be read: {problem}; {kept}, and the notes about callers begin anew", path.display());
+                Book::default()
+            }
+        };
+        Self { path, book: Mutex::new(book), saving: Mutex::default() }
+    }
+
+    /// Does something with the book.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Book) -> T) -> T {
+        work(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Saves what has been entered since the last time. Blocking.
+    ///
+    /// # Errors
+    /// The disk does not take it. It is tried again at the next call.
+    pub fn save(&self, disk: &dyn Disk) -> io::Result<()> {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = self.with(|book| {
+            let changed = book.take_changed();
+            changed.then(|| serde_json::to_vec(&Saved { version: VERSION, pages: book.pages() }))
+        });
+        let Some(text) = text else { return Ok(()) };
+        let saved = text.map_err(io::Error::other).and_then(|text| replace(disk, &self.path, &text));
+        if saved.is_err() {
+            self.with(Book::not_saved);
+        }
+        saved
+    }
+}
+
+/// Puts a new file in the place of the old one: after a power cut there is one of the two, whole. Blocking.
+///
+/// # Errors
+/// As the operations of [`Disk`]; the old file is still there then.
+pub(super) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    match disk.remove(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(&new)?;
+    file.write_at(content, 0)?;
+    publish(disk, &*file, &new, path)
+}
+
+fn load(disk: &dyn Disk, path: &Path) -> Result<Book, Unreadable> {
+    let file = match disk.open(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Book::default()),
+        opened => opened?,
+    };
+    let length = file.length()?;
+    if length > LONGEST {
+        return Err(Unreadable::Content(format!("it has {length} bytes")));
+    }
+    let mut content = vec![0; usize::try_from(length).unwrap_or_default()];
+    read_exact_at(&*file, &mut content, 0)?;
+    let loaded: Loaded = serde_json::from_slice(&content).map_err(|error| Unreadable::Content(error.to_string()))?;
+    if loaded.version != VERSION {
+        return Err(Unreadable::Content(format!("it is of version {}, and this program knows 1", loaded.version)));
+    }
+    Ok(Book::with_pages(loaded.pages))
+}
