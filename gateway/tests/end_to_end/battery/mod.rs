@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::bytes::{LAST, Request, image, p_data, pdu, store, store_command};
+use crate::support::bytes::{LAST, Request, image, item, p_data, pdu, store, store_command};
 use crate::support::caller::{Answer, Caller};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::{PATIENCE, Scratch, repository};
@@ -221,6 +221,7 @@ fn bad_input_is_answered_at_once_and_disturbs_nobody() {
     let rows = stored.count + warm + cases.iter().map(|case| case.rows).sum::<u64>();
     wait_until_delivered(&mut gateway, rows);
     assert_no_control_characters(&gateway.all_lines());
+    assert_everybody_is_told(&outcomes, &gateway.all_lines());
     assert!(gateway.process().is_running());
 }
 
@@ -232,6 +233,17 @@ fn describe((case, outcome): (&Case, &Outcome)) -> String {
 fn assert_no_control_characters(lines: &[String]) {
     for line in lines {
         assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}
+
+/// Every abort and every rejection has a sentence in the log.
+fn assert_everybody_is_told(outcomes: &[Outcome], lines: &[String]) {
+    let told = sentences(lines);
+    for outcome in outcomes {
+        if matches!(outcome.answers.last(), Some(Answer::Abort(..) | Answer::Reject(..))) {
+            let sentence = told.get(&outcome.address.to_string()).map_or("", String::as_str);
+            assert!(sentence.split_whitespace().count() > 8, "{}: {sentence:?}", outcome.address);
+        }
     }
 }
 
@@ -306,4 +318,40 @@ fn who_does_not_come_to_an_association_in_time_is_closed() {
         assert_eq!(caller.answer(), Answer::Close, "{} bytes", said.len());
         println!("closed after {:?} with {} bytes said", began.elapsed(), said.len());
     }
+}
+
+/// The forms that are named are accepted, the others rejected; who says nothing comes in.
+#[test]
+fn a_user_may_be_identified_in_the_forms_that_are_named() {
+    let scratch = Scratch::new();
+    let folder = scratch.folder("nas");
+    let settings = "user-identity = [\"username\", \"jwt\"]\n";
+    let gateway = Setup::new(scratch.folder("data"))
+        .with_folder("nas", &folder)
+        .configured(&scratch.path().join("identity.toml"), settings)
+        .start();
+    let answer = |request: Vec<u8>| {
+        let mut caller = Caller::new(gateway.target().port, LIMIT);
+        caller.send(&request);
+        caller.answer()
+    };
+    assert_eq!(answer(Request::default().bytes()), Answer::Accept);
+    for (code, expected) in [
+        (1, Answer::Accept),
+        (2, Answer::Reject(1, 2, 1)),
+        (3, Answer::Reject(1, 2, 1)),
+        (4, Answer::Reject(1, 2, 1)),
+        (5, Answer::Accept),
+        (9, Answer::Reject(1, 2, 1)),
+    ] {
+        let identity = item(0x58, &[&[code, 1, 0, 4][..], b"user", &[0, 6], b"secret"].concat());
+        let user = [item(0x51, &16384_u32.to_be_bytes()), identity].concat();
+        assert_eq!(answer(Request { user, ..Request::default() }.bytes()), expected, "form {code}");
+    }
+    let lines = gateway.all_lines();
+    assert!(
+        lines.iter().any(|line| line.contains("username-passcode, which user-identity does not name")),
+        "{lines:?}"
+    );
+    assert!(!lines.iter().any(|line| line.contains("secret")), "{lines:?}");
 }
