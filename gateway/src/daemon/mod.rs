@@ -111,6 +111,7 @@ pub fn run(source: Source, config: Config) -> Result<(), DaemonError> {
 async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(), DaemonError> {
     let started_at = clock::wall();
     let mut signals = Signals::install()?;
+    let hangup = signal(SignalKind::hangup())?;
     let sockets = bind(&config)?;
     let certificates = certificates(&config, &sockets)?;
 
@@ -165,7 +166,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let asked = CancellationToken::new();
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
-    let reload = Reload::new(&config, configuration, &certificates, &destinations)?;
+    let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
     for (url, destination) in destinations {
         let worker = worker(&config, destination, route(url, &certificates)?, own.clone(), &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);

@@ -3,13 +3,12 @@
 //! An association keeps what it was accepted with. What is wrong changes nothing, is told once in the journal, and stays
 //! among the warnings of `waystation status` until it is right.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -37,24 +36,22 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// From here on SIGHUP does not end the process.
-    ///
-    /// # Errors
-    /// The system gives no signal handler.
+    /// `hangup` is SIGHUP, caught since the start of the process: it must never end it.
     pub(super) fn new(
+        hangup: Signal,
         config: &Config,
         configuration: Configuration,
         certificates: &Arc<Live>,
         destinations: &[(DestinationUrl, Arc<Destination>)],
-    ) -> io::Result<Self> {
+    ) -> Self {
         let over_tls = destinations.iter().filter(|(url, _)| matches!(url, DestinationUrl::Dicoms(_)));
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
+        Self {
+            hangup,
             configuration: Arc::new(configuration),
             certificates: Arc::clone(certificates),
             files: config.tls.clone().unwrap_or_default(),
             destinations: over_tls.map(|(_, destination)| Arc::clone(destination)).collect(),
-        })
+        }
     }
 
     /// Reloads whenever there is a reason to, until the shutdown.

@@ -15,11 +15,11 @@ use tokio::net::TcpStream;
 use crate::association::{Abort, FIRST_BYTES, Spoken, recognise};
 use crate::metrics::Rejection;
 
-/// What a connection speaks. `Unknown` if it ends first: that is found again by who reads it.
-pub(super) async fn listen(stream: &TcpStream) -> Spoken {
+/// What a connection speaks. `None` if it ends without a byte, which is how a port check looks.
+pub(super) async fn listen(stream: &TcpStream) -> Option<Spoken> {
     let mut first = [0; FIRST_BYTES];
     let length = stream.peek(&mut first).await.unwrap_or(0);
-    recognise(first.get(..length).unwrap_or_default())
+    (length > 0).then(|| recognise(first.get(..length).unwrap_or_default()))
 }
 
 /// A port as its visitors see it.

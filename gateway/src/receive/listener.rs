@@ -82,10 +82,12 @@ impl Visit {
         let deadline = self.arrived + reception.settings.timeouts.association;
         let spoken = tokio::select! {
             biased;
-            spoken = timeout_at(deadline.into(), first_words::listen(&stream)) => spoken.unwrap_or(Spoken::Unknown),
+            spoken = timeout_at(deadline.into(), first_words::listen(&stream)) => spoken.unwrap_or(Some(Spoken::Unknown)),
             () = self.guest.displaced() => return session::displaced(peer, &reception),
             () = reception.shutdown.cancelled() => return,
         };
+        // Nobody has said anything; that deserves no line in the log.
+        let Some(spoken) = spoken else { return };
         if let Some(mistake) = self.mistake(spoken, &stream) {
             return self.turn_away(stream, mistake, &reception).await;
         }

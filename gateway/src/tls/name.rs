@@ -54,14 +54,15 @@ fn relative_name(mut attributes: &[u8]) -> Option<String> {
     while !attributes.is_empty() {
         let (attribute, rest) = element(attributes, Some(SEQUENCE))?;
         let (kind, value) = element(attribute, Some(OBJECT_IDENTIFIER))?;
+        let mut part = match (short_name(kind), string(value)) {
+            (Some(name), Some(value)) => format!("{name}={}", in_notation(&value)),
+            (Some(name), None) => format!("{name}={}", hexadecimal(value)),
+            (None, _) => format!("{}={}", dotted(kind)?, hexadecimal(value)),
+        };
         if !text.is_empty() {
-            text.push('+');
+            part.push('+');
         }
-        match (short_name(kind), string(value)) {
-            (Some(name), Some(value)) => write!(text, "{name}={}", in_notation(&value)).ok()?,
-            (Some(name), None) => write!(text, "{name}={}", hexadecimal(value)).ok()?,
-            (None, _) => write!(text, "{}={}", dotted(kind)?, hexadecimal(value)).ok()?,
-        }
+        text.insert_str(0, &part);
         if text.len() > MOST {
             return None;
         }
@@ -195,7 +196,7 @@ mod tests {
             part(&[attribute(&[0x55, 4, 10], 0x0c, "Praxis Müller".as_bytes())]),
             part(&[attribute(CN, 0x0c, b"ct1"), attribute(&[0x55, 4, 5], 0x13, b"47")]),
         ];
-        assert_eq!(text(&name.concat()).unwrap(), "CN=ct1+serialNumber=47,O=Praxis Müller,C=DE");
+        assert_eq!(text(&name.concat()).unwrap(), "serialNumber=47+CN=ct1,O=Praxis Müller,C=DE");
         assert_eq!(text(b"").unwrap(), "");
     }
 

@@ -12,6 +12,7 @@ mod support;
 mod battery;
 mod controls;
 mod door;
+mod doors_tls;
 mod every_file;
 mod gigabyte;
 mod kill9;

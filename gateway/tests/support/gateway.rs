@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     tls: Option<Identity>,
     config: Option<PathBuf>,
     allow_any: bool,
+    flags: Vec<OsString>,
     environment: Vec<(String, OsString)>,
     /// A command that runs it, and its options.
     runner: Vec<OsString>,
@@ -40,6 +41,7 @@ impl Setup {
             tls: None,
             config: None,
             allow_any: true,
+            flags: Vec::new(),
             environment: Vec::new(),
             runner: Vec::new(),
             listen,
@@ -83,6 +85,12 @@ impl Setup {
         self
     }
 
+    /// With more flags for `waystation run`.
+    pub(crate) fn flags<F: Into<OsString>>(mut self, flags: impl IntoIterator<Item = F>) -> Self {
+        self.flags.extend(flags.into_iter().map(Into::into));
+        self
+    }
+
     /// With one more variable in its environment.
     pub(crate) fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -119,6 +127,7 @@ impl Setup {
             command.args(["--listen-tls", &format!("127.0.0.1:{}", self.listen_tls)]);
             command.arg("--ca").arg(&identity.ca).arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
         }
+        command.args(&self.flags);
         command
     }
 
@@ -207,6 +216,18 @@ impl Gateway {
     pub(crate) fn start_again(&mut self) {
         self.process = self.setup.try_start();
         self.process.wait_for_line(0, PATIENCE, is_ready);
+    }
+
+    /// Waits for a line of its log with these words in it, among those from number `from` on; gives the number after it.
+    pub(crate) fn says(&self, from: usize, words: &str) -> usize {
+        self.process.wait_for_line(from, PATIENCE, |line| line.contains(words).then_some(())).1
+    }
+
+    /// SIGHUP, and waits until it has said something with these words to it.
+    pub(crate) fn reload(&mut self, words: &str) {
+        let from = self.process.lines().len();
+        self.process.signal(Signal::SIGHUP);
+        self.says(from, words);
     }
 
     /// SIGTERM, and waits for the end.

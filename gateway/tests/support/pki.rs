@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// What one side of a TLS connection is configured with.
@@ -59,6 +59,32 @@ impl Pki {
         })
     }
 
+    /// A certificate with this serial number, by which it can be revoked.
+    pub(crate) fn numbered(&self, name: &str, serial: u64) -> Identity {
+        self.issue(name, &["localhost", "127.0.0.1"], |params| {
+            params.serial_number = Some(SerialNumber::from(serial));
+        })
+    }
+
+    /// The authority's list of revoked certificates, number `number` of its lists, in PEM.
+    pub(crate) fn revocation_list(&self, number: u8, revoked: &[u64]) -> String {
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2025, 1, number),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2025, 1, number),
+            next_update: date_time_ymd(2090, 1, 1),
+            crl_number: SerialNumber::from(u64::from(number)),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     fn issue(&self, name: &str, hosts: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
@@ -81,5 +107,11 @@ impl Identity {
     /// The same certificate and key, trusting another authority.
     pub(crate) fn trusting(&self, other: &Pki) -> Self {
         Self { ca: other.ca.clone(), ..self.clone() }
+    }
+
+    /// Puts certificate and key into the places of another identity, as a renewal does.
+    pub(crate) fn replace(&self, other: &Self) {
+        std::fs::copy(&self.key, &other.key).unwrap();
+        std::fs::copy(&self.cert, &other.cert).unwrap();
     }
 }
