@@ -338,7 +338,7 @@ proptest! {
                             tables.record(&name(*destination), InstanceId(*id), outcome, SpoolTime(now), at)?;
                         }
                         Step::RetryParked { destination, limit } => {
-                            tables.retry_parked(&name(*destination), *limit, SpoolTime(now))?;
+                            tables.retry_parked(&name(*destination), 0..=u64::MAX, *limit, SpoolTime(now))?;
                         }
                     }
                     model.apply(step, now);
