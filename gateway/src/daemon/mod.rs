@@ -357,6 +357,7 @@ fn options(config: &Config) -> SpoolOptions {
         evict_below: config.spool.evict_below,
         warn_below: config.spool.warn_below,
         keep_delivered: config.spool.keep_delivered,
+        keep_records: config.spool.keep_records,
         conflicts: config.spool.conflicts,
         scrub_rate: config.spool.scrub_rate,
         zstd_level: config.spool.compression_level,

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREEING, HISTORY,
-    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State,
-    Tally, UIDS, pack, unpack,
+    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING, HISTORY,
+    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS,
+    State, Tally, UIDS, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
@@ -30,7 +30,8 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) conflicts: Table<'t, u64, u64>,
     pub(super) segments: Table<'t, u64, u64>,
     pub(super) done: Table<'t, (u64, u64), ()>,
-    pub(super) freeing: Table<'t, (u8, u64, u64), u64>,
+    pub(super) freed: Table<'t, (u64, u64), PlaceKey>,
+    pub(super) freeing: Table<'t, PlaceKey, u64>,
     pub(super) damaged: Table<'t, u64, &'static [u8]>,
     /// What was stored by day, if it was touched.
     history: Option<Vec<Day>>,
@@ -58,6 +59,7 @@ impl<'t> Tables<'t> {
             conflicts: transaction.open_table(CONFLICTS)?,
             segments: transaction.open_table(SEGMENTS)?,
             done: transaction.open_table(DONE)?,
+            freed: transaction.open_table(FREED)?,
             freeing: transaction.open_table(FREEING)?,
             damaged: transaction.open_table(DAMAGED)?,
             history: None,
