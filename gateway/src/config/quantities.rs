@@ -54,6 +54,7 @@ pub(super) fn spool(reader: &mut Reader) -> SpoolSettings {
         evict_below,
         warn_below: reader.quantity(t, "warn-below", bytes(evict_below, 2 * evict_below, 16_384 * GIB)).0,
         keep_delivered: reader.quantity(t, "keep-delivered", seconds(0, 7 * day, 3_650 * day)),
+        keep_records: reader.quantity(t, "keep-records", seconds(day, 365 * day, 36_500 * day)),
         conflicts: conflicts(reader),
         scrub_rate: reader.quantity(t, "scrub-rate", bytes(0, 4 * MIB, GIB)).0,
         compression_level: i32::try_from(level).unwrap_or(1),

@@ -88,6 +88,8 @@ pub struct SpoolSettings {
     pub warn_below: u64,
     /// `keep-delivered`: how long an instance stays after every destination has confirmed it, unless room is needed.
     pub keep_delivered: Duration,
+    /// `keep-records`: how long an instance that was freed is remembered.
+    pub keep_records: Duration,
     /// `conflicts`: what happens to the second of two instances with one SOP Instance UID and different content.
     pub conflicts: Conflicts,
     /// `scrub-rate`: bytes per second at which everything on the disk is read and checked; 0 for never.

@@ -39,11 +39,15 @@ use crate::durable::{DirectoryLock, LockError};
 use crate::forward::{self, Destination, Route};
 use crate::metrics::Metrics;
 use crate::receive::{self, Door, Reception};
-use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions};
+use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions, Stall};
 use crate::tls::{self, Current, TlsError};
 
 /// How long the disk may take to finish at the very end, and any system call that hangs.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
+
+/// How long the disk may take for what a thread of the spool does in one go, which is several flushes, before it counts
+/// as hung. A slow disk takes ten seconds for a flush.
+const HUNG: Duration = Duration::from_secs(60);
 
 /// Why the gateway could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -354,6 +358,7 @@ fn options(config: &Config) -> SpoolOptions {
         evict_below: config.spool.evict_below,
         warn_below: config.spool.warn_below,
         keep_delivered: config.spool.keep_delivered,
+        keep_records: config.spool.keep_records,
         conflicts: config.spool.conflicts,
         scrub_rate: config.spool.scrub_rate,
         zstd_level: config.spool.compression_level,
@@ -420,12 +425,24 @@ fn worker(
     (name, async move { running.await.map_err(|error: SpoolError| error.to_string()) })
 }
 
-/// Tells the service manager that the gateway works, as long as the spool answers.
+/// Tells the service manager that the gateway works, as long as the spool answers and its threads get on.
 async fn feed_watchdog(spool: Spool, interval: Duration, shutdown: CancellationToken) -> Result<(), String> {
+    let mut told = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(interval) => {}
+        }
+        let stall = spool.stalled(clock::now(), HUNG);
+        if let Some(Stall { thread, waited }) = stall.filter(|_| !told) {
+            error!(
+                thread, seconds = waited.as_secs();
+                "the disk does not answer the thread {thread}; unless it does soon, the service manager starts the gateway again: check the disk"
+            );
+        }
+        told = stall.is_some();
+        if told {
+            continue;
         }
         tokio::task::block_in_place(|| spool.status()).map_err(|error| error.to_string())?;
         tell(&[NotifyState::Watchdog]);

@@ -100,6 +100,16 @@ struct State {
     fault: Option<Fault>,
     capacity: Option<u64>,
     sync_takes: Duration,
+    syncs_are_held: bool,
+    traffic: Traffic,
+}
+
+/// What was read and written since the disk was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traffic {
+    pub(crate) reads: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
 }
 
 /// See the module. Clones show the same disk.
@@ -157,6 +167,16 @@ impl MemoryDisk {
     /// Every sync of a file takes this long.
     pub(crate) fn set_sync_takes(&self, takes: Duration) {
         self.lock().sync_takes = takes;
+    }
+
+    /// As long as this is so, a sync of a file does not return.
+    pub(crate) fn hold_syncs(&self, held: bool) {
+        self.lock().syncs_are_held = held;
+    }
+
+    /// What was read and written so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.lock().traffic
     }
 
     /// Flips bits of a file at rest, behind everybody's back.
@@ -492,15 +512,18 @@ impl MemoryFile {
 
 impl DiskFile for MemoryFile {
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.lock().traffic.bytes_written += data.len() as u64;
         self.change(Change::Write { offset, data: data.to_vec() })
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.lock();
+        let mut state = self.lock();
         let bytes = &state.files[self.number].cache;
         let available = bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let read = available.len().min(buffer.len());
         buffer[..read].copy_from_slice(&available[..read]);
+        state.traffic.reads += 1;
+        state.traffic.bytes_read += read as u64;
         Ok(read)
     }
 
@@ -525,6 +548,9 @@ impl DiskFile for MemoryFile {
         let takes = self.lock().sync_takes;
         if !takes.is_zero() {
             std::thread::sleep(takes);
+        }
+        while self.lock().syncs_are_held {
+            std::thread::sleep(Duration::from_millis(1));
         }
         let mut state = self.lock();
         if let Err(error) = state.step() {

@@ -4,7 +4,7 @@
 //! several flushes on the disk that the log needs for its acknowledgements, and because redb writes the map of its free
 //! pages with each of them: a quarter of a mebibyte for a million instances, be it for one change or for a thousand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::claims::{Lease, Leases, Outcome};
 use super::error::{Doing, SpoolError};
-use super::index::{Arrival, Change, Entered, Expendable, Index, IndexError, guarded};
+use super::index::{Arrival, Change, Entered, Expendable, Index, IndexError, Tables, guarded};
 use super::room;
 use super::segment::Kind;
 use super::shared::{Conflicts, Shared};
@@ -31,7 +31,7 @@ const PAUSE_PER_COMMIT: u32 = 4;
 /// The shortest pause after a commit in which several instances arrived: more are coming, and of those that come fast
 /// fewer than one in a hundred is to meet a commit.
 const PAUSE_WHILE_RECEIVING: Duration = Duration::from_millis(400);
-/// Parked deliveries that are queued again in one commit.
+/// Parked deliveries that are queued again in one commit. What waits is committed between two of them.
 const RETRIED_AT_ONCE: usize = 1_000;
 
 /// What the index thread is asked to do.
@@ -58,6 +58,16 @@ pub(super) enum IndexJob {
     Close,
 }
 
+/// Parked deliveries that are being queued again, step by step, in order of arrival.
+struct Retry {
+    destination: DestinationName,
+    answer: SyncSender<Result<u64, SpoolError>>,
+    /// The id to go on with, and the last one. What is parked behind the one or beyond the other is not meant.
+    next: u64,
+    last: Option<u64>,
+    done: u64,
+}
+
 /// See the module.
 pub(super) struct Indexer {
     shared: Arc<Shared>,
@@ -73,35 +83,33 @@ impl Indexer {
     /// Works until it is told to close, or until nobody is left who could ask for anything.
     pub(super) fn run(self, jobs: &Receiver<IndexJob>) {
         let mut pause_ends: Option<Instant> = None;
+        let mut retries = VecDeque::new();
         let mut closing = false;
         while !closing {
-            let Ok(first) = jobs.recv() else { break };
-            let mut batch = vec![first];
-            while batch.len() < LARGEST_BATCH && !matches!(batch.last(), Some(IndexJob::Close)) {
-                let wait = pause_ends.map_or(Duration::ZERO, |end| end.saturating_duration_since(clock::now()));
-                let next = if wait.is_zero() { jobs.try_recv().ok() } else { jobs.recv_timeout(wait).ok() };
-                let Some(job) = next else { break };
-                batch.push(job);
-            }
+            let Some(batch) = gather(jobs, pause_ends, !retries.is_empty()) else { break };
             closing = matches!(batch.last(), Some(IndexJob::Close));
             let arrived = batch.iter().filter(|job| matches!(job, IndexJob::Arrived(_))).count();
             let began = clock::now();
-            self.commit(batch);
+            self.commit(batch, &mut retries);
+            if let Some(retry) = retries.pop_front() {
+                retries.extend(self.retry_some(retry));
+            }
             let ended = clock::now();
             pause_ends = Some(ended + pause_after(arrived, ended.saturating_duration_since(began)));
         }
     }
 
-    fn commit(&self, batch: Vec<IndexJob>) {
+    fn commit(&self, batch: Vec<IndexJob>, retries: &mut VecDeque<Retry>) {
         if self.shared.check().is_err() {
             return;
         }
-        let mut retries = Vec::new();
         let mut keeping = Vec::new();
         let mut changes = Vec::new();
         for job in batch {
             match job {
-                IndexJob::RetryParked { destination, answer } => retries.push((destination, answer)),
+                IndexJob::RetryParked { destination, answer } => {
+                    retries.push_back(Retry { destination, answer, next: 0, last: None, done: 0 });
+                }
                 IndexJob::Keep { change, answer } => keeping.push((change, answer)),
                 IndexJob::Close => {}
                 job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
@@ -128,7 +136,7 @@ impl Indexer {
             }
             let time = self.shared.time();
             let kept = guarded(|| {
-                self.index.write(|tables| {
+                self.write(|tables| {
                     tables.set_time(time);
                     tables.keep(&change)
                 })
@@ -136,21 +144,12 @@ impl Indexer {
             // Whoever asked may have gone.
             let _ = answer.send(kept.map_err(|error| self.failed(&error)));
         }
-        for (destination, answer) in retries {
-            if room::wait_for_commit(&self.shared, 1).is_none() {
-                return;
-            }
-            let retried = guarded(|| self.retry_parked(&destination)).map_err(|error| self.failed(&error));
-            // Whoever asked may have gone.
-            let _ = answer.send(retried);
-            self.leases.notify(&destination);
-        }
     }
 
     /// Commits the changes and gives the destinations that got new work.
     fn apply(&self, changes: &[IndexJob]) -> Result<BTreeSet<DestinationName>, IndexError> {
         let time = self.shared.time();
-        let queued = self.index.write(|tables| {
+        let queued = self.write(|tables| {
             let mut queued = BTreeSet::new();
             for change in changes {
                 match change {
@@ -183,21 +182,54 @@ impl Indexer {
         Ok(queued)
     }
 
-    fn retry_parked(&self, destination: &DestinationName) -> Result<u64, IndexError> {
-        let mut all = 0;
-        loop {
-            let now = self.shared.time();
-            let retried = self.index.write(|tables| tables.retry_parked(destination, RETRIED_AT_ONCE, now))?;
-            all += retried;
-            if retried < RETRIED_AT_ONCE as u64 {
-                return Ok(all);
+    /// Queues some parked deliveries again; gives what is left to do.
+    fn retry_some(&self, mut retry: Retry) -> Option<Retry> {
+        // Without an answer it is said that the spool was closed or has failed.
+        self.shared.check().ok()?;
+        let limit = room::wait_for_commit(&self.shared, RETRIED_AT_ONCE)?;
+        let now = self.shared.time();
+        let retried = guarded(|| {
+            self.write(|tables| {
+                let last = *retry.last.get_or_insert(tables.last_id());
+                tables.retry_parked(&retry.destination, retry.next..=last, limit, now)
+            })
+        });
+        // Whoever asked may have gone.
+        match retried {
+            Ok((number, next)) => {
+                retry.done += number;
+                self.leases.notify(&retry.destination);
+                match next {
+                    Some(next) => return Some(Retry { next, ..retry }),
+                    None => drop(retry.answer.send(Ok(retry.done))),
+                }
             }
+            Err(error) => drop(retry.answer.send(Err(self.failed(&error)))),
         }
+        None
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        self.shared.index_pulse.during(|| self.index.write(change))
     }
 
     fn failed(&self, error: &IndexError) -> SpoolError {
         index_failed(&self.shared, error)
     }
+}
+
+/// The next jobs, the first of which it waits for; unless it is `busy` otherwise: then those that are there. Nothing if
+/// nobody is left who could ask for anything.
+fn gather(jobs: &Receiver<IndexJob>, pause_ends: Option<Instant>, busy: bool) -> Option<Vec<IndexJob>> {
+    let mut batch = if busy { Vec::new() } else { vec![jobs.recv().ok()?] };
+    while batch.len() < LARGEST_BATCH && !matches!(batch.last(), Some(IndexJob::Close)) {
+        let pause = pause_ends.filter(|_| !busy);
+        let wait = pause.map_or(Duration::ZERO, |end| end.saturating_duration_since(clock::now()));
+        let next = if wait.is_zero() { jobs.try_recv().ok() } else { jobs.recv_timeout(wait).ok() };
+        let Some(job) = next else { break };
+        batch.push(job);
+    }
+    Some(batch)
 }
 
 /// How long changes are collected after a commit that took so long and in which so many instances arrived.

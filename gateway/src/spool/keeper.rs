@@ -2,10 +2,11 @@
 //!
 //! In every round it finishes what an earlier one, or an earlier run, has begun; frees what every destination has had for
 //! longer than it is to be kept; frees more, the oldest first, while the disk has less room than the mark; removes shared
-//! segments in which nothing is left; and makes the ballast. It changes the index through the index thread, and the disk
+//! segments in which nothing is left; forgets what was freed long ago; and makes the ballast. It changes the index through the index thread, and the disk
 //! through [`super::free::free`].
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -25,8 +26,10 @@ use crate::clock::SpoolTime;
 
 /// How often the keeper looks by itself.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Instances that are freed in one go.
+/// Instances that are freed, or forgotten, in one go.
 const AT_ONCE: usize = 256;
+/// The smallest that a record can be.
+const ONE_BLOCK: usize = 4_096;
 
 /// What the keeper is asked to do.
 pub(super) enum KeeperJob {
@@ -89,6 +92,10 @@ impl Keeper {
             && self.free_done(SpoolTime(u64::MAX))? > 0
         {}
         self.remove_dead_segments()?;
+        let keep = u64::try_from(self.shared.options.keep_records.as_millis()).unwrap_or(u64::MAX);
+        if let Some(until) = now.0.checked_sub(keep) {
+            self.forget(SpoolTime(until))?;
+        }
         room::make_ballast(&self.shared)
     }
 
@@ -169,6 +176,30 @@ impl Keeper {
             candidate.extent = head.end() - location.offset;
         }
         Ok(())
+    }
+
+    /// Forgets some of what was freed at `until`, the oldest first. More of it has time until the next round.
+    fn forget(&self, until: SpoolTime) -> Result<(), SpoolError> {
+        let mut expired = self.ask(|index| index.read()?.freed(until, AT_ONCE))?;
+        if expired.is_empty() || self.is_over() {
+            return Ok(());
+        }
+        for expired in &mut expired {
+            expired.gone = expired.place.is_none_or(|place| self.is_gone(place));
+        }
+        self.change(Change::Expire(expired)).map(drop)
+    }
+
+    /// Whether there is nothing at a place in a shared segment. On a file system that cannot punch, there is something
+    /// until the whole segment goes.
+    fn is_gone(&self, (segment, offset): (u64, u64)) -> bool {
+        let path = self.shared.layout.segment(Kind::Shared, segment);
+        let file = match self.shared.disk.open(&path, false) {
+            Ok(file) => file,
+            Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        };
+        let mut block = [0; ONE_BLOCK];
+        file.read_at(&mut block, offset).is_ok_and(|_| block.iter().all(|byte| *byte == 0))
     }
 
     /// Removes the shared segments in which nothing is left that anybody needs.

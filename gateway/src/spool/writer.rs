@@ -185,7 +185,8 @@ impl Writer {
         self.flush_small(&mut small);
         for (finished, spill, done) in spilled {
             let Some((finished, instance, done)) = self.is_wanted(finished, done, &mut large) else { continue };
-            match self.append_large(finished, spill) {
+            let shared = Arc::clone(&self.shared);
+            match shared.log_pulse.during(|| self.append_large(finished, spill)) {
                 Ok(arrival) => large.push(self.written(instance, arrival, done)),
                 Err(error) => done.answer(Err(error)),
             }
@@ -257,7 +258,7 @@ impl Writer {
             written.into_iter().for_each(|written| written.done.answer(Err(error.clone())));
             return;
         }
-        match flush() {
+        match self.shared.log_pulse.during(flush) {
             Ok(()) => self.acknowledge(written),
             Err(failure) => {
                 let error = self.shared.unsynced(&failure);
@@ -314,19 +315,19 @@ impl Writer {
             self.flush_small(written);
             self.retire();
             self.shared.check()?;
-            self.active = Some(self.begin_segment(size)?);
+            let shared = Arc::clone(&self.shared);
+            self.active = Some(shared.log_pulse.during(|| self.begin_segment(size))?);
         }
         let id = self.take_id();
         let Some(active) = &mut self.active else { return Err(SpoolError::Closed) };
         let place = Place { segment: active.number, offset: active.offset, salt: active.salt };
         let head = finished.head(id, place, payload_offset, &self.shared);
         let front = record::encode(&head, &finished.encoded_header);
-        let result = active
-            .file
-            .write_at(&front, place.offset)
-            .and_then(|()| active.file.write_at(payload, place.offset + payload_offset))
-            .doing("write", &active.path);
-        result.map_err(|failure| self.shared.refuse(failure))?;
+        let result = self.shared.log_pulse.during(|| {
+            let written = active.file.write_at(&front, place.offset);
+            written.and_then(|()| active.file.write_at(payload, place.offset + payload_offset))
+        });
+        result.doing("write", &active.path).map_err(|failure| self.shared.refuse(failure))?;
         active.offset = head.end();
         Ok(finished.arrival(&head, Location { kind: Kind::Shared, segment: place.segment, offset: place.offset }))
     }

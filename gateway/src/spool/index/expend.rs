@@ -15,7 +15,9 @@
 
 use redb::ReadableTable;
 
-use super::{Damaged, IndexError, InstanceRow, Location, PlaceRow, ScrubRow, State, Tables, View, pack};
+use super::{
+    Damaged, Expired, IndexError, InstanceRow, Location, PlaceKey, PlaceRow, ScrubRow, State, Tables, View, pack,
+};
 use crate::clock::SpoolTime;
 use crate::model::{ContentHash, InstanceId, Uid};
 use crate::spool::record::ALIGNMENT;
@@ -43,7 +45,7 @@ impl Expendable {
         self.what
     }
 
-    fn from_row((kind, number, offset): (u8, u64, u64), length: u64) -> Option<Self> {
+    fn from_row((kind, number, offset): PlaceKey, length: u64) -> Option<Self> {
         let what = match kind {
             0 => What::Record { segment: number, offset, length },
             1 => What::Large(number),
@@ -53,7 +55,7 @@ impl Expendable {
         Some(Self { what })
     }
 
-    fn key(&self) -> (u8, u64, u64) {
+    pub(super) fn key(&self) -> PlaceKey {
         match self.what {
             What::Record { segment, offset, .. } => (0, segment, offset),
             What::Large(number) => (1, number, 0),
@@ -106,6 +108,8 @@ pub(in crate::spool) enum Change {
     Retire { segment: u64, found: Vec<Corpse> },
     /// These are gone from the disk, durably.
     Forget(Vec<Expendable>),
+    /// These were freed long ago: nobody has to know of them any more.
+    Expire(Vec<Expired>),
     /// A payload is not what was received.
     Damaged(Damaged),
     /// How far the scrub is.
@@ -125,6 +129,11 @@ impl Tables<'_> {
             Change::Forget(gone) => {
                 for expendable in gone {
                     self.freeing.remove(expendable.key())?;
+                }
+            }
+            Change::Expire(expired) => {
+                for expired in expired {
+                    self.expire(expired)?;
                 }
             }
             Change::Damaged(report) => self.damage(report)?,
@@ -174,7 +183,8 @@ impl Tables<'_> {
     pub(super) fn all_done(&self) -> Vec<Candidate> {
         let rows = self.done.iter().unwrap().map(|row| row.unwrap().0.value());
         let candidate = |(done_at, id)| {
-            let location = self.instance(InstanceId(id)).unwrap().place.map(|place| place.location());
+            let row = self.find_instance(InstanceId(id)).unwrap();
+            let location = row.and_then(|row| row.place).map(|place| place.location());
             Candidate { done_at, id: InstanceId(id), location, extent: 4_096 }
         };
         rows.map(candidate).collect()
@@ -182,7 +192,8 @@ impl Tables<'_> {
 
     fn expend(&mut self, candidate: &Candidate) -> Result<Option<Expendable>, IndexError> {
         self.done.remove((candidate.done_at, candidate.id.0))?;
-        let mut row = self.instance(candidate.id)?;
+        // It may have been freed since, and even be forgotten.
+        let Some(mut row) = self.find_instance(candidate.id)? else { return Ok(None) };
         let Some(place) = row.place else { return Ok(None) };
         if !self.is_done(candidate.id, &row)? {
             return Ok(None);
@@ -203,7 +214,9 @@ impl Tables<'_> {
                 What::Record { segment, offset, length: candidate.extent / ALIGNMENT * ALIGNMENT }
             }
         };
-        self.proved(what).map(Some)
+        let expendable = self.proved(what)?;
+        self.freed.insert((self.state.time, candidate.id.0), expendable.key())?;
+        Ok(Some(expendable))
     }
 
     /// A later record has taken this place's part. A large one is a file of its own and can go; a small one goes with its

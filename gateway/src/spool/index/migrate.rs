@@ -4,8 +4,9 @@
 //! |---|---|
 //! | 1 | the first: seven tables |
 //! | 2 | `uids`, `conflicts`, `segments`, `done`, `freeing`, `damaged`, the history and the scrub in `meta`; the place of a payload in the log can be empty and can change |
+//! | 3 | `freed` |
 
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,6 +28,7 @@ pub(super) fn to_present(database: &Database) -> Result<(), IndexError> {
     match version(&database.begin_read()?)? {
         SCHEMA => Ok(()),
         1 => from_1(database),
+        2 => from_2(database),
         other => Err(IndexError::Schema(other)),
     }
 }
@@ -64,12 +66,27 @@ pub(super) struct State1 {
     pub(super) stored: u64,
 }
 
-fn from_1(database: &Database) -> Result<(), IndexError> {
-    log::info!("the index has schema 1 and is brought to schema {SCHEMA}");
+fn begin(database: &Database, from: u64) -> Result<WriteTransaction, IndexError> {
+    log::info!("the index has schema {from} and is brought to schema {SCHEMA}");
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
+    transaction.open_table(META)?.insert("schema", &SCHEMA.to_le_bytes()[..])?;
+    Ok(transaction)
+}
+
+fn from_2(database: &Database) -> Result<(), IndexError> {
+    let transaction = begin(database, 2)?;
+    let mut tables = Tables::open(&transaction)?;
+    tables.find_freed(AT_ONCE)?;
+    tables.close()?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn from_1(database: &Database) -> Result<(), IndexError> {
+    let transaction = begin(database, 1)?;
     {
         let mut meta = transaction.open_table(META)?;
         let state = match meta.get("state")? {
@@ -77,7 +94,6 @@ fn from_1(database: &Database) -> Result<(), IndexError> {
             None => State::default(),
         };
         meta.insert("state", &pack::<State>("meta", &state)?[..])?;
-        meta.insert("schema", &SCHEMA.to_le_bytes()[..])?;
         let mut instances = transaction.open_table(INSTANCES)?;
         let mut uids = transaction.open_table(UIDS)?;
         let mut conflicts = transaction.open_table(CONFLICTS)?;

@@ -38,6 +38,11 @@ enum Step {
         limit: usize,
         also: u64,
     },
+    /// Asks for what was freed to be forgotten; nothing may come of it if something is still on the disk.
+    Expire {
+        limit: usize,
+        gone: bool,
+    },
     Record {
         destination: usize,
         id: u64,
@@ -63,6 +68,7 @@ struct Model {
     instances: BTreeMap<u64, ModelInstance>,
     last_id: u64,
     deliveries: BTreeMap<(usize, u64), Delivery>,
+    forgotten: BTreeMap<u64, ModelInstance>,
 }
 
 #[derive(Debug, Clone)]
@@ -86,6 +92,11 @@ impl Model {
         let destinations = &self.instances[&id].destinations;
         let delivered = |destination: &usize| self.deliveries[&(*destination, id)] == Delivery::Delivered;
         !destinations.is_empty() && destinations.iter().all(delivered)
+    }
+
+    fn forget(&mut self, id: u64) {
+        self.forgotten.extend(self.instances.remove(&id).map(|instance| (id, instance)));
+        self.deliveries.retain(|(_, other), _| *other != id);
     }
 
     fn arrive(&mut self, instance: ModelInstance, delivery: &Delivery) {
@@ -124,7 +135,7 @@ impl Model {
                 self.arrive(instance, if *conflicts == Conflicts::Park { &Delivery::Parked } else { &queued });
             }
             // Which of the done ones the index frees is seen there; that they are done is checked.
-            Step::Free { .. } => {}
+            Step::Free { .. } | Step::Expire { .. } => {}
             Step::Record { destination, id, outcome } => {
                 if let Some(delivery) = self.deliveries.get_mut(&(*destination, *id))
                     && let Delivery::Queued { attempts, .. } = *delivery
@@ -178,11 +189,11 @@ fn name(destination: usize) -> DestinationName {
     DESTINATIONS[destination].parse().unwrap()
 }
 
-fn hash(number: u64) -> ContentHash {
+pub(super) fn hash(number: u64) -> ContentHash {
     ContentHash(std::array::from_fn(|at| number.to_le_bytes()[at % 8]))
 }
 
-fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now: u64) -> Arrival {
+pub(super) fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now: u64) -> Arrival {
     let destinations = destinations.iter().map(|destination| name(*destination)).collect();
     Arrival {
         id: InstanceId(id),
@@ -215,6 +226,11 @@ fn check(index: &Index, model: &Model, now: u64) {
         assert_eq!(kept.map(|kept| kept.record.0), instance.record);
         let found = known.find(&header(instance.uid).sop_instance_uid, hash(instance.hash)).unwrap();
         assert_eq!(found.map(|found| found.instance.0), Some(*id));
+    }
+    for (id, instance) in &model.forgotten {
+        assert!(view.instance(InstanceId(*id)).unwrap().is_none());
+        let found = known.find(&header(instance.uid).sop_instance_uid, hash(instance.hash)).unwrap();
+        assert!(found.is_none(), "what comes again is new");
     }
     let known = view.destinations().unwrap();
     for destination in 0..DESTINATIONS.len() {
@@ -262,6 +278,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             Step::Contradict { id, destinations: to, conflicts }
         }),
         2 => (1_usize..4, 1_u64..20).prop_map(|(limit, also)| Step::Free { limit, also }),
+        1 => (1_usize..4, any::<bool>()).prop_map(|(limit, gone)| Step::Expire { limit, gone }),
         1 => (0..DESTINATIONS.len(), 1_usize..4)
             .prop_map(|(destination, limit)| Step::RetryParked { destination, limit }),
     ];
@@ -321,8 +338,13 @@ proptest! {
                                 let done_at = now;
                                 candidates.push(Candidate { done_at, id: InstanceId(*also), location, extent: 4_096 });
                             }
+                            tables.set_time(SpoolTime(now));
                             for candidate in candidates {
                                 let freed = tables.keep(&Change::Expend(vec![candidate]))?;
+                                if !model.instances.contains_key(&candidate.id.0) {
+                                    assert!(freed.is_empty(), "it is forgotten");
+                                    continue;
+                                }
                                 let done = model.is_done(candidate.id.0);
                                 let instance = model.instances.get_mut(&candidate.id.0).unwrap();
                                 let here = instance.record.is_some();
@@ -333,12 +355,21 @@ proptest! {
                                 }
                             }
                         }
+                        Step::Expire { limit, gone } => {
+                            for freed in tables.all_freed().into_iter().take(*limit) {
+                                tables.keep(&Change::Expire(vec![Expired { gone: *gone, ..freed }]))?;
+                                let freed_now = model.instances.get(&freed.id.0).is_some_and(|one| one.record.is_none());
+                                if *gone && freed_now {
+                                    model.forget(freed.id.0);
+                                }
+                            }
+                        }
                         Step::Record { destination, id, outcome } => {
                             let at = Timestamp::from_millis(now);
                             tables.record(&name(*destination), InstanceId(*id), outcome, SpoolTime(now), at)?;
                         }
                         Step::RetryParked { destination, limit } => {
-                            tables.retry_parked(&name(*destination), *limit, SpoolTime(now))?;
+                            tables.retry_parked(&name(*destination), 0..=u64::MAX, *limit, SpoolTime(now))?;
                         }
                     }
                     model.apply(step, now);
@@ -385,127 +416,4 @@ fn the_checkpoint_and_the_clock_never_go_back() {
     assert_eq!(advance(2, 16_384, 6, 90), (3, 8_192, 7, 100));
     assert_eq!(advance(0, 0, 8, 110), (3, 8_192, 8, 110));
     assert_eq!(advance(4, 4_096, 9, 110), (4, 4_096, 9, 110));
-}
-
-/// Writes an index as schema 1 had it, with the rows that its code wrote.
-fn fixture_of_schema_1(disk: &MemoryDisk, path: &Path, rows: &[(u64, migrate::InstanceRow1, &str)]) {
-    let file = disk.create(path).unwrap();
-    let database = builder().create_with_backend(IndexFile(file)).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let mut meta = transaction.open_table(META).unwrap();
-        meta.insert("schema", &1_u64.to_le_bytes()[..]).unwrap();
-        let last = rows.last().map_or(0, |row| row.0);
-        let all = Tally { instances: rows.len() as u64, bytes: rows.iter().map(|row| row.1.length).sum() };
-        let stored = rows.iter().map(|row| row.1.stored_length).sum();
-        let state = migrate::State1 { segment: 3, offset: 8_192, large_to: last, last_id: last, time: 77, all, stored };
-        meta.insert("state", &pack("meta", &state).unwrap()[..]).unwrap();
-        let mut instances = transaction.open_table(INSTANCES).unwrap();
-        let mut destinations = transaction.open_table(super::DESTINATIONS).unwrap();
-        let mut queue = transaction.open_table(QUEUE).unwrap();
-        let mut queued = transaction.open_table(QUEUED).unwrap();
-        let mut delivered = transaction.open_table(DELIVERED).unwrap();
-        let mut parked = transaction.open_table(PARKED).unwrap();
-        let mut destination = DestinationRow { number: 1, ..DestinationRow::default() };
-        for (id, row, state) in rows {
-            instances.insert(id, &pack("instances", row).unwrap()[..]).unwrap();
-            match *state {
-                "queued" => {
-                    let row = QueuedRow { priority: 1, due: *id, ..QueuedRow::default() };
-                    queue.insert((1, 1, *id, *id), ()).unwrap();
-                    queued.insert((1, *id), &pack("queued", &row).unwrap()[..]).unwrap();
-                }
-                "delivered" => {
-                    let row = DeliveredRow { at: Timestamp::from_millis(5), attempts: 1, answer: "0000".into() };
-                    delivered.insert((1, *id), &pack("delivered", &row).unwrap()[..]).unwrap();
-                }
-                _ => {
-                    let row = ParkedRow { at: Timestamp::from_millis(5), attempts: 3, reason: "C000".into() };
-                    parked.insert((1, *id), &pack("parked", &row).unwrap()[..]).unwrap();
-                }
-            }
-            let tally = match *state {
-                "queued" => &mut destination.queued,
-                "delivered" => &mut destination.delivered,
-                _ => &mut destination.parked,
-            };
-            tally.add(row.length);
-        }
-        destinations.insert("central", &pack("destinations", &destination).unwrap()[..]).unwrap();
-    }
-    transaction.commit().unwrap();
-}
-
-/// As many rows as schema 1 could have: small and large, in every state, the same content twice, a conflict.
-fn rows_of_schema_1() -> Vec<(u64, migrate::InstanceRow1, &'static str)> {
-    let row = |id: u64, uid: u64, hash: u8, large: bool| migrate::InstanceRow1 {
-        large,
-        segment: if large { id } else { 1 + id % 3 },
-        offset: 4_096 * id,
-        hash: [hash; 32],
-        length: 100 * id,
-        stored_length: 50 * id,
-        header: header(uid),
-    };
-    let mut rows = vec![
-        (1, row(1, 1, 1, false), "queued"),
-        (2, row(2, 2, 1, true), "delivered"),
-        (3, row(3, 1, 1, false), "parked"),
-        (4, row(4, 1, 2, false), "delivered"),
-    ];
-    rows.extend((5..2_500).map(|id| (id, row(id, id, 1, false), if id % 2 == 0 { "queued" } else { "delivered" })));
-    rows
-}
-
-#[test]
-fn an_index_of_schema_1_is_migrated_with_everything_that_it_knew() {
-    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
-    let rows = rows_of_schema_1();
-    fixture_of_schema_1(&disk, path, &rows);
-    for _ in 0..2 {
-        let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
-        let view = index.read().unwrap();
-        let state = view.state().unwrap();
-        assert_eq!((state.segment, state.offset, state.time, state.last_id), (3, 8_192, 77, 2_499));
-        assert_eq!(state.all.instances, rows.len() as u64);
-        let central = "central".parse().unwrap();
-        let (queued, order, delivered, parked) = view.count(&central);
-        let counted = &view.destinations().unwrap()[0];
-        assert_eq!((counted.queued, counted.delivered, counted.parked), (queued, delivered, parked));
-        assert_eq!((order as u64, parked.instances), (queued.instances, 1));
-        assert_eq!(view.conflicts().unwrap(), 1);
-        for (id, row, _) in &rows {
-            let kept = view.instance(InstanceId(*id)).unwrap().unwrap().kept.unwrap();
-            assert_eq!((kept.record.0, kept.location.offset, kept.stored_length), (*id, row.offset, row.stored_length));
-        }
-        let known = index.known().unwrap();
-        let find = |uid: u64, hash| known.find(&header(uid).sop_instance_uid, ContentHash([hash; 32])).unwrap();
-        assert_eq!(find(1, 1).unwrap().instance.0, 1);
-        assert_eq!(find(1, 2).unwrap().instance.0, 4);
-        assert!(find(2, 2).is_none());
-        let counts: u64 = index.write(|tables| Ok(tables.records_in_segments())).unwrap();
-        assert_eq!(counts, rows.len() as u64 - 1);
-    }
-}
-
-#[test]
-fn a_power_cut_during_the_migration_leaves_the_old_index_or_the_new_one() {
-    use crate::durable::memory::Survivors;
-    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
-    let rows = rows_of_schema_1();
-    fixture_of_schema_1(&disk, path, &rows);
-    disk.sync_dir(Path::new("/data")).unwrap();
-    let before = disk.operations();
-    let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
-    drop(index);
-    for operations in before..=disk.operations() {
-        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Some(operations as u64)] {
-            let cut = disk.cut(operations, survivors);
-            let Opened::Usable(index) = Index::open(&cut, path, false).unwrap() else { panic!("cut at {operations}") };
-            let view = index.read().unwrap();
-            assert_eq!(view.state().unwrap().all.instances, rows.len() as u64);
-            assert_eq!(view.conflicts().unwrap(), 1);
-            assert!(view.instance(InstanceId(2_499)).unwrap().unwrap().kept.is_some());
-        }
-    }
 }

@@ -1,13 +1,14 @@
 //! Changes of the index: each keeps rows, order and counters in step, within one transaction.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREEING, HISTORY,
-    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, State,
-    Tally, UIDS, pack, unpack,
+    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING, HISTORY,
+    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS,
+    State, Tally, UIDS, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
@@ -29,7 +30,8 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) conflicts: Table<'t, u64, u64>,
     pub(super) segments: Table<'t, u64, u64>,
     pub(super) done: Table<'t, (u64, u64), ()>,
-    pub(super) freeing: Table<'t, (u8, u64, u64), u64>,
+    pub(super) freed: Table<'t, (u64, u64), PlaceKey>,
+    pub(super) freeing: Table<'t, PlaceKey, u64>,
     pub(super) damaged: Table<'t, u64, &'static [u8]>,
     /// What was stored by day, if it was touched.
     history: Option<Vec<Day>>,
@@ -57,6 +59,7 @@ impl<'t> Tables<'t> {
             conflicts: transaction.open_table(CONFLICTS)?,
             segments: transaction.open_table(SEGMENTS)?,
             done: transaction.open_table(DONE)?,
+            freed: transaction.open_table(FREED)?,
             freeing: transaction.open_table(FREEING)?,
             damaged: transaction.open_table(DAMAGED)?,
             history: None,
@@ -162,17 +165,23 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Queues up to `limit` parked deliveries again, the oldest first, as if they had never been tried. Gives their
-    /// number.
+    /// The highest instance id that was entered.
+    pub(in crate::spool) fn last_id(&self) -> u64 {
+        self.state.last_id
+    }
+
+    /// Queues up to `limit` parked deliveries of the instances `among` again, the oldest first, as if they had never been
+    /// tried. Gives their number, and the id to go on with if there may be more.
     pub(in crate::spool) fn retry_parked(
         &mut self,
         destination: &DestinationName,
+        among: RangeInclusive<u64>,
         limit: usize,
         now: SpoolTime,
-    ) -> Result<u64, IndexError> {
-        let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok(0) };
+    ) -> Result<(u64, Option<u64>), IndexError> {
+        let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok((0, None)) };
         let mut ids = Vec::new();
-        for row in self.parked.range((number, 0)..=(number, u64::MAX))?.take(limit) {
+        for row in self.parked.range((number, *among.start())..=(number, *among.end()))?.take(limit) {
             ids.push(row?.0.value().1);
         }
         for id in &ids {
@@ -182,7 +191,9 @@ impl<'t> Tables<'t> {
             let row = QueuedRow { priority: header.priority as u8, due: now.0, ..QueuedRow::default() };
             self.enqueue(destination, number, *id, &row, length)?;
         }
-        Ok(ids.len() as u64)
+        let next = ids.last().map(|last| last.saturating_add(1));
+        let next = next.filter(|next| ids.len() == limit && next <= among.end());
+        Ok((ids.len() as u64, next))
     }
 
     pub(super) fn enqueue(

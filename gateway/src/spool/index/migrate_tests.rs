@@ -1,0 +1,199 @@
+//! Every earlier schema is brought to the present one with everything that it knew, and a power cut does no harm.
+
+use std::path::Path;
+
+use super::tests::arrival;
+use super::*;
+use crate::durable::memory::{MemoryDisk, Survivors};
+use crate::model::Priority;
+use crate::spool::claims::Outcome;
+use crate::spool::record::tests::header;
+use crate::spool::shared::Conflicts;
+
+/// Writes an index as schema 1 had it, with the rows that its code wrote.
+fn fixture_of_schema_1(disk: &MemoryDisk, path: &Path, rows: &[(u64, migrate::InstanceRow1, &str)]) {
+    let file = disk.create(path).unwrap();
+    let database = builder().create_with_backend(IndexFile(file)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(META).unwrap();
+        meta.insert("schema", &1_u64.to_le_bytes()[..]).unwrap();
+        let last = rows.last().map_or(0, |row| row.0);
+        let all = Tally { instances: rows.len() as u64, bytes: rows.iter().map(|row| row.1.length).sum() };
+        let stored = rows.iter().map(|row| row.1.stored_length).sum();
+        let state = migrate::State1 { segment: 3, offset: 8_192, large_to: last, last_id: last, time: 77, all, stored };
+        meta.insert("state", &pack("meta", &state).unwrap()[..]).unwrap();
+        let mut instances = transaction.open_table(INSTANCES).unwrap();
+        let mut destinations = transaction.open_table(super::DESTINATIONS).unwrap();
+        let mut queue = transaction.open_table(QUEUE).unwrap();
+        let mut queued = transaction.open_table(QUEUED).unwrap();
+        let mut delivered = transaction.open_table(DELIVERED).unwrap();
+        let mut parked = transaction.open_table(PARKED).unwrap();
+        let mut destination = DestinationRow { number: 1, ..DestinationRow::default() };
+        for (id, row, state) in rows {
+            instances.insert(id, &pack("instances", row).unwrap()[..]).unwrap();
+            match *state {
+                "queued" => {
+                    let row = QueuedRow { priority: 1, due: *id, ..QueuedRow::default() };
+                    queue.insert((1, 1, *id, *id), ()).unwrap();
+                    queued.insert((1, *id), &pack("queued", &row).unwrap()[..]).unwrap();
+                }
+                "delivered" => {
+                    let row = DeliveredRow { at: Timestamp::from_millis(5), attempts: 1, answer: "0000".into() };
+                    delivered.insert((1, *id), &pack("delivered", &row).unwrap()[..]).unwrap();
+                }
+                _ => {
+                    let row = ParkedRow { at: Timestamp::from_millis(5), attempts: 3, reason: "C000".into() };
+                    parked.insert((1, *id), &pack("parked", &row).unwrap()[..]).unwrap();
+                }
+            }
+            let tally = match *state {
+                "queued" => &mut destination.queued,
+                "delivered" => &mut destination.delivered,
+                _ => &mut destination.parked,
+            };
+            tally.add(row.length);
+        }
+        destinations.insert("central", &pack("destinations", &destination).unwrap()[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+/// As many rows as schema 1 could have: small and large, in every state, the same content twice, a conflict.
+fn rows_of_schema_1() -> Vec<(u64, migrate::InstanceRow1, &'static str)> {
+    let row = |id: u64, uid: u64, hash: u8, large: bool| migrate::InstanceRow1 {
+        large,
+        segment: if large { id } else { 1 + id % 3 },
+        offset: 4_096 * id,
+        hash: [hash; 32],
+        length: 100 * id,
+        stored_length: 50 * id,
+        header: header(uid),
+    };
+    let mut rows = vec![
+        (1, row(1, 1, 1, false), "queued"),
+        (2, row(2, 2, 1, true), "delivered"),
+        (3, row(3, 1, 1, false), "parked"),
+        (4, row(4, 1, 2, false), "delivered"),
+    ];
+    rows.extend((5..2_500).map(|id| (id, row(id, id, 1, false), if id % 2 == 0 { "queued" } else { "delivered" })));
+    rows
+}
+
+#[test]
+fn an_index_of_schema_1_is_migrated_with_everything_that_it_knew() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    let rows = rows_of_schema_1();
+    fixture_of_schema_1(&disk, path, &rows);
+    for _ in 0..2 {
+        let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
+        let view = index.read().unwrap();
+        let state = view.state().unwrap();
+        assert_eq!((state.segment, state.offset, state.time, state.last_id), (3, 8_192, 77, 2_499));
+        assert_eq!(state.all.instances, rows.len() as u64);
+        let central = "central".parse().unwrap();
+        let (queued, order, delivered, parked) = view.count(&central);
+        let counted = &view.destinations().unwrap()[0];
+        assert_eq!((counted.queued, counted.delivered, counted.parked), (queued, delivered, parked));
+        assert_eq!((order as u64, parked.instances), (queued.instances, 1));
+        assert_eq!(view.conflicts().unwrap(), 1);
+        for (id, row, _) in &rows {
+            let kept = view.instance(InstanceId(*id)).unwrap().unwrap().kept.unwrap();
+            assert_eq!((kept.record.0, kept.location.offset, kept.stored_length), (*id, row.offset, row.stored_length));
+        }
+        let known = index.known().unwrap();
+        let find = |uid: u64, hash| known.find(&header(uid).sop_instance_uid, ContentHash([hash; 32])).unwrap();
+        assert_eq!(find(1, 1).unwrap().instance.0, 1);
+        assert_eq!(find(1, 2).unwrap().instance.0, 4);
+        assert!(find(2, 2).is_none());
+        let counts: u64 = index.write(|tables| Ok(tables.records_in_segments())).unwrap();
+        assert_eq!(counts, rows.len() as u64 - 1);
+    }
+}
+
+/// Cuts the power after each operation of a migration, and looks at what is there.
+fn cut_everywhere(disk: &MemoryDisk, path: &Path, check: impl Fn(&View)) {
+    disk.sync_dir(Path::new("/data")).unwrap();
+    let before = disk.operations();
+    let Opened::Usable(index) = Index::open(disk, path, false).unwrap() else { panic!("it is migrated") };
+    drop(index);
+    for operations in before..=disk.operations() {
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Some(operations as u64)] {
+            let cut = disk.cut(operations, survivors);
+            let Opened::Usable(index) = Index::open(&cut, path, false).unwrap() else { panic!("cut at {operations}") };
+            check(&index.read().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_during_the_migration_from_schema_1_leaves_the_old_index_or_the_new_one() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    let rows = rows_of_schema_1();
+    fixture_of_schema_1(&disk, path, &rows);
+    cut_everywhere(&disk, path, |view| {
+        assert_eq!(view.state().unwrap().all.instances, rows.len() as u64);
+        assert_eq!(view.conflicts().unwrap(), 1);
+        assert!(view.instance(InstanceId(2_499)).unwrap().unwrap().kept.is_some());
+    });
+}
+
+/// Writes an index as schema 2 had it: what it wrote is what is written today, without `freed`. Of 1,500 instances the
+/// first 1,200 are delivered, and the first 1,100 are freed.
+fn fixture_of_schema_2(disk: &MemoryDisk, path: &Path) {
+    let index = Index::create(disk, path).unwrap();
+    index
+        .write(|tables| {
+            tables.set_time(SpoolTime(77));
+            for id in 1..=1_500 {
+                tables.arrive(&arrival(id, &[0], Priority::Routine, 100, id), Conflicts::Deliver)?;
+            }
+            for id in 1..=1_200 {
+                let delivered = Outcome::Delivered { answer: "0000".into() };
+                let central = "central".parse().unwrap();
+                tables.record(&central, InstanceId(id), &delivered, SpoolTime(id), Timestamp::from_millis(5))?;
+            }
+            let freed = tables.keep(&Change::Expend(tables.all_done().into_iter().take(1_100).collect()))?;
+            assert_eq!(freed.len(), 1_100);
+            tables.keep(&Change::Forget(freed)).map(drop)
+        })
+        .unwrap();
+    let transaction = index.database.begin_write().unwrap();
+    assert!(transaction.delete_table(FREED).unwrap());
+    transaction.open_table(META).unwrap().insert("schema", &2_u64.to_le_bytes()[..]).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn an_index_of_schema_2_is_migrated_and_forgets_what_it_had_freed_before() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    fixture_of_schema_2(&disk, path);
+    for _ in 0..2 {
+        let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
+        let view = index.read().unwrap();
+        assert_eq!(view.state().unwrap().all.instances, 400);
+        assert!(view.freed(SpoolTime(76), usize::MAX).unwrap().is_empty(), "from now on");
+        let freed = view.freed(SpoolTime(77), usize::MAX).unwrap();
+        assert_eq!(freed.len(), 1_100);
+        assert!(freed.iter().all(|freed| freed.place.is_none() && freed.id.0 <= 1_100));
+    }
+    let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
+    let freed = index.read().unwrap().freed(SpoolTime(77), usize::MAX).unwrap();
+    let expired = freed.into_iter().map(|freed| Expired { gone: true, ..freed }).collect();
+    index.write(|tables| tables.keep(&Change::Expire(expired)).map(drop)).unwrap();
+    let view = index.read().unwrap();
+    assert_eq!(view.instances(None, usize::MAX).unwrap().len(), 400);
+    let central = view.destinations().unwrap().remove(0);
+    assert_eq!((central.delivered.instances, central.queued.instances), (100, 300));
+    assert!(index.known().unwrap().find(&header(1).sop_instance_uid, super::tests::hash(1)).unwrap().is_none());
+}
+
+#[test]
+fn a_power_cut_during_the_migration_from_schema_2_leaves_the_old_index_or_the_new_one() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    fixture_of_schema_2(&disk, path);
+    cut_everywhere(&disk, path, |view| {
+        assert_eq!(view.state().unwrap().all.instances, 400);
+        assert_eq!(view.freed(SpoolTime(77), usize::MAX).unwrap().len(), 1_100);
+    });
+}
