@@ -55,6 +55,8 @@ pub(super) enum IndexJob {
         change: Change,
         answer: SyncSender<Result<Vec<Expendable>, SpoolError>>,
     },
+    /// Whoever asks wants to know when everything before this is committed.
+    Settle(SyncSender<()>),
     Close,
 }
 
@@ -98,11 +100,13 @@ impl Indexer {
         }
         let mut retries = Vec::new();
         let mut keeping = Vec::new();
+        let mut settling = Vec::new();
         let mut changes = Vec::new();
         for job in batch {
             match job {
                 IndexJob::RetryParked { destination, answer } => retries.push((destination, answer)),
                 IndexJob::Keep { change, answer } => keeping.push((change, answer)),
+                IndexJob::Settle(answer) => settling.push(answer),
                 IndexJob::Close => {}
                 job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
             }
@@ -121,6 +125,10 @@ impl Indexer {
                     return;
                 }
             }
+        }
+        for answer in settling {
+            // Whoever asked may have gone.
+            let _ = answer.send(());
         }
         for (change, answer) in keeping {
             if room::wait_for_commit(&self.shared, 1).is_none() {
@@ -167,7 +175,7 @@ impl Indexer {
                     IndexJob::Outcome { lease, outcome, now, at } => {
                         tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
                     }
-                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Close => {}
+                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
                 }
             }
             tables.set_time(time);
