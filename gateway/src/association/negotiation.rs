@@ -254,8 +254,8 @@ fn choose(context: &ProposedContext, roles: &[RoleSelection], preference: &Prefe
         Some((Service::Other, _)) | None => return Err(ContextRefusal::AbstractSyntaxNotSupported),
         Some((_, false)) => return Err(ContextRefusal::ByUser),
         Some((Service::Commitment, true)) => {
-            let proposed = |known: &&str| context.transfer_syntaxes.iter().find(|uid| uid.as_str() == *known);
-            let chosen = FOR_COMMITMENT.iter().find_map(|known| proposed(&known));
+            let proposed = |known: &str| context.transfer_syntaxes.iter().find(|uid| uid.as_str() == known);
+            let chosen = FOR_COMMITMENT.iter().find_map(|known| proposed(known));
             return chosen.cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported);
         }
         Some((Service::Verification, true)) => &*FOR_VERIFICATION,

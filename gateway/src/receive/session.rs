@@ -282,9 +282,6 @@ async fn serve(
             }
             (Stage::Acting { context, action }, Indication::DataEnd) => {
                 let response = reporting.accept(*action, pass.modality.as_deref()).await;
-                if response.status != Status::SUCCESS {
-                    warn!(peer:%, command = response.name(); "refused with status {}", response.status);
-                }
                 reception.metrics.commitment_requested(response.status.0);
                 association.respond(context, &response).await?;
                 Stage::Idle

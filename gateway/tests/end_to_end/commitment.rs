@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::committing::{Modality, Report};
-use crate::support::dcmtk::Storescp;
+use crate::support::dcmtk::{Outcome, Storescp, storescu};
 use crate::support::gateway::Setup;
+use crate::support::orthanc::Orthanc;
+use crate::support::part10::DataSet;
 use crate::support::pki::Pki;
 use crate::support::ports::free_port;
 use crate::support::{Scratch, phantom, until};
@@ -173,7 +175,7 @@ fn a_request_that_was_answered_is_reported_although_the_gateway_is_killed() {
     gateway.start_again();
     until("a failure to be told", LIMIT, || {
         let status = gateway.status_json()?;
-        let sentence = status["commitment"]["failures"]["MODALITY"].as_str().unwrap_or_default().to_owned();
+        let sentence = status["commitment"]["failures"]["ct"].as_str().unwrap_or_default().to_owned();
         if sentence.contains("cannot connect") { Ok(()) } else { Err(status.to_string()) }
     });
     let modality = Modality::start(&gateway.target(), Some(port), &[]);
@@ -237,4 +239,43 @@ fn what_is_not_delivered_when_the_patience_is_over_is_reported_as_failed() {
     drop(modality);
     let modality = Modality::start(&gateway.target(), Some(port), &[]);
     modality.report(TRANSACTION, LIMIT);
+}
+
+/// Another implementation, on DCMTK: it asks, ends its association, and takes the report on one of ours.
+#[test]
+fn orthanc_asks_and_is_told() {
+    let scratch = Scratch::new();
+    let orthanc = Orthanc::start(&scratch.folder("orthanc"), None);
+    let settings = modality("");
+    let to = orthanc.url();
+    let settings = format!(
+        "{settings}[modality.orthanc]\naet = \"ORTHANC\"\naddresses = [\"127.0.0.1\"]\ncommitment-to = \"{to}\"\n"
+    );
+    let gateway = Setup::new(scratch.folder("data"))
+        .with_folder("nas", &scratch.folder("nas"))
+        .with_modalities(&settings)
+        .start();
+    let files = files(&scratch, 3);
+    assert!(storescu(&gateway.target(), &files).values().all(|outcome| *outcome == Outcome::Success));
+    let sent: Vec<String> = files.iter().map(|file| DataSet::of_file(file).sop_instance).collect();
+    let target = gateway.target();
+    let description = json!({
+        "AET": target.called, "Host": "127.0.0.1", "Port": target.port, "AllowStorageCommitment": true,
+    });
+    orthanc.send("PUT", "/modalities/gateway", &description);
+    let reported = |instances: &[String]| {
+        let of_class = |instance: &String| json!({"SOPClassUID": CT, "SOPInstanceUID": instance});
+        let asked: Vec<_> = instances.iter().map(of_class).collect();
+        let asked = orthanc.send("POST", "/modalities/gateway/storage-commitment", &json!({"DicomInstances": asked}));
+        let path = asked["Path"].as_str().unwrap().to_owned();
+        until("Orthanc to be told", LIMIT, || {
+            let report: serde_json::Value = serde_json::from_slice(&orthanc.get(&path)).unwrap();
+            if report["Status"] == "Pending" { Err(gateway.log()) } else { Ok(report) }
+        })
+    };
+    let report = reported(&sent);
+    assert_eq!((&report["Status"], report["Success"].as_array().unwrap().len()), (&json!("Success"), 3), "{report}");
+    let report = reported(&[sent[0].clone(), "1.2.3.4".to_owned()]);
+    assert_eq!(report["Status"], "Failure", "{report}");
+    assert_eq!(report["Failures"][0]["FailureReason"], 0x0112, "{report}");
 }

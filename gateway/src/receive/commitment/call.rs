@@ -22,6 +22,8 @@ use crate::dataset::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LIT
 use crate::dimse::{Command, NEventReport, Response, Status, StatusClass};
 use crate::model::{AeTitle, Uid};
 
+/// How many transactions are judged before whoever can be called is called.
+const JUDGED_AT_ONCE: usize = 100;
 /// How often the task looks although nothing has happened: what is too old is given up then.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -67,10 +69,13 @@ impl Commitments {
 
     fn judge_what_is_due(&self) -> Result<(), String> {
         self.give_up();
-        // A moment's worth of them, then whoever can be called is called.
-        for _ in 0..100 {
-            let Some(number) = self.desk.to_judge(clock::now()) else { break };
-            match self.judge(number, true) {
+        let due = self.desk.to_judge(clock::now(), JUDGED_AT_ONCE);
+        if !due.is_empty() {
+            // Whatever was acknowledged before these were asked for is in the index then.
+            self.spool.settle().map_err(|error| error.to_string())?;
+        }
+        for number in due {
+            match self.judge(number) {
                 Ok(None) => {}
                 Ok(Some((_, judgement))) => self.desk.judged(number, judgement != Judgement::NotYet, clock::now()),
                 Err(error) => return Err(error.to_string()),
@@ -146,7 +151,7 @@ impl Commitments {
         transfer_syntax: Uid,
     ) -> Result<Option<Prepared>, String> {
         let this = Arc::clone(self);
-        blocking(move || match this.judge(lease.number(), false) {
+        blocking(move || match this.judge(lease.number()) {
             Ok(Some((transaction, Judgement::Done(verdicts)))) => {
                 let report = report::write(&transaction, &verdicts, &transfer_syntax);
                 Ok(Some(Prepared { lease, report }))

@@ -218,11 +218,13 @@ impl Desk {
 
     // ---- Judging.
 
-    /// The transaction that has been due for judging longest.
-    pub(super) fn to_judge(&self, now: Instant) -> Option<u64> {
+    /// Up to `limit` transactions that are due for judging, those first that have been for longest.
+    pub(super) fn to_judge(&self, now: Instant, limit: usize) -> Vec<u64> {
         let state = self.lock();
         let due = state.entries.iter().filter(|(_, entry)| entry.phase == Phase::Judging && entry.due <= now);
-        due.min_by_key(|(_, entry)| entry.due).map(|(number, _)| *number)
+        let mut due: Vec<_> = due.map(|(number, entry)| (entry.due, *number)).collect();
+        due.sort_unstable();
+        due.into_iter().take(limit).map(|(_, number)| number).collect()
     }
 
     /// A transaction was judged: it can be reported, or has to be judged again later.

@@ -3,13 +3,13 @@
 //! # What it promises
 //!
 //! - **Asked is remembered.** The N-ACTION response 0000 is sent after the transaction is on stable storage, and on no
-//!   other path ([`Commitments::accept`]). From then on it is reported, at least once, whatever happens to the process.
+//!   other path (`Commitments::accept`). From then on it is reported, at least once, whatever happens to the process.
 //! - **A committed instance is what the level of the modality said when it asked**: safe in this box, or confirmed by every
 //!   destination. An instance that was acknowledged before it was asked for is never reported as missing.
 //! - **A report is tried for days**, on whatever association of the modality is open and idle, or on a new one; with a
 //!   pause that grows, and per modality, so that one that is away holds up no other.
-//! - **Bounded**: a request by [`request::MOST_REFERENCES`] and [`request::MOST_BYTES`], what waits by [`desk::Limits`], in all
-//!   and per modality. Beyond that the answer is 0213. What waits is in files; memory holds a line for each.
+//! - **Bounded**: a request by 20,000 instances and 4 MiB (`request`), what waits in all and per modality by the limits in
+//!   `desk`. Beyond that the answer is 0213. What waits is in files; memory holds a line for each.
 //!
 //! # The states of a transaction
 //!
@@ -22,7 +22,7 @@
 //!
 //! After `patience` + `report-for` a transaction is given up, with a line in the log.
 //!
-//! # How an instance is judged ([`judge`])
+//! # How an instance is judged (`judge`)
 //!
 //! By SOP Class and SOP Instance UID, through the spool's index, whoever sent it: a workstation may ask for what the
 //! scanner has sent, as it would ask a PACS. The first match decides (reasons: PS3.3 C.14.1.1):
@@ -41,8 +41,8 @@
 //!
 //! # Which association a report takes
 //!
-//! One of the modality that is open, offers the class, and has been silent for [`QUIET`]: on which nothing but the report
-//! is under way. If `commitment-to` is set, a new one is opened when there is none such within [`desk::HEAD_START`]; a
+//! One of the modality that is open, offers the class, and has been silent for `QUIET`: on which nothing but the report
+//! is under way. If `commitment-to` is set, a new one is opened when there is none such within `desk::HEAD_START`; a
 //! modality that has not answered a report on its own association is then not told there again in this run. On a new
 //! association we call by the AE title that the modality called us by, propose to be SCP alone (PS3.7 D.3.3.4), and
 //! report only if that is granted.
@@ -58,7 +58,7 @@
 //!
 //! # The file of a transaction
 //!
-//! `DATA/commitment/NUMBER.transaction`; the layout is in [`file`](mod@file). A file that cannot be read is renamed to `*.damaged`
+//! `DATA/commitment/NUMBER.transaction`; the layout is in `file`. A file that cannot be read is renamed to `*.damaged`
 //! and told; the modality asks again when it misses the report.
 //!
 //! # Deliberately absent
@@ -325,8 +325,8 @@ impl Commitments {
         reason
     }
 
-    /// Reads a transaction and judges it. One that cannot be read is set aside and told. Blocking.
-    fn judge(&self, number: u64, settle: bool) -> Result<Option<(Transaction, Judgement)>, SpoolError> {
+    /// Reads a transaction and judges it, by what is in the index. One that cannot be read is set aside and told. Blocking.
+    fn judge(&self, number: u64) -> Result<Option<(Transaction, Judgement)>, SpoolError> {
         let transaction = match self.files.read(number) {
             Ok(transaction) => transaction,
             Err(problem) => {
@@ -336,9 +336,6 @@ impl Commitments {
                 return Ok(None);
             }
         };
-        if settle {
-            self.spool.settle()?;
-        }
         let late = self.spool.time() >= transaction.accepted.after(self.settings.commitment.patience);
         let judgement = judge::judge(&transaction, late, &self.spool.holdings()?)?;
         Ok(Some((transaction, judgement)))

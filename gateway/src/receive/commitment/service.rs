@@ -45,30 +45,38 @@ impl Action {
     /// on stable storage, and nowhere else.
     async fn finish(self, asker: Asker, commitments: &Arc<Commitments>) -> Response {
         let command = Command::NAction(self.request);
+        let modality = asker.party.clone();
+        let refused = |refusal: Response, why: &str| {
+            warn!(modality:%; "storage commitment refused with status {}: {why}", refusal.status);
+            refusal
+        };
         let reader = match self.reader {
             Ok(reader) => reader,
-            Err(refusal) => return refusal,
+            Err(refusal) => {
+                let why = refusal.comment.clone().unwrap_or_default();
+                return refused(refusal, &why);
+            }
         };
         let request = match reader.finish() {
             Ok(request) => request,
             Err(unusable) => {
                 let too_much = unusable.is_too_much();
                 let status = if too_much { Status::RESOURCE_LIMITATION } else { Status::INVALID_ARGUMENT_VALUE };
-                return Response::to(&command, status).with_comment(&unusable.to_string());
+                let why = unusable.to_string();
+                return refused(Response::to(&command, status).with_comment(&why), &why);
             }
         };
-        let (commitments, modality) = (Arc::clone(commitments), asker.party.clone());
+        let commitments = Arc::clone(commitments);
         let accepting = tokio::task::spawn_blocking(move || commitments.accept(asker, request.uid, request.references));
         match accepting.await.unwrap_or_else(|error| Err(Refused::Failed(error.to_string()))) {
             Ok(()) => Response::to(&command, Status::SUCCESS),
-            Err(refused) => {
-                warn!(modality:%; "storage commitment refused: {refused}");
-                let (status, comment) = match refused {
+            Err(error) => {
+                let (status, comment) = match error {
                     Refused::Full(_) => (Status::RESOURCE_LIMITATION, "Too many requests wait; ask again later"),
                     Refused::NoRoom => (Status::RESOURCE_LIMITATION, "No room on the gateway's disk; ask again later"),
                     Refused::Failed(_) => (Status::PROCESSING_FAILURE, "The gateway's disk failed; ask again later"),
                 };
-                Response::to(&command, status).with_comment(comment)
+                refused(Response::to(&command, status).with_comment(comment), &error.to_string())
             }
         }
     }
