@@ -34,5 +34,6 @@ pub mod model;
 pub mod phantom;
 pub mod receive;
 pub mod rescue;
+pub mod retry;
 pub mod spool;
 pub mod tls;

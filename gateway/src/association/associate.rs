@@ -47,7 +47,7 @@ pub struct AssociateRequest {
     pub implementation_version: Option<String>,
     /// Asynchronous operations window: operations invoked and performed. Answered with 1/1.
     pub async_operations: Option<(u16, u16)>,
-    /// Roles that it proposes (PS3.7 D.3.3.4). Not answered, which means the default roles.
+    /// Roles that it proposes (PS3.7 D.3.3.4), at most one for each SOP class; `negotiation` answers them.
     pub roles: Vec<RoleSelection>,
     /// Who uses the modality (PS3.7 D.3.3.7).
     pub user_identity: Option<UserIdentity>,
@@ -71,9 +71,9 @@ pub struct ProposedContext {
 pub struct RoleSelection {
     /// For which SOP class.
     pub sop_class_uid: Uid,
-    /// Whether the requestor wants to be SCU.
+    /// In a request, whether the requestor wants to be SCU; in an answer, whether it may.
     pub scu: bool,
-    /// Whether the requestor wants to be SCP.
+    /// In a request, whether the requestor wants to be SCP; in an answer, whether it may.
     pub scp: bool,
 }
 
@@ -149,7 +149,7 @@ impl AssociateRequest {
             implementation_class_uid: IMPLEMENTATION_CLASS_UID.parse().ok(),
             implementation_version: Some(IMPLEMENTATION_VERSION.to_owned()),
             async_operations: None,
-            roles: Vec::new(),
+            roles: settings.roles.clone(),
             user_identity: None,
             echoed: [0; 64],
         }
@@ -170,13 +170,19 @@ impl AssociateRequest {
             called_ae_title: self.called_ae.to_string(),
             application_context_name: APPLICATION_CONTEXT.to_owned(),
             presentation_contexts: self.contexts.iter().filter_map(proposed).collect(),
-            user_variables: user_variables(self.max_pdu, self.async_operations),
+            user_variables: user_variables(self.max_pdu, self.async_operations, &self.roles),
         }))
     }
 
     /// The A-ASSOCIATE-AC that answers this request. A context without an answer is refused without a reason. A user
     /// identity is answered if `knows_users` and the peer has asked for it.
-    pub(super) fn accept(&self, answers: &[ContextAnswer], max_pdu: u32, knows_users: bool) -> Vec<u8> {
+    pub(super) fn accept(
+        &self,
+        answers: &[ContextAnswer],
+        roles: &[RoleSelection],
+        max_pdu: u32,
+        knows_users: bool,
+    ) -> Vec<u8> {
         let result = |context: &ProposedContext| {
             let answer = answers.iter().find(|answer| answer.id == context.id);
             let result = answer.map_or(&Err(ContextRefusal::NoReason), |answer| &answer.result);
@@ -204,7 +210,7 @@ impl AssociateRequest {
             called_ae_title: String::new(),
             application_context_name: APPLICATION_CONTEXT.to_owned(),
             presentation_contexts: self.contexts.iter().map(result).collect(),
-            user_variables: self.answered_variables(max_pdu, knows_users),
+            user_variables: self.answered_variables(roles, max_pdu, knows_users),
         }));
         if let Some(echoed) = bytes.get_mut(10..74) {
             echoed.copy_from_slice(&self.echoed);
@@ -212,8 +218,13 @@ impl AssociateRequest {
         bytes
     }
 
-    fn answered_variables(&self, max_pdu: u32, knows_users: bool) -> Vec<ul::UserVariableItem> {
-        let mut items = user_variables(max_pdu, self.async_operations.map(|_| (1, 1)));
+    fn answered_variables(
+        &self,
+        roles: &[RoleSelection],
+        max_pdu: u32,
+        knows_users: bool,
+    ) -> Vec<ul::UserVariableItem> {
+        let mut items = user_variables(max_pdu, self.async_operations.map(|_| (1, 1)), roles);
         if knows_users && self.user_identity.as_ref().is_some_and(|identity| identity.response_requested) {
             let (kind, value) = identity::RESPONSE;
             items.push(ul::UserVariableItem::Unknown(kind, value.to_vec()));
@@ -229,6 +240,8 @@ pub(super) struct AssociateAccept {
     /// refused.
     pub(super) contexts: Vec<ContextAnswer>,
     pub(super) max_pdu: u32,
+    /// The answers to role selections.
+    pub(super) roles: Vec<RoleSelection>,
 }
 
 impl AssociateAccept {
@@ -246,7 +259,7 @@ impl AssociateAccept {
                 _ => {}
             }
         }
-        Ok(Self { contexts, max_pdu: user.max_pdu })
+        Ok(Self { contexts, max_pdu: user.max_pdu, roles: user.roles })
     }
 }
 
@@ -370,7 +383,12 @@ impl UserInformation {
                 (0x53, [a, b, c, d]) => {
                     self.async_operations = Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])));
                 }
-                (0x54, value) if self.roles.len() < MAX_ROLES => self.roles.extend(read_role(value)),
+                (0x54, value) if self.roles.len() < MAX_ROLES => {
+                    // PS3.7 D.3.3.4: one for each SOP class. The first one counts.
+                    let known = |role: &RoleSelection| self.roles.iter().any(|r| r.sop_class_uid == role.sop_class_uid);
+                    let role = read_role(value).filter(|role| !known(role));
+                    self.roles.extend(role);
+                }
                 (0x55, value) => self.implementation_version = read_version(value),
                 (0x58, value) => self.user_identity = Some(UserIdentity::read(value)),
                 _ => {}
@@ -409,15 +427,29 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
     value
 }
 
-fn user_variables(max_pdu: u32, async_operations: Option<(u16, u16)>) -> Vec<ul::UserVariableItem> {
+/// The sub-item of a role selection without its head (PS3.7 D.3.3.4).
+fn role_item(role: &RoleSelection) -> Vec<u8> {
+    let uid = role.sop_class_uid.as_str().as_bytes();
+    // A UID has at most 64 characters.
+    let length = u16::try_from(uid.len()).unwrap_or(0).to_be_bytes();
+    [&length[..], uid, &[u8::from(role.scu), u8::from(role.scp)]].concat()
+}
+
+fn user_variables(
+    max_pdu: u32,
+    async_operations: Option<(u16, u16)>,
+    roles: &[RoleSelection],
+) -> Vec<ul::UserVariableItem> {
     let mut items = vec![
         ul::UserVariableItem::MaxLength(max_pdu),
         ul::UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
     ];
-    // dicom-ul has no asynchronous operations window, but writes what it does not know as it is given.
+    // dicom-ul has neither asynchronous operations window nor role selection, but writes what it does not know as it is
+    // given.
     items.extend(async_operations.map(|(invoked, performed)| {
         ul::UserVariableItem::Unknown(0x53, [invoked.to_be_bytes(), performed.to_be_bytes()].concat())
     }));
+    items.extend(roles.iter().map(|role| ul::UserVariableItem::Unknown(0x54, role_item(role))));
     items.push(ul::UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION.to_owned()));
     items
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::buf::Limit;
 use bytes::{Bytes, BytesMut};
 
-use super::associate::AssociateRequest;
+use super::associate::{AssociateRequest, RoleSelection};
 use super::codes::{Abort, ContextRefusal, Rejection};
 use super::error::Violation;
 use super::fragment::{self, DataSet};
@@ -31,9 +31,9 @@ pub enum Indication {
         /// The request.
         command: Command,
     },
-    /// A piece of the data set of the last C-STORE; never empty.
+    /// A piece of the data set of the last request; never empty.
     Data(Bytes),
-    /// The data set of the last C-STORE is complete.
+    /// The data set of the last request is complete.
     DataEnd,
     /// It answers our request.
     Response {
@@ -155,6 +155,10 @@ impl Channel {
         self.machine.refused()
     }
 
+    pub(super) fn roles(&self) -> &[RoleSelection] {
+        self.machine.roles()
+    }
+
     pub(super) fn peer_max_pdu(&self) -> u32 {
         self.machine.peer_max_pdu()
     }
@@ -238,10 +242,23 @@ impl Channel {
             self.outstanding = Some(command.message_id());
         }
         self.send_set(context, &command.encode());
-        if matches!(command, Command::CStore(_)) {
+        if command.has_content() {
             self.sending = self.capacity().map(|capacity| DataSet::new(context, capacity));
         }
         Ok(())
+    }
+
+    /// Puts a whole message into the output: a request with its data set. The peer may make requests of its own before
+    /// it answers; their answers go behind this message.
+    pub(super) fn send_message(&mut self, context: u8, command: &Command, data: &[u8]) -> Result<(), OutOfTurn> {
+        self.send_command(context, command)?;
+        let mut rest = data;
+        loop {
+            rest = self.send_data(context, rest, true)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Sends a response.
@@ -251,11 +268,11 @@ impl Channel {
         Ok(())
     }
 
-    /// Takes from the front of `data`, which belongs to the C-STORE that was sent last, what has room in one PDU, and
+    /// Takes from the front of `data`, which belongs to the request that was sent last, what has room in one PDU, and
     /// returns the rest: write the output and call again until nothing is left.
     pub(super) fn send_data<'a>(&mut self, context: u8, data: &'a [u8], last: bool) -> Result<&'a [u8], OutOfTurn> {
         let Some(data_set) = self.sending.as_mut().filter(|sending| sending.context() == context) else {
-            return Err("data were sent without a C-STORE before them on the same presentation context");
+            return Err("data were sent without a request for them on the same presentation context");
         };
         let rest = data_set.push(data, last, |pdu| self.machine.send(pdu));
         if last && rest.is_empty() {
@@ -416,9 +433,8 @@ fn ended(event: Event) -> Result<Event, End> {
 /// Nothing may be stored on a context for verification: no transfer syntax was negotiated for data. A C-ECHO on a
 /// context for storage is let through, because some devices send it there.
 fn check_service(contexts: &[Context], context: u8, command: &Command) -> Result<(), Violation> {
-    let stores = matches!(command, Command::CStore(_) | Command::Invalid { .. });
     match contexts.iter().find(|accepted| accepted.id == context) {
-        Some(Context { abstract_syntax, .. }) if stores && service(abstract_syntax) != Service::Storage => {
+        Some(Context { abstract_syntax, .. }) if command.is_store() && service(abstract_syntax) != Service::Storage => {
             Err(Violation::WrongService { operation: command.name(), abstract_syntax: abstract_syntax.clone() })
         }
         _ => Ok(()),

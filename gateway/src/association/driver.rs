@@ -38,15 +38,23 @@ pub(super) struct Driver {
     /// The connection is of no use any more.
     over: bool,
     eof: bool,
+    /// The output may leave while something else is waited for.
+    posting: bool,
 }
 
 impl Driver {
     pub(super) fn new(stream: impl Stream + 'static, channel: Channel) -> Self {
-        Self { io: Box::new(stream), channel, over: false, eof: false }
+        Self { io: Box::new(stream), channel, over: false, eof: false, posting: false }
     }
 
     pub(super) fn check_alive(&self) -> Result<(), AssociationError> {
         if self.over { Err(AssociationError::Over) } else { Ok(()) }
+    }
+
+    /// What is in the output now need not have left before something is read: a peer that is sending itself reads
+    /// nothing before it has finished.
+    pub(super) fn posted(&mut self) {
+        self.posting = true;
     }
 
     /// The next thing that happens, waited for until it does or a time-out expires. It never returns
@@ -56,16 +64,22 @@ impl Driver {
             if self.over {
                 return Err(Failure::Ended(End::Closed { received_anything: true }));
             }
-            self.flush(Watch::No).await?;
+            if !self.posting {
+                self.flush(Watch::No).await?;
+            }
             match self.channel.poll_event(now()) {
                 Some(Happening::Ended(end)) => return Err(self.finish(end).await),
                 Some(happening) => return Ok(happening),
                 None => {}
             }
-            if !self.channel.output().is_empty() {
-                continue;
-            }
-            if let Some(end) = self.wait_for_input().await? {
+            let end = if self.posting {
+                self.write_or_read().await?
+            } else if self.channel.output().is_empty() {
+                self.wait_for_input().await?
+            } else {
+                None
+            };
+            if let Some(end) = end {
                 return Err(self.finish(end).await);
             }
         }
@@ -91,6 +105,36 @@ impl Driver {
         }
     }
 
+    /// One step of what was posted: reads what has come, or writes what the stream takes. The peer has the write time-out
+    /// to do one of the two.
+    async fn write_or_read(&mut self) -> Result<Option<End>, Failure> {
+        self.channel.handle_waiting(now());
+        let patience = self.channel.timeouts().write;
+        let stalled = now() + patience;
+        let deadline = self.channel.deadline().map_or(stalled, |deadline| deadline.min(stalled));
+        match within(Some(deadline), poll_fn(|task| self.poll_step(task, true))).await {
+            None if self.channel.deadline().is_some_and(|deadline| deadline <= now()) => {
+                Ok(self.channel.handle_timeout(now()))
+            }
+            None => {
+                self.over = true;
+                Err(Failure::WriteStalled(patience))
+            }
+            Some(Step::Written(Ok(()))) => {
+                self.posting = false;
+                Ok(None)
+            }
+            Some(Step::Written(Err(error))) => Err(self.after_failed_write(error).await),
+            Some(Step::Read(Err(error))) => Err(self.broken(error)),
+            Some(Step::Read(Ok(0))) => {
+                self.eof = true;
+                self.channel.handle_eof();
+                Ok(None)
+            }
+            Some(Step::Read(Ok(length))) => Ok(self.channel.handle_input(now(), length)),
+        }
+    }
+
     /// Writes the whole output, within the write time-out.
     pub(super) async fn flush(&mut self, mut watch: Watch<'_>) -> Result<(), Failure> {
         if self.channel.output().is_empty() && matches!(watch, Watch::No) {
@@ -99,7 +143,8 @@ impl Driver {
         let patience = self.channel.timeouts().write;
         let deadline = now() + patience;
         loop {
-            let step = within(Some(deadline), poll_fn(|task| self.poll_step(task, &watch))).await;
+            let step =
+                within(Some(deadline), poll_fn(|task| self.poll_step(task, matches!(watch, Watch::For(_))))).await;
             match step {
                 None => {
                     self.over = true;
@@ -121,8 +166,8 @@ impl Driver {
 
     /// Writes what the stream takes, and reads what has come if that is watched; ready when all is written or something
     /// has been read.
-    fn poll_step(&mut self, task: &mut TaskContext<'_>, watch: &Watch<'_>) -> Poll<Step> {
-        if matches!(watch, Watch::For(_)) && !self.eof {
+    fn poll_step(&mut self, task: &mut TaskContext<'_>, reads: bool) -> Poll<Step> {
+        if reads && !self.eof {
             match poll_read(&mut *self.io, &mut self.channel, task) {
                 Poll::Ready(read) => return Poll::Ready(Step::Read(read)),
                 Poll::Pending => {}

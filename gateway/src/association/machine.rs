@@ -10,10 +10,10 @@ use std::time::Instant;
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::associate::{AssociateAccept, AssociateRequest, Unacceptable};
+use super::associate::{AssociateAccept, AssociateRequest, RoleSelection, Unacceptable};
 use super::codes::{Abort, ContextRefusal, Rejection};
 use super::error::Violation;
-use super::negotiation::{Context, ContextAnswer};
+use super::negotiation::{self, Context, ContextAnswer};
 use super::pdu::{self, HEAD, Head, MAX_ASSOCIATE, PduKind, Pdv};
 use super::settings::{AcceptorSettings, Timeouts, bounded};
 
@@ -97,6 +97,8 @@ pub(super) struct Machine {
     request: Option<Box<AssociateRequest>>,
     contexts: Vec<Context>,
     refused: Vec<(u8, ContextRefusal)>,
+    /// The answers to role selections, given or received.
+    roles: Vec<RoleSelection>,
     input: BytesMut,
     eof: bool,
     received_anything: bool,
@@ -122,6 +124,7 @@ impl Machine {
             request: None,
             contexts: Vec::new(),
             refused: Vec::new(),
+            roles: Vec::new(),
             input: BytesMut::new(),
             eof: false,
             received_anything: false,
@@ -162,6 +165,11 @@ impl Machine {
     /// The refused contexts.
     pub(super) fn refused(&self) -> &[(u8, ContextRefusal)] {
         &self.refused
+    }
+
+    /// The agreed roles of the requestor, where any were agreed upon.
+    pub(super) fn roles(&self) -> &[RoleSelection] {
+        &self.roles
     }
 
     /// The longest P-DATA-TF that may be sent, in bytes after the head.
@@ -253,7 +261,9 @@ impl Machine {
         }
         let Some(request) = self.request.take() else { return Ok(()) };
         self.settle(&request, answers, request.max_pdu);
-        self.output.extend_from_slice(&request.accept(answers, self.own_max_pdu, self.knows_users));
+        self.roles = negotiation::roles(&request, answers);
+        let answer = request.accept(answers, &self.roles, self.own_max_pdu, self.knows_users);
+        self.output.extend_from_slice(&answer);
         self.request = Some(request);
         self.establish(now)
     }
@@ -506,6 +516,7 @@ impl Machine {
         let Some(request) = self.request.take() else { return Event::Accepted };
         let answers: Vec<_> = request.contexts.iter().map(|proposed| credible(proposed, &accept.contexts)).collect();
         self.settle(&request, &answers, accept.max_pdu);
+        self.roles = negotiation::credible_roles(&request.roles, &accept.roles);
         self.request = Some(request);
         match self.establish(now) {
             Ok(()) => Event::Accepted,

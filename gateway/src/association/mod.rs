@@ -66,7 +66,8 @@
 //! with 1/1. SOP class extended negotiation (56H) is read over and left out of the answer, which by PS3.7 D.3.3.5 and PS3.4
 //! B.3.1 means the defaults of the storage service; common extended negotiation (57H) has no answer (PS3.7 D.3.3.6), and
 //! is not needed: whatever a SOP class is related to, its bytes are stored. A user identity is handed to `decide`; its
-//! secrets are not (see `identity`).
+//! secrets are not (see `identity`). Of role selection the requestor's half is whatever the caller proposes, the
+//! acceptor's half is in [`negotiation`].
 
 mod associate;
 mod channel;

@@ -9,7 +9,8 @@
 //! | 1.2.840.10008.1.1 | Verification |
 //! | below 1.2.840.10008.5.1.4.1.1, except [`NOT_STORAGE`] | Storage |
 //! | [`STORAGE_ELSEWHERE`] | Storage |
-//! | everything else below 1.2.840.10008: query, retrieve, worklist, MPPS, commitment, print, … | not offered |
+//! | 1.2.840.10008.1.20.1 | Storage commitment, push model |
+//! | everything else below 1.2.840.10008: query, retrieve, worklist, MPPS, print, … | not offered |
 //! | everything outside 1.2.840.10008 | Storage: a private SOP class |
 //!
 //! A private SOP class that is not one of storage cannot be told by its UID; its operations are refused with 0211.
@@ -20,16 +21,33 @@
 //! everything (Explicit VR Little Endian), what keeps every pixel (the lossless compressions and deflate), what keeps
 //! every pixel but loses the value representations of private elements (Implicit VR), what is retired (Big Endian), and
 //! only then what may have been or may be made lossy, and what we do not know. Within a class the requestor's order
-//! holds, because it tends to name its own syntax first. Nothing is refused for its transfer syntax.
+//! holds, because it tends to name its own syntax first. Nothing is refused for its transfer syntax, but for storage
+//! commitment, whose data sets are ours to read and write: there it is one of the two uncompressed little-endian ones.
+//!
+//! # Roles (PS3.7 D.3.3.4)
+//!
+//! The gateway is the SCP of all that it accepts, so who associates with it must be the SCU.
+//!
+//! | proposed for an accepted context | answer |
+//! |---|---|
+//! | nothing | nothing: the requestor is SCU, the acceptor SCP |
+//! | SCU, or SCU and SCP | SCU; that it be SCP is declined |
+//! | SCP alone, or neither | both are declined, and so are the contexts of the SOP class: there is nothing that it could do |
+//!
+//! No role is answered that was not proposed, and none for a SOP class of which no context is accepted. As requestor, a
+//! role that the peer leaves unanswered is the default one, and one that it grants without having been asked is not
+//! believed.
 
 use std::sync::LazyLock;
 
-use super::associate::{AssociateRequest, ProposedContext};
+use super::associate::{AssociateRequest, ProposedContext, RoleSelection};
 use super::codes::{ContextRefusal, Rejection};
 use crate::model::Uid;
 
 /// The Verification SOP class.
 pub(super) const VERIFICATION: &str = "1.2.840.10008.1.1";
+/// The Storage Commitment Push Model SOP class (PS3.4 J.3).
+pub const COMMITMENT: &str = "1.2.840.10008.1.20.1";
 pub(super) const IMPLICIT_LE: &str = "1.2.840.10008.1.2";
 pub(super) const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
 const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
@@ -88,6 +106,8 @@ pub enum Service {
     Verification,
     /// C-STORE.
     Storage,
+    /// N-ACTION and N-EVENT-REPORT of storage commitment.
+    Commitment,
     /// Not offered here.
     Other,
 }
@@ -100,6 +120,8 @@ pub fn service(abstract_syntax: &Uid) -> Service {
     let looks_like_storage = uid.starts_with("1.2.840.10008.5.1.4.1.1.") && !NOT_STORAGE.contains(&uid);
     if uid == VERIFICATION {
         Service::Verification
+    } else if uid == COMMITMENT {
+        Service::Commitment
     } else if private || looks_like_storage || STORAGE_ELSEWHERE.contains(&uid) {
         Service::Storage
     } else {
@@ -137,7 +159,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Accepts verification and all storage, with transfer syntaxes by `preference`.
+    /// Accepts verification, storage commitment and all storage, with transfer syntaxes by `preference`.
     ///
     /// An association of which no context can be accepted is accepted all the same, as PS3.8 has it: so the peer learns
     /// why from the result of each context.
@@ -187,21 +209,57 @@ static FOR_VERIFICATION: LazyLock<Preference> = LazyLock::new(|| Preference {
     first: [IMPLICIT_LE, EXPLICIT_LE].iter().filter_map(|uid| uid.parse().ok()).collect(),
 });
 
+/// For storage commitment: what its data sets are read and written in.
+const FOR_COMMITMENT: [&str; 2] = [EXPLICIT_LE, IMPLICIT_LE];
+
 /// The answer to each proposed context.
 #[must_use]
 pub fn answer(request: &AssociateRequest, preference: &Preference) -> Vec<ContextAnswer> {
     request
         .contexts
         .iter()
-        .map(|context| ContextAnswer { id: context.id, result: choose(context, preference) })
+        .map(|context| ContextAnswer { id: context.id, result: choose(context, &request.roles, preference) })
         .collect()
 }
 
-fn choose(context: &ProposedContext, preference: &Preference) -> Result<Uid, ContextRefusal> {
-    let preference = match context.abstract_syntax.as_ref().map(service) {
-        Some(Service::Verification) => &*FOR_VERIFICATION,
-        Some(Service::Storage) => preference,
-        Some(Service::Other) | None => return Err(ContextRefusal::AbstractSyntaxNotSupported),
+/// The answers to the role selections of a request whose contexts are answered like this.
+#[must_use]
+pub fn roles(request: &AssociateRequest, answers: &[ContextAnswer]) -> Vec<RoleSelection> {
+    let is_accepted = |id: u8| answers.iter().any(|answer| answer.id == id && answer.result.is_ok());
+    let has_context = |class: &Uid| {
+        request
+            .contexts
+            .iter()
+            .any(|context| context.abstract_syntax.as_ref() == Some(class) && is_accepted(context.id))
+    };
+    let proposed = request.roles.iter().filter(|role| has_context(&role.sop_class_uid));
+    proposed.map(|role| RoleSelection { scp: false, ..role.clone() }).collect()
+}
+
+/// What a requestor may believe of the answers to its role selections: no more than it has proposed. What is not
+/// answered has the default roles.
+#[must_use]
+pub fn credible_roles(proposed: &[RoleSelection], answered: &[RoleSelection]) -> Vec<RoleSelection> {
+    let agreed = |role: &RoleSelection| {
+        let answer = answered.iter().find(|answer| answer.sop_class_uid == role.sop_class_uid)?;
+        Some(RoleSelection { scu: role.scu && answer.scu, scp: role.scp && answer.scp, ..role.clone() })
+    };
+    proposed.iter().filter_map(agreed).collect()
+}
+
+fn choose(context: &ProposedContext, roles: &[RoleSelection], preference: &Preference) -> Result<Uid, ContextRefusal> {
+    let is_scu = |class: &Uid| roles.iter().find(|role| role.sop_class_uid == *class).is_none_or(|role| role.scu);
+    let offered = context.abstract_syntax.as_ref().map(|class| (service(class), is_scu(class)));
+    let preference = match offered {
+        Some((Service::Other, _)) | None => return Err(ContextRefusal::AbstractSyntaxNotSupported),
+        Some((_, false)) => return Err(ContextRefusal::ByUser),
+        Some((Service::Commitment, true)) => {
+            let proposed = |known: &str| context.transfer_syntaxes.iter().find(|uid| uid.as_str() == known);
+            let chosen = FOR_COMMITMENT.iter().find_map(|known| proposed(known));
+            return chosen.cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported);
+        }
+        Some((Service::Verification, true)) => &*FOR_VERIFICATION,
+        Some((Service::Storage, true)) => preference,
     };
     preference.choose(&context.transfer_syntaxes).cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported)
 }

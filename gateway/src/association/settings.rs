@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::associate::ProposedContext;
+use super::associate::{ProposedContext, RoleSelection};
 use super::identity::IdentityForm;
 use crate::model::{AeTitle, Uid};
 
@@ -78,6 +78,8 @@ pub struct RequestorSettings {
     pub called_ae: AeTitle,
     /// What is proposed; at most 128, with the ids 1, 3, 5, ….
     pub contexts: Vec<ProposedContext>,
+    /// The roles that we propose (PS3.7 D.3.3.4); for a SOP class that is not in it we are SCU.
+    pub roles: Vec<RoleSelection>,
     /// The longest P-DATA-TF that we take and send, in bytes after the head; kept between 4 KiB and 16 MiB.
     pub max_pdu: u32,
     /// How long what may take.
@@ -89,7 +91,7 @@ impl RequestorSettings {
     #[must_use]
     pub fn new(calling_ae: AeTitle, called_ae: AeTitle) -> Self {
         let AcceptorSettings { max_pdu, timeouts, .. } = AcceptorSettings::default();
-        Self { calling_ae, called_ae, contexts: Vec::new(), max_pdu, timeouts }
+        Self { calling_ae, called_ae, contexts: Vec::new(), roles: Vec::new(), max_pdu, timeouts }
     }
 
     /// Proposes one more presentation context, with the next free id. An association has room for 128; what comes after
@@ -107,6 +109,14 @@ impl RequestorSettings {
                 transfer_syntaxes: transfer_syntaxes.into_iter().collect(),
             });
         }
+        self
+    }
+
+    /// Proposes to be SCP of a SOP class, and not its SCU (PS3.7 D.3.3.4). Whether the peer agrees is told by
+    /// [`super::Association::role`].
+    #[must_use]
+    pub fn as_scp(mut self, sop_class: &Uid) -> Self {
+        self.roles.push(RoleSelection { sop_class_uid: sop_class.clone(), scu: false, scp: true });
         self
     }
 }

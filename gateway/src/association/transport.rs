@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::associate::AssociateRequest;
+use super::associate::{AssociateRequest, RoleSelection};
 use super::channel::{Channel, End, Happening, Indication};
 use super::codes::{Abort, ContextRefusal};
 use super::driver::{Driver, Failure, Watch, now};
@@ -186,6 +186,13 @@ impl Association {
         self.accepted_contexts().iter().find(|context| context.id == id)
     }
 
+    /// The role of the requestor for a SOP class (PS3.7 D.3.3.4): as it was agreed upon, or SCU where nothing was.
+    #[must_use]
+    pub fn role(&self, sop_class: &Uid) -> RoleSelection {
+        let agreed = self.driver.channel.roles().iter().find(|role| role.sop_class_uid == *sop_class);
+        agreed.cloned().unwrap_or(RoleSelection { sop_class_uid: sop_class.clone(), scu: true, scp: false })
+    }
+
     /// The longest P-DATA-TF that we send, in bytes after the head: the peer's maximum, at most our own.
     #[must_use]
     pub fn peer_max_pdu(&self) -> u32 {
@@ -230,6 +237,19 @@ impl Association {
         self.driver.channel.send_command(context, command).map_err(AssociationError::OutOfTurn)?;
         self.early = None;
         self.driver.flush(Watch::No).await.map_err(|failure| self.driver.error(failure))
+    }
+
+    /// Makes a request whose data set is at hand, without waiting for anything: it leaves while [`Association::next`] is
+    /// waited for, which gives the answer, too, and whatever the peer asks for before it answers. The whole message is
+    /// held in memory until it has left. One request can be outstanding at a time.
+    ///
+    /// # Errors
+    /// The call is out of turn.
+    pub fn post(&mut self, context: u8, command: &Command, data: &[u8]) -> Result<(), AssociationError> {
+        self.driver.check_alive()?;
+        self.driver.channel.send_message(context, command, data).map_err(AssociationError::OutOfTurn)?;
+        self.driver.posted();
+        Ok(())
     }
 
     /// Sends the next piece of the data set of the C-STORE that was sent last, in pieces of any size. With `last`, which

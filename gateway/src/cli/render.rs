@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use waystation::control::{Activity, Amount, DeliveryState, Destination, Receipt, Status};
+use waystation::control::{Activity, Amount, Commitment, DeliveryState, Destination, Receipt, Status};
 use waystation::model::Timestamp;
 
 /// The status page: five lines about the box, a table of the destinations, what somebody should look at.
@@ -49,12 +49,34 @@ pub(super) fn status(status: &Status, now: Timestamp) -> String {
         count(scrub.checked),
         bytes(scrub.checked_bytes)
     );
+    page.push_str(&commitment(&status.commitment, now));
     page.push('\n');
     page.push_str(&destinations(&status.destinations, now));
     for warning in &status.warnings {
         let _ = writeln!(page, "\nwarning: {warning}");
     }
     page
+}
+
+/// One line, and one for each modality that does not take its reports; nothing where nobody asks for commitment.
+fn commitment(commitment: &Commitment, now: Timestamp) -> String {
+    let mut text = String::new();
+    if let Some(oldest) = commitment.oldest_at {
+        let _ = writeln!(
+            text,
+            "commitment  {} requests are not reported yet, {} only wait for the modality; the oldest for {}",
+            count(commitment.pending),
+            count(commitment.to_report),
+            duration(now.saturating_since(oldest))
+        );
+    }
+    if commitment.damaged > 0 {
+        let _ = writeln!(text, "            {} could not be read and were set aside", count(commitment.damaged));
+    }
+    for (modality, sentence) in &commitment.failures {
+        let _ = writeln!(text, "            {modality}: {sentence}");
+    }
+    text
 }
 
 fn destinations(destinations: &[Destination], now: Timestamp) -> String {

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::url::DestinationUrl;
 use crate::model::{AeTitle, DestinationName, Priority, Uid};
 
 /// Who may send to this gateway.
@@ -41,6 +44,21 @@ pub struct Modality {
     pub to: Option<Vec<DestinationName>>,
     /// `transfer-syntaxes`: what is preferred before the gateway's own order, the best first.
     pub transfer_syntaxes: Vec<Uid>,
+    /// `commitment`: what storage commitment answers for.
+    pub commitment: CommitmentLevel,
+    /// `commitment-to`: where reports go on an association of their own; never a folder.
+    pub commitment_to: Option<DestinationUrl>,
+}
+
+/// What storage commitment (PS3.4 Annex J) answers for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitmentLevel {
+    /// The instance is safe in this box.
+    #[default]
+    Safe,
+    /// Every destination of the instance has confirmed it.
+    Delivered,
 }
 
 /// Who asks for an association, as far as admission goes by it.
@@ -133,6 +151,8 @@ impl Modality {
             priority: Priority::Routine,
             to: None,
             transfer_syntaxes: Vec::new(),
+            commitment: CommitmentLevel::Safe,
+            commitment_to: None,
         }
     }
 }

@@ -49,6 +49,7 @@ impl Config {
             spool,
             delivery,
             retry,
+            commitment,
             drain,
             warnings: _,
         } = self;
@@ -64,6 +65,7 @@ impl Config {
             ("[spool]", *spool != new.spool),
             ("[delivery]", *delivery != new.delivery),
             ("[retry]", *retry != new.retry),
+            ("[commitment]", *commitment != new.commitment),
             ("[drain]", *drain != new.drain),
         ];
         pairs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
@@ -117,6 +119,7 @@ mod tests {
             (changed("0.0.0.0:11112", "0.0.0.0:104").replace("/srv/dicom", "/srv/new"), vec!["listen", "[to.*]"]),
             (with("\n[limits]\nmax-associations = 7\n[spool]\nreserve = \"1GiB\""), vec!["[limits]", "[spool]"]),
             (with("\n[delivery]\nconnect-timeout = \"7s\"\n[drain]\ngrace = \"7s\""), vec!["[delivery]", "[drain]"]),
+            (with("\n[commitment]\npatience = \"2d\""), vec!["[commitment]"]),
             (changed("/var/lib/waystation", "/var/lib/other"), vec!["data"]),
         ] {
             assert_eq!(running.waiting_for_a_restart(&read(&text).unwrap()), expected, "{text}");

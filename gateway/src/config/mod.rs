@@ -25,6 +25,7 @@
 
 mod admission;
 mod changes;
+mod commitment;
 mod document;
 mod finding;
 mod modalities;
@@ -42,11 +43,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use self::admission::{Admission, Candidate, Modality, Network, NetworkError, NotAdmitted};
+pub use self::admission::{Admission, Candidate, CommitmentLevel, Modality, Network, NetworkError, NotAdmitted};
 pub use self::changes::Source;
 pub use self::finding::{Finding, Findings, Place};
 pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
-pub use self::settings::{Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings};
+pub use self::settings::{
+    CommitmentSettings, Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings,
+};
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};
 

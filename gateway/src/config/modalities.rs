@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::admission::{Admission, Modality, Network, NetworkError};
+use super::commitment;
 use super::document::Content;
 use super::finding::{Finding, Place};
 use super::read_file;
@@ -58,6 +59,8 @@ pub(super) struct Neighbours<'a> {
     pub(super) destinations: &'a [Given<Destination>],
     pub(super) listens_tls: bool,
     pub(super) client_certificates: ClientCertificates,
+    /// There is an authority to check certificates by.
+    pub(super) has_ca: bool,
 }
 
 /// Lays the files of the data folder beside the tables of the configuration file. A folder that is not there holds none.
@@ -113,7 +116,7 @@ pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnin
     let mut modalities: Vec<Arc<Modality>> = Vec::new();
     for (name, place, label) in tables {
         let header = Given { value: name, place, label };
-        modalities.extend(modality(reader, &header, &modalities, neighbours).map(Arc::new));
+        modalities.extend(modality(reader, &header, &modalities, neighbours, warnings).map(Arc::new));
     }
     let Some(given) = allow_any.filter(|given| given.value) else { return Admission::Named(modalities) };
     if !modalities.is_empty() {
@@ -141,6 +144,7 @@ fn modality(
     header: &Given<String>,
     others: &[Arc<Modality>],
     neighbours: &Neighbours<'_>,
+    warnings: &mut Vec<Finding>,
 ) -> Option<Modality> {
     let name = parsed::<DestinationName>(reader, header, "Name it as you would speak of it, for example ct1.");
     let table = header.value.as_str();
@@ -158,6 +162,8 @@ fn modality(
     let priority = priority(reader, table);
     let to = to(reader, table, neighbours);
     let transfer_syntaxes = transfer_syntaxes(reader, table);
+    let commitment = commitment::level(reader, table);
+    let commitment_to = commitment::address(reader, table, neighbours.has_ca, warnings);
     let (given, aet) = aet?;
     let addresses = addresses?;
     refuse_twins(reader, &given, &aet, &addresses, others);
@@ -173,6 +179,8 @@ fn modality(
         priority,
         to,
         transfer_syntaxes,
+        commitment,
+        commitment_to,
     })
 }
 

@@ -165,3 +165,28 @@ fn what_is_wrong_with_such_a_file_is_told_with_the_file() {
         assert!(error.contains(&start) && error.contains(what), "{name}: {error}");
     }
 }
+
+#[test]
+fn a_modality_says_what_commitment_answers_for_and_where_reports_go() {
+    let of = |text: &str| {
+        let config = read(text).unwrap();
+        let modality = config.admission.find("ct1").unwrap();
+        let to = modality.commitment_to.as_ref().map(ToString::to_string);
+        (modality.commitment, to, config.commitment.patience.as_secs())
+    };
+    assert_eq!(of(&with_lines("")), (CommitmentLevel::Safe, None, 7 * 86_400));
+    let told = with_lines("commitment = \"delivered\"\ncommitment-to = \"dicom://CT1@192.168.7.20:104\"");
+    let told = format!("{told}\n[commitment]\npatience = \"2d\"\n");
+    let url = Some("dicom://CT1@192.168.7.20:104".to_owned());
+    assert_eq!(of(&told), (CommitmentLevel::Delivered, url, 2 * 86_400));
+    assert!(read(&told).unwrap().warnings[0].what.contains("can be forged"));
+    for (wrong, why) in [
+        ("commitment = \"archived\"", "is not a level of storage commitment"),
+        ("commitment-to = \"file:///srv\"", "takes no reports"),
+        ("commitment-to = \"CT1:104\"", "has no scheme"),
+        ("commitment-to = \"dicoms://CT1@ct1:2762\"", "no ca is given"),
+    ] {
+        let error = refusal(&with_lines(wrong));
+        assert!(error.contains(why), "{error}");
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::finding::Place;
 use super::reader::{Bounds, Reader};
-use super::settings::{DeliverySettings, DrainSettings, Limits, RetrySettings, SpoolSettings};
+use super::settings::{CommitmentSettings, DeliverySettings, DrainSettings, Limits, RetrySettings, SpoolSettings};
 use super::units::Bytes;
 use crate::spool::Conflicts;
 
@@ -102,6 +102,14 @@ pub(super) fn retry(reader: &mut Reader) -> RetrySettings {
         reader.add(place, label, "max-delay is shorter than first-delay", "Make max-delay at least as long.");
     }
     settings
+}
+
+pub(super) fn commitment(reader: &mut Reader) -> CommitmentSettings {
+    let (t, day) = ("commitment", 86_400);
+    CommitmentSettings {
+        patience: reader.quantity(t, "patience", seconds(1, 7 * day, 365 * day)),
+        report_for: reader.quantity(t, "report-for", seconds(60, 14 * day, 365 * day)),
+    }
 }
 
 pub(super) fn drain(reader: &mut Reader) -> DrainSettings {

@@ -41,6 +41,8 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[retry]`
     pub retry: RetrySettings,
+    /// `[commitment]`
+    pub commitment: CommitmentSettings,
     /// `[drain]`
     pub drain: DrainSettings,
     /// What is allowed but unwise.
@@ -117,6 +119,15 @@ pub struct RetrySettings {
     /// `tries-before-parking`: how often an instance is offered to a destination that refuses this very instance,
     /// before it is set aside for a person to look at.
     pub tries_before_parking: u32,
+}
+
+/// `[commitment]`: how long a modality that asks for storage commitment is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitmentSettings {
+    /// `patience`: how long an instance may take until every destination has it; then it is reported as failed.
+    pub patience: Duration,
+    /// `report-for`: how long beyond that a report is tried that the modality does not take.
+    pub report_for: Duration,
 }
 
 /// `[drain]`: the end of the process.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::commitment;
 use super::finding::Finding;
 use super::modalities::{self, Neighbours};
 use super::quantities;
@@ -34,13 +35,16 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let listens_tls = !listen_tls.is_empty() || surroundings.sockets.tls;
     let tls = tls(reader, surroundings, listens_tls, &destinations, &mut warnings);
     let client_certificates = client_certificates(reader, listens_tls, tls.as_ref(), &mut warnings);
-    let neighbours = Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates };
+    let has_ca = tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+    let neighbours =
+        Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates, has_ca };
     let admission = modalities::admission(reader, &neighbours, &mut warnings);
     let user_identity = user_identity(reader);
     refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
     let delivery = quantities::delivery(reader);
     let (retry, drain) = (quantities::retry(reader), quantities::drain(reader));
+    let commitment = quantities::commitment(reader);
     let values = |list: Vec<Given<SocketAddr>>| list.into_iter().map(|given| given.value).collect();
     Some(Config {
         data: data?.value,
@@ -56,6 +60,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         spool,
         delivery,
         retry,
+        commitment,
         drain,
         warnings,
     })
@@ -221,8 +226,9 @@ fn tls(
         warn_of_open_key(key, warnings);
         files
     });
+    let is_used = listens || sends.is_some() || commitment::goes_over_tls(reader);
     for given in [&ca, &cert].into_iter().flatten() {
-        if !listens && sends.is_none() {
+        if !is_used {
             warnings.push(Finding {
                 place: given.place.clone(),
                 key: given.label.clone(),

@@ -18,13 +18,16 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::door;
-use super::{Activity, Amount, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status};
+use super::{
+    Activity, Amount, Commitment, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status,
+};
 use crate::clock;
 use crate::config::{self, Admission, DestinationUrl};
 use crate::forward;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
+use crate::receive::commitment::Commitments;
 use crate::spool::{self, DeliveryView, Spool, SpoolError, Tally};
 use crate::tls;
 
@@ -48,6 +51,8 @@ pub struct Gateway {
     pub spool: Spool,
     /// The side of the modalities.
     pub reception: Arc<Reception>,
+    /// Storage commitment.
+    pub commitments: Arc<Commitments>,
     /// The configured destinations, in order.
     pub destinations: Vec<(DestinationUrl, Arc<forward::Destination>)>,
     /// The figures.
@@ -129,6 +134,8 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
         let waiting = queue.queued.instances + queue.parked.instances;
         gateway.metrics.queue(&queue.name, waiting, queue.oldest_received_at.map(|since| now.saturating_since(since)));
     }
+    let commitment = gateway.commitments.status();
+    gateway.metrics.commitments(commitment.pending, commitment.oldest.map(|since| now.saturating_since(since)));
     let text = gateway.metrics.encode();
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
@@ -205,9 +212,21 @@ impl Gateway {
                 flushes: spool.log.flushes,
                 records: spool.log.records,
             },
+            commitment: self.commitment(),
             destinations,
             warnings: self.warnings(&spool),
         })
+    }
+
+    fn commitment(&self) -> Commitment {
+        let status = self.commitments.status();
+        Commitment {
+            pending: status.pending,
+            to_report: status.to_report,
+            oldest_at: status.oldest,
+            damaged: status.damaged,
+            failures: status.failures.into_iter().map(|(party, sentence)| (party.to_string(), sentence)).collect(),
+        }
     }
 
     /// What somebody should look at, now.

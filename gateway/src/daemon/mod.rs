@@ -14,6 +14,7 @@ mod book;
 mod configuration;
 mod inherited;
 mod reload;
+mod reports;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -38,7 +39,8 @@ use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
 use crate::forward::{self, Destination, Route};
 use crate::metrics::Metrics;
-use crate::receive::{self, Door, Reception};
+use crate::receive::{self, CurrentAdmission, Door, Reception, commitment};
+use crate::retry::Backoff;
 use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions, Stall};
 use crate::tls::{self, Current, TlsError};
 
@@ -74,6 +76,9 @@ pub enum DaemonError {
     /// The spool cannot be opened.
     #[error("{0}")]
     Spool(#[from] OpenError),
+    /// What waits for storage commitment cannot be taken up.
+    #[error("{0}; check the permissions of the data directory, and the disk")]
+    Commitment(#[from] commitment::FileError),
     /// The control socket cannot be opened.
     #[error("{0}")]
     Control(#[from] SocketError),
@@ -133,9 +138,13 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         config.destinations.iter().map(|d| (d.url.clone(), Arc::new(Destination::new(d.name.clone())))).collect();
     wake_on_queued(&spool, &destinations);
     let names = config.destinations.iter().map(|d| d.name.clone()).collect();
+    let own = addresses(&sockets)?;
+    let admission = CurrentAdmission::new(config.admission.clone());
+    let dial = reports::dial(Arc::clone(&certificates), own.clone());
+    let commitments = reports::take_up(&config, &spool, &metrics, admission.clone(), dial).await?;
     let reception = Arc::new(Reception::new(
         config.aet.clone(),
-        config.admission.clone(),
+        admission,
         names,
         AcceptorSettings {
             max_pdu: config.limits.max_pdu,
@@ -144,6 +153,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         },
         &config.limits,
         spool.clone(),
+        Arc::clone(&commitments),
         metrics.clone(),
         Arc::clone(&book),
         shutdown.clone(),
@@ -161,12 +171,12 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         tls: Arc::clone(&certificates),
         spool: spool.clone(),
         reception: Arc::clone(&reception),
+        commitments: Arc::clone(&commitments),
         destinations: destinations.clone(),
         metrics: metrics.clone(),
     });
     let (listen, listen_tls) = (gateway.listen.clone(), gateway.listen_tls.clone());
 
-    let own = [listen.as_slice(), &listen_tls].concat();
     let asked = CancellationToken::new();
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
@@ -175,6 +185,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         let worker = worker(&config, destination, route(url, &certificates)?, own.clone(), &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
     }
+    tasks.spawn("commitment", commitments.run(shutdown.clone()));
     for door in doors.0 {
         let name = format!("listener {}", door.listener.local_addr()?);
         let serving = receive::serve(door, Arc::clone(&reception));
@@ -244,12 +255,13 @@ async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, signal
     }
 }
 
-/// The TLS configurations that the sockets and the destinations need.
+/// The TLS configurations that the sockets, the destinations and the reports to modalities need.
 fn certificates(config: &Config, sockets: &Sockets) -> Result<Arc<tls::Live>, TlsError> {
-    let over_tls = |destination: &config::Destination| matches!(destination.url, DestinationUrl::Dicoms(_));
+    let reports = config.admission.modalities().iter().filter_map(|modality| modality.commitment_to.as_ref());
+    let mut urls = config.destinations.iter().map(|destination| &destination.url).chain(reports);
     let purpose = tls::Purpose {
         inwards: (!sockets.tls.is_empty()).then_some(config.client_certificates),
-        outwards: config.destinations.iter().any(over_tls),
+        outwards: urls.any(|url| matches!(url, DestinationUrl::Dicoms(_))),
     };
     tls::Live::load(config.tls.clone().unwrap_or_default(), purpose).map(Arc::new)
 }
@@ -338,6 +350,11 @@ async fn open_spool(config: &Config, fatal: mpsc::Sender<String>) -> Result<Spoo
     Ok(spool)
 }
 
+/// The addresses on which we listen.
+fn addresses(sockets: &Sockets) -> io::Result<Vec<SocketAddr>> {
+    sockets.plain.iter().chain(&sockets.tls).map(TcpListener::local_addr).collect()
+}
+
 fn report(data: &Path, opened: &Opened) {
     let milliseconds = u64::try_from(opened.took.as_millis()).unwrap_or(u64::MAX);
     info!(data:% = data.display(), replayed = opened.replayed, swept = opened.swept, milliseconds; "spool open");
@@ -415,7 +432,7 @@ fn worker(
     let settings = forward::Settings {
         calling: config.aet.clone(),
         own,
-        backoff: forward::retry::Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
+        backoff: Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
         timeouts: Timeouts { association: config.delivery.connect_timeout, ..Timeouts::default() },
         tries: config.retry.tries_before_parking,
         patience: config.delivery.response_timeout,

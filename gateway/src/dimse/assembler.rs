@@ -26,9 +26,9 @@ pub enum Message {
         /// The response.
         response: Response,
     },
-    /// A piece of the data set of the last C-STORE; never empty.
+    /// A piece of the data set of the last request; never empty.
     Data(Bytes),
-    /// The data set of the last C-STORE is complete.
+    /// The data set of the last request is complete.
     DataEnd,
 }
 
@@ -166,12 +166,12 @@ impl Assembler {
             return Ok(Message::Response { context, response: Response::from_set(&set)? });
         }
         let (command, data_set) = Command::from_set(&set)?;
-        let is_store = matches!(command, Command::CStore(_));
+        let has_content = command.has_content();
         if data_set {
-            self.state = State::Data { context, use_of: if is_store { DataSet::PassOn } else { DataSet::Drop } };
+            self.state = State::Data { context, use_of: if has_content { DataSet::PassOn } else { DataSet::Drop } };
         } else {
             // A C-STORE that announces no data set stores an empty one, which is then refused for what it is.
-            self.end = is_store;
+            self.end = has_content;
         }
         Ok(Message::Command { context, command })
     }

@@ -1,6 +1,7 @@
 //! Requests (PS3.7 9.3 and 10.3), typed.
 
-use super::command_set::{CommandSet, CommandSetError, Encoder, NO_DATA_SET, Tag, element};
+use super::command_set::{CommandSet, CommandSetError, Encoder, NO_DATA_SET, Tag, WITH_DATA_SET, element};
+use super::normalized::{self, NAction, NEventReport};
 use super::{Response, Status};
 use crate::model::{AeTitle, Priority, Uid};
 
@@ -8,6 +9,8 @@ use crate::model::{AeTitle, Priority, Uid};
 pub(super) mod field {
     pub(in crate::dimse) const C_STORE_RQ: u16 = 0x0001;
     pub(in crate::dimse) const C_ECHO_RQ: u16 = 0x0030;
+    pub(in crate::dimse) const N_EVENT_REPORT_RQ: u16 = 0x0100;
+    pub(in crate::dimse) const N_ACTION_RQ: u16 = 0x0130;
     pub(in crate::dimse) const C_CANCEL_RQ: u16 = 0x0FFF;
     /// Set in every response, clear in every request.
     pub(in crate::dimse) const RESPONSE: u16 = 0x8000;
@@ -20,6 +23,10 @@ pub enum Command {
     CEcho(CEcho),
     /// C-STORE-RQ (PS3.7 9.3.1.1).
     CStore(CStore),
+    /// N-ACTION-RQ (PS3.7 10.3.5.1).
+    NAction(NAction),
+    /// N-EVENT-REPORT-RQ (PS3.7 10.3.1.1).
+    NEventReport(NEventReport),
     /// C-CANCEL-RQ (PS3.7 9.3.2.3): has no answer, and is ignored, because nothing here can be cancelled.
     CCancel {
         /// The request that is to be cancelled: Message ID Being Responded To (0000,0120).
@@ -32,7 +39,8 @@ pub enum Command {
         /// Message ID (0000,0110).
         message_id: u16,
     },
-    /// A C-STORE-RQ of which a field is missing or unusable; [`Command::refusal`] answers it.
+    /// A C-STORE-RQ, N-ACTION-RQ or N-EVENT-REPORT-RQ of which a field is missing or unusable; [`Command::refusal`]
+    /// answers it.
     Invalid {
         /// Command Field (0000,0100).
         field: u16,
@@ -87,10 +95,10 @@ impl Command {
     /// The command field or the message ID is missing: then nothing can be answered.
     pub(super) fn from_set(set: &CommandSet<'_>) -> Result<(Self, bool), CommandSetError> {
         let field = required(set, "Command Field", element::COMMAND_FIELD)?;
-        // A C-ECHO never has a data set and a C-STORE always has one, so a missing element is read that way.
+        // A C-ECHO never has a data set and the others always have one, so a missing element is read that way.
         let data_set = match set.number(element::DATA_SET_TYPE) {
             Some(kind) => kind != NO_DATA_SET,
-            None => field == field::C_STORE_RQ,
+            None => matches!(field, field::C_STORE_RQ | field::N_ACTION_RQ | field::N_EVENT_REPORT_RQ),
         };
         if field == field::C_CANCEL_RQ {
             let message_id = required(set, "Message ID Being Responded To", element::MESSAGE_ID_RESPONDED_TO)?;
@@ -102,6 +110,8 @@ impl Command {
                 Self::CEcho(CEcho { message_id, sop_class_uid: set.uid(element::AFFECTED_SOP_CLASS_UID) })
             }
             field::C_STORE_RQ => store(set, message_id),
+            field::N_ACTION_RQ => normalized::action(set, message_id),
+            field::N_EVENT_REPORT_RQ => normalized::event_report(set, message_id),
             _ => Self::Unknown { field, message_id },
         };
         Ok((command, data_set))
@@ -113,6 +123,8 @@ impl Command {
         match self {
             Self::CEcho(CEcho { message_id, .. })
             | Self::CStore(CStore { message_id, .. })
+            | Self::NAction(NAction { message_id, .. })
+            | Self::NEventReport(NEventReport { message_id, .. })
             | Self::CCancel { message_id }
             | Self::Unknown { message_id, .. }
             | Self::Invalid { message_id, .. } => *message_id,
@@ -125,6 +137,8 @@ impl Command {
         match self {
             Self::CEcho(_) => field::C_ECHO_RQ,
             Self::CStore(_) => field::C_STORE_RQ,
+            Self::NAction(_) => field::N_ACTION_RQ,
+            Self::NEventReport(_) => field::N_EVENT_REPORT_RQ,
             Self::CCancel { .. } => field::C_CANCEL_RQ,
             Self::Unknown { field, .. } | Self::Invalid { field, .. } => *field,
         }
@@ -136,22 +150,36 @@ impl Command {
         name(self.field())
     }
 
+    /// Whether its data set, if it has one, is handed on; of the others it is read over.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        matches!(self, Self::CStore(_) | Self::NAction(_) | Self::NEventReport(_))
+    }
+
+    /// Whether it is a C-STORE-RQ, valid or not.
+    #[must_use]
+    pub fn is_store(&self) -> bool {
+        self.field() == field::C_STORE_RQ
+    }
+
     /// The refusal of a request that cannot be served: 0211 for an operation that is not offered, the particular status
-    /// for one with an unusable field. `None` for the others.
+    /// for one with an unusable field. An N-EVENT-REPORT is for who asked for a report, which nothing here does. `None`
+    /// for the others.
     #[must_use]
     pub fn refusal(&self) -> Option<Response> {
         match self {
-            Self::CEcho(_) | Self::CStore(_) | Self::CCancel { .. } => None,
-            Self::Unknown { .. } => Some(
-                Response::to(self, Status::UNRECOGNIZED_OPERATION).with_comment("only C-ECHO and C-STORE are offered"),
-            ),
+            Self::CEcho(_) | Self::CStore(_) | Self::NAction(_) | Self::CCancel { .. } => None,
+            Self::Unknown { .. } | Self::NEventReport(_) => {
+                let comment = "only C-ECHO, C-STORE and storage commitment are offered";
+                Some(Response::to(self, Status::UNRECOGNIZED_OPERATION).with_comment(comment))
+            }
             Self::Invalid { status, comment, offending, .. } => {
                 Some(Response::to(self, *status).with_comment(comment).with_offending(*offending))
             }
         }
     }
 
-    /// The command set, ready to be sent. A C-STORE announces a data set, all others none.
+    /// The command set, ready to be sent. C-STORE, N-ACTION and N-EVENT-REPORT announce a data set, all others none.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -165,7 +193,7 @@ impl Command {
                     .number(element::COMMAND_FIELD, field::C_STORE_RQ)
                     .number(element::MESSAGE_ID, store.message_id)
                     .number(element::PRIORITY, store.priority.to_dimse())
-                    .number(element::DATA_SET_TYPE, 0)
+                    .number(element::DATA_SET_TYPE, WITH_DATA_SET)
                     .uid(element::AFFECTED_SOP_INSTANCE_UID, &store.sop_instance_uid);
                 match &store.move_originator {
                     None => set,
@@ -175,6 +203,8 @@ impl Command {
                 }
                 .finish()
             }
+            Self::NAction(action) => action.encode(),
+            Self::NEventReport(report) => report.encode(),
             Self::CCancel { message_id } => Encoder::default()
                 .number(element::COMMAND_FIELD, field::C_CANCEL_RQ)
                 .number(element::MESSAGE_ID_RESPONDED_TO, *message_id)
@@ -293,7 +323,7 @@ mod tests {
 
     #[test]
     fn an_operation_that_is_not_offered_is_refused_with_0211() {
-        for field in [0x0010, 0x0020, 0x0021, 0x0100, 0x0130, 0x0140, 0x7777] {
+        for field in [0x0010, 0x0020, 0x0021, 0x0110, 0x0120, 0x0140, 0x7777] {
             let bytes = Encoder::default()
                 .number(element::COMMAND_FIELD, field)
                 .number(element::MESSAGE_ID, 3)

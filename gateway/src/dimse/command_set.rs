@@ -14,6 +14,7 @@ pub const MAX_ELEMENTS: usize = 64;
 pub(super) mod element {
     pub(in crate::dimse) const GROUP_LENGTH: u16 = 0x0000;
     pub(in crate::dimse) const AFFECTED_SOP_CLASS_UID: u16 = 0x0002;
+    pub(in crate::dimse) const REQUESTED_SOP_CLASS_UID: u16 = 0x0003;
     pub(in crate::dimse) const COMMAND_FIELD: u16 = 0x0100;
     pub(in crate::dimse) const MESSAGE_ID: u16 = 0x0110;
     pub(in crate::dimse) const MESSAGE_ID_RESPONDED_TO: u16 = 0x0120;
@@ -23,12 +24,17 @@ pub(super) mod element {
     pub(in crate::dimse) const OFFENDING_ELEMENT: u16 = 0x0901;
     pub(in crate::dimse) const ERROR_COMMENT: u16 = 0x0902;
     pub(in crate::dimse) const AFFECTED_SOP_INSTANCE_UID: u16 = 0x1000;
+    pub(in crate::dimse) const REQUESTED_SOP_INSTANCE_UID: u16 = 0x1001;
+    pub(in crate::dimse) const EVENT_TYPE_ID: u16 = 0x1002;
+    pub(in crate::dimse) const ACTION_TYPE_ID: u16 = 0x1008;
     pub(in crate::dimse) const MOVE_ORIGINATOR_AE_TITLE: u16 = 0x1030;
     pub(in crate::dimse) const MOVE_ORIGINATOR_MESSAGE_ID: u16 = 0x1031;
 }
 
 /// Command Data Set Type (0000,0800): this value says that no data set follows, every other that one does.
 pub(super) const NO_DATA_SET: u16 = 0x0101;
+/// One of the values that say that a data set follows.
+pub(super) const WITH_DATA_SET: u16 = 0x0000;
 
 /// The tag of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,7 +10,7 @@
 //! - A request that can be understood far enough to be answered is answered: an operation that is not offered is a
 //!   [`Command::Unknown`], one with a missing or mistyped field a [`Command::Invalid`], and both know their refusal.
 //!   What cannot even be answered is an error, which becomes an A-ABORT.
-//! - A [`Command::CStore`] holds valid UIDs, so nothing behind the door has to look again.
+//! - A [`Command::CStore`], [`Command::NAction`] and [`Command::NEventReport`] hold valid UIDs, so nothing behind the door has to look again.
 //!
 //! # The assembler's states
 //!
@@ -34,11 +34,13 @@
 mod assembler;
 mod command;
 mod command_set;
+mod normalized;
 mod response;
 mod status;
 
 pub use assembler::{Assembler, AssemblyError, Message};
 pub use command::{CEcho, CStore, Command, MoveOriginator};
 pub use command_set::{CommandSetError, MAX_COMMAND_SET, MAX_ELEMENTS, Tag};
+pub use normalized::{NAction, NEventReport};
 pub use response::Response;
 pub use status::{Status, StatusClass, StoreOutcome};

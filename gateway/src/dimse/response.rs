@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::command::{field, name, required};
 use super::command_set::{CommandSet, CommandSetError, Encoder, NO_DATA_SET, Tag, element};
-use super::{CEcho, CStore, Command, Status};
+use super::{CEcho, CStore, Command, NAction, NEventReport, Status};
 use crate::model::Uid;
 
 /// The longest Error Comment (0000,0902), in characters: value representation LO.
@@ -23,6 +23,8 @@ pub struct Response {
     pub sop_class_uid: Option<Uid>,
     /// Affected SOP Instance UID (0000,1000).
     pub sop_instance_uid: Option<Uid>,
+    /// Action Type ID (0000,1008) of an N-ACTION-RSP, Event Type ID (0000,1002) of an N-EVENT-REPORT-RSP.
+    pub type_id: Option<u16>,
     /// Error Comment (0000,0902): at most 64 printable ASCII characters. The peer's words: they may name a patient, so
     /// they belong in the record of the delivery, and not in the log.
     pub comment: Option<String>,
@@ -42,7 +44,7 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
-    /// The answer to a request. A C-ECHO or C-STORE is answered with the UIDs that it named.
+    /// The answer to a request, with the UIDs and the type of action or event that it named.
     #[must_use]
     pub fn to(command: &Command, status: Status) -> Self {
         let (sop_class_uid, sop_instance_uid) = match command {
@@ -50,7 +52,16 @@ impl Response {
             Command::CStore(CStore { sop_class_uid, sop_instance_uid, .. }) => {
                 (Some(sop_class_uid.clone()), Some(sop_instance_uid.clone()))
             }
+            Command::NAction(NAction { sop_class_uid, sop_instance_uid, .. })
+            | Command::NEventReport(NEventReport { sop_class_uid, sop_instance_uid, .. }) => {
+                (Some(sop_class_uid.clone()), Some(sop_instance_uid.clone()))
+            }
             Command::CCancel { .. } | Command::Unknown { .. } | Command::Invalid { .. } => (None, None),
+        };
+        let type_id = match command {
+            Command::NAction(action) => Some(action.action_type),
+            Command::NEventReport(report) => Some(report.event_type),
+            _ => None,
         };
         Self {
             field: command.field() | field::RESPONSE,
@@ -58,6 +69,7 @@ impl Response {
             status,
             sop_class_uid,
             sop_instance_uid,
+            type_id,
             comment: None,
             offending: Vec::new(),
         }
@@ -89,12 +101,14 @@ impl Response {
     /// The command field, the message ID or the status is missing: then it answers nothing.
     pub(super) fn from_set(set: &CommandSet<'_>) -> Result<Self, CommandSetError> {
         let comment = set.value(element::ERROR_COMMENT).unwrap_or_default();
+        let field = required(set, "Command Field", element::COMMAND_FIELD)?;
         Ok(Self {
-            field: required(set, "Command Field", element::COMMAND_FIELD)?,
+            field,
             message_id: required(set, "Message ID Being Responded To", element::MESSAGE_ID_RESPONDED_TO)?,
             status: Status(required(set, "Status", element::STATUS)?),
             sop_class_uid: set.uid(element::AFFECTED_SOP_CLASS_UID),
             sop_instance_uid: set.uid(element::AFFECTED_SOP_INSTANCE_UID),
+            type_id: type_element(field).and_then(|element| set.number(element)),
             comment: printable(comment.iter().map(|byte| char::from(*byte))),
             offending: set.tags(element::OFFENDING_ELEMENT),
         })
@@ -121,7 +135,19 @@ impl Response {
         if let Some(uid) = &self.sop_instance_uid {
             set = set.uid(element::AFFECTED_SOP_INSTANCE_UID, uid);
         }
+        if let (Some(element), Some(type_id)) = (type_element(self.field), self.type_id) {
+            set = set.number(element, type_id);
+        }
         set.finish()
+    }
+}
+
+/// Where a response has the type of the action or event that it answers.
+fn type_element(command_field: u16) -> Option<u16> {
+    match command_field & !field::RESPONSE {
+        field::N_ACTION_RQ => Some(element::ACTION_TYPE_ID),
+        field::N_EVENT_REPORT_RQ => Some(element::EVENT_TYPE_ID),
+        _ => None,
     }
 }
 
@@ -157,6 +183,15 @@ mod tests {
         let plain = Response::to(&a_store(), Status::SUCCESS);
         assert_eq!(plain.field, 0x8001);
         assert_eq!(read(&plain.encode()).unwrap(), plain);
+        let action = NAction {
+            message_id: 3,
+            sop_class_uid: "1.2.840.10008.1.20.1".parse().unwrap(),
+            sop_instance_uid: "1.2.840.10008.1.20.1.1".parse().unwrap(),
+            action_type: 1,
+        };
+        let action = Response::to(&Command::NAction(action), Status::SUCCESS);
+        assert_eq!((action.field, action.type_id), (0x8130, Some(1)));
+        assert_eq!(read(&action.encode()).unwrap(), action);
         let full = Response::to(&a_store(), Status::CANNOT_UNDERSTAND)
             .with_comment("the data set ends within an element")
             .with_offending(Tag { group: 0x7FE0, element: 0x0010 })

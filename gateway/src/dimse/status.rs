@@ -51,16 +51,28 @@ impl Status {
     pub const SUCCESS: Self = Self(0x0000);
     /// PS3.7 C.5.22: a failure in processing, of no other kind.
     pub const PROCESSING_FAILURE: Self = Self(0x0110);
+    /// PS3.7 C.5.12: there is no such SOP instance.
+    pub const NO_SUCH_OBJECT_INSTANCE: Self = Self(0x0112);
+    /// PS3.7 C.5.5: the value of an argument is not allowed.
+    pub const INVALID_ARGUMENT_VALUE: Self = Self(0x0115);
     /// PS3.7 C.5.7: the SOP instance UID breaks the rules for UIDs.
     pub const INVALID_SOP_INSTANCE: Self = Self(0x0117);
+    /// PS3.7 C.5.11: there is no such SOP class.
+    pub const NO_SUCH_SOP_CLASS: Self = Self(0x0118);
+    /// PS3.7 C.5.3: the SOP instance is not of the SOP class.
+    pub const CLASS_INSTANCE_CONFLICT: Self = Self(0x0119);
     /// PS3.7 C.5.21.
     pub const SOP_CLASS_NOT_SUPPORTED: Self = Self(0x0122);
+    /// PS3.7 C.5.8: there is no such type of action.
+    pub const NO_SUCH_ACTION: Self = Self(0x0123);
     /// PS3.7 C.5.25.
     pub const NOT_AUTHORIZED: Self = Self(0x0124);
     /// PS3.7 C.5.23: the operation is not one that was agreed on.
     pub const UNRECOGNIZED_OPERATION: Self = Self(0x0211);
     /// PS3.7 C.5.15: a parameter is missing or not of its type.
     pub const MISTYPED_ARGUMENT: Self = Self(0x0212);
+    /// PS3.7 C.5.26: a limit of resources is reached.
+    pub const RESOURCE_LIMITATION: Self = Self(0x0213);
     /// PS3.4 B.2.3, A700: no room.
     pub const OUT_OF_RESOURCES: Self = Self(0xA700);
     /// PS3.4 B.2.3, A900: the data set is not what the command announced.
@@ -106,6 +118,7 @@ impl Status {
             0x0121 => "the value of an attribute is missing",
             0x0122 => "the SOP class is not supported there, or not for us",
             0x0123 => "the type of action is not known there",
+            0x0131 => "the transaction UID is in use already",
             0x0124 => "refused: not authorized; the peer does not allow us this operation",
             0x0210 => "the message ID is in use already",
             0x0211 => "the operation is not one that was agreed on",

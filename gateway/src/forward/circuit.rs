@@ -13,8 +13,8 @@
 
 use std::time::Instant;
 
-use crate::forward::retry::Backoff;
 use crate::model::Timestamp;
+use crate::retry::Backoff;
 
 /// After attempts that failed, the rest grows no longer than this many failures of the destination would make it.
 const LONGEST_REST: u32 = 3;

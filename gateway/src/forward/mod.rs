@@ -26,7 +26,7 @@
 //!
 //! # The parts
 //!
-//! - [`retry`], [`circuit`], [`verdict`]: policy, pure, in virtual time;
+//! - [`circuit`], [`verdict`] and [`crate::retry`]: policy, pure, in virtual time;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
@@ -42,7 +42,6 @@ pub mod cstore;
 pub mod folder;
 pub mod open;
 pub mod pump;
-pub mod retry;
 #[cfg(test)]
 mod tests;
 pub mod transcode;

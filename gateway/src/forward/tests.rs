@@ -11,7 +11,6 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::retry::Backoff;
 use super::{Destination, Route, Settings};
 use crate::association::{
     Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, Preference,
@@ -25,6 +24,7 @@ use crate::dimse::{Command, Response, Status};
 use crate::metrics::Metrics;
 use crate::model::{ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
 use crate::phantom::Phantom;
+use crate::retry::Backoff;
 use crate::spool::{DeliveryState, InstanceHeader, Spool, SpoolOptions};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";

@@ -11,8 +11,8 @@
 use std::io;
 
 use crate::dimse::{Response, StoreOutcome};
-use crate::forward::retry::Backoff;
 use crate::model::DestinationName;
+use crate::retry::Backoff;
 use crate::spool::{Outcome, SpoolError};
 
 /// What came of one attempt to deliver one instance.

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::archive::{Archive, Kind};
 use super::circuit::{self, Circuit};
 use super::folder::{self, Filing, FilingError};
-use super::retry::Backoff;
 use super::verdict::{Tried, Verdict};
 use crate::association::Timeouts;
 use crate::clock;
@@ -23,6 +22,7 @@ use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::{AeTitle, DestinationName, InstanceId};
+use crate::retry::Backoff;
 use crate::spool::{Claim, Outcome, Spool, SpoolError};
 use crate::tls::Current;
 

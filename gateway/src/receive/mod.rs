@@ -1,4 +1,5 @@
-//! The services offered to modalities: Verification (C-ECHO, PS3.4 A) and Storage (C-STORE, PS3.4 B).
+//! The services offered to modalities: Verification (C-ECHO, PS3.4 A), Storage (C-STORE, PS3.4 B) and storage commitment
+//! (N-ACTION and N-EVENT-REPORT, PS3.4 J): see [`commitment`].
 //!
 //! # Promises
 //!
@@ -28,6 +29,7 @@
 //! those that identify the instance, and none is changed.
 
 mod admission;
+pub mod commitment;
 pub mod door;
 mod first_words;
 mod listener;
@@ -52,6 +54,7 @@ use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName};
 use crate::spool::Spool;
 
+use commitment::Commitments;
 use door::admit::AdmitError;
 use door::keep::Keeper;
 use door::{DoorView, PeerView};
@@ -62,18 +65,40 @@ use throttle::Throttles;
 /// Connections that may be on their way to an association at a time.
 const LOBBY: usize = 256;
 
+/// Who may send; replaced as a whole at a reload. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct CurrentAdmission(Arc<Mutex<Arc<Admission>>>);
+
+impl CurrentAdmission {
+    /// This one, until it is replaced.
+    #[must_use]
+    pub fn new(admission: Admission) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(admission))))
+    }
+
+    /// The present one.
+    #[must_use]
+    pub fn get(&self) -> Arc<Admission> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, admission: Admission) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
+    }
+}
+
 /// What all listeners and sessions share.
 #[derive(Debug)]
 pub struct Reception {
     aet: AeTitle,
-    /// Replaced as a whole.
-    admission: Mutex<Arc<Admission>>,
+    admission: CurrentAdmission,
     /// Held by who changes it.
     changing: Mutex<()>,
     door: Arc<Keeper>,
     destinations: Vec<DestinationName>,
     settings: AcceptorSettings,
     spool: Spool,
+    commitments: Arc<Commitments>,
     metrics: Metrics,
     slots: Arc<Slots>,
     throttles: Throttles,
@@ -96,24 +121,26 @@ impl Reception {
     #[expect(clippy::too_many_arguments, reason = "called once, by the daemon, with everything named there")]
     pub fn new(
         aet: AeTitle,
-        admission: Admission,
+        admission: CurrentAdmission,
         destinations: Vec<DestinationName>,
         settings: AcceptorSettings,
         limits: &Limits,
         spool: Spool,
+        commitments: Arc<Commitments>,
         metrics: Metrics,
         door: Arc<Keeper>,
         shutdown: CancellationToken,
     ) -> Self {
-        door.with(|book| book.configured(names(&admission)));
+        door.with(|book| book.configured(names(&admission.get())));
         Self {
             aet,
-            admission: Mutex::new(Arc::new(admission)),
+            admission,
             changing: Mutex::default(),
             door,
             destinations,
             settings,
             spool,
+            commitments,
             metrics,
             slots: Slots::new(limits.max_associations as usize, limits.max_associations_per_address as usize),
             throttles: Throttles::default(),
@@ -133,7 +160,7 @@ impl Reception {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let (outcome, admission) = change(&self.admission())?;
         self.door.with(|book| book.configured(names(&admission)));
-        *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
+        self.admission.replace(admission);
         Ok(outcome)
     }
 
@@ -178,7 +205,7 @@ impl Reception {
     /// Who may send.
     #[must_use]
     pub fn admission(&self) -> Arc<Admission> {
-        Arc::clone(&self.admission.lock().unwrap_or_else(PoisonError::into_inner))
+        self.admission.get()
     }
 
     /// Associations that are open now.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Reception;
 use super::admission::{self, Pass, Refusal, Why};
+use super::commitment::{Action, Party, Reporting};
 use super::door::{Outcome, Request, of_release};
 use super::slots::Guest;
 use super::store::{Sender, Store};
@@ -40,6 +41,8 @@ enum Stage {
     Idle,
     /// Receiving a data set that is kept if all goes well.
     Storing { context: u8, store: Box<Store> },
+    /// Receiving a request for storage commitment.
+    Acting { context: u8, action: Box<Action> },
 }
 
 /// Negotiates the association and serves it to its end. Everything worth knowing is logged here, once.
@@ -238,14 +241,20 @@ async fn serve(
     brought: &mut Brought,
 ) -> Result<Ending, AssociationError> {
     let mut stage = Stage::Idle;
+    let party = Party::of(pass.modality.as_deref(), &association.request().calling_ae);
+    let mut reporting = Reporting::new(association, party, &reception.commitments);
     loop {
         let indication = match stage {
             Stage::Idle => tokio::select! {
                 biased;
                 () = reception.shutdown.cancelled() => return Ok(Ending::Shutdown),
                 indication = association.next() => indication?,
+                idle = reporting.idle() => {
+                    reporting.attend(idle, association).await?;
+                    continue;
+                }
             },
-            Stage::Storing { .. } => association.next().await?,
+            Stage::Storing { .. } | Stage::Acting { .. } => association.next().await?,
         };
         stage = match (stage, indication) {
             (Stage::Idle, Indication::Command { context, command }) => {
@@ -266,6 +275,20 @@ async fn serve(
                 let elapsed = clock::now().saturating_duration_since(whole);
                 reception.metrics.instance_received(response.status.0, length, elapsed);
                 Stage::Idle
+            }
+            (Stage::Acting { context, mut action }, Indication::Data(bytes)) => {
+                action.write(&bytes);
+                Stage::Acting { context, action }
+            }
+            (Stage::Acting { context, action }, Indication::DataEnd) => {
+                let response = reporting.accept(*action, pass.modality.as_deref()).await;
+                reception.metrics.commitment_requested(response.status.0);
+                association.respond(context, &response).await?;
+                Stage::Idle
+            }
+            (stage, Indication::Response { response, .. }) => {
+                reporting.response(&response).await;
+                stage
             }
             (_, Indication::Released) => return Ok(Ending::Released),
             // The layer below lets nothing else through: it aborts what is out of turn.
@@ -304,6 +327,13 @@ async fn begin(
         };
         let store = Box::new(Store::begin(request, transfer_syntax, sender, &reception.spool));
         return Ok(Stage::Storing { context, store });
+    }
+    if let Command::NAction(request) = command {
+        let Some(accepted) = association.context(context) else {
+            return Err(AssociationError::OutOfTurn("an N-ACTION on a presentation context that was not accepted"));
+        };
+        let action = Box::new(Action::begin(request, &accepted.abstract_syntax, &accepted.transfer_syntax));
+        return Ok(Stage::Acting { context, action });
     }
     let answer = match &command {
         Command::CEcho(_) => Some(Response::to(&command, Status::SUCCESS)),

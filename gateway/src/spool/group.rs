@@ -6,7 +6,7 @@
 //! group and those that waited when it was flushed, but never longer than half of what the last group took, or
 //! [`LONGEST_WAIT`]. One association alone never waits for anybody, and where a flush is short nobody does.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::writer::{Append, LogJob};
@@ -22,6 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(10);
 /// Receptions that are written and flushed together.
 pub(super) struct Group {
     pub(super) appends: Vec<Append>,
+    /// Whoever wants to know when everything up to here is in the index.
+    pub(super) settling: Vec<SyncSender<()>>,
     /// The log is to be closed after them.
     pub(super) closing: bool,
 }
@@ -47,7 +49,7 @@ impl Company {
 
     /// Waits for the next group; nothing if nobody is left who could ask for anything.
     pub(super) fn next_group(&self, jobs: &Receiver<LogJob>) -> Option<Group> {
-        let mut group = Group { appends: Vec::new(), closing: false };
+        let mut group = Group { appends: Vec::new(), settling: Vec::new(), closing: false };
         let mut waiting = 0;
         while !group.is_complete()
             && let Ok(job) = jobs.try_recv()
@@ -77,6 +79,7 @@ impl Group {
     fn take(&mut self, job: LogJob) {
         match job {
             LogJob::Append(append) => self.appends.push(*append),
+            LogJob::Settle(answer) => self.settling.push(answer),
             LogJob::Close => self.closing = true,
         }
     }

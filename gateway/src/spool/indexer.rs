@@ -55,6 +55,8 @@ pub(super) enum IndexJob {
         change: Change,
         answer: SyncSender<Result<Vec<Expendable>, SpoolError>>,
     },
+    /// Whoever asks wants to know when everything before this is committed.
+    Settle(SyncSender<()>),
     Close,
 }
 
@@ -104,6 +106,7 @@ impl Indexer {
             return;
         }
         let mut keeping = Vec::new();
+        let mut settling = Vec::new();
         let mut changes = Vec::new();
         for job in batch {
             match job {
@@ -111,6 +114,7 @@ impl Indexer {
                     retries.push_back(Retry { destination, answer, next: 0, last: None, done: 0 });
                 }
                 IndexJob::Keep { change, answer } => keeping.push((change, answer)),
+                IndexJob::Settle(answer) => settling.push(answer),
                 IndexJob::Close => {}
                 job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
             }
@@ -129,6 +133,10 @@ impl Indexer {
                     return;
                 }
             }
+        }
+        for answer in settling {
+            // Whoever asked may have gone.
+            let _ = answer.send(());
         }
         for (change, answer) in keeping {
             if room::wait_for_commit(&self.shared, 1).is_none() {
@@ -166,7 +174,7 @@ impl Indexer {
                     IndexJob::Outcome { lease, outcome, now, at } => {
                         tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
                     }
-                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Close => {}
+                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
                 }
             }
             tables.set_time(time);

@@ -70,6 +70,8 @@ impl Drop for Acknowledge {
 /// What the log thread is asked to do.
 pub(super) enum LogJob {
     Append(Box<Append>),
+    /// Whoever asks wants to know when everything acknowledged so far is in the index.
+    Settle(SyncSender<()>),
     Close,
 }
 
@@ -141,6 +143,10 @@ impl Writer {
         while let Some(group) = company.next_group(jobs) {
             let (began, size, closing) = (clock::now(), group.appends.len(), group.closing);
             self.write_group(group.appends);
+            for answer in group.settling {
+                // An index thread that is gone drops the job, and with it the answer.
+                let _ = self.index.send(IndexJob::Settle(answer));
+            }
             company.flushed(size, clock::now().saturating_duration_since(began));
             if closing {
                 break;

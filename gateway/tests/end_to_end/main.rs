@@ -10,6 +10,7 @@
 mod support;
 
 mod battery;
+mod commitment;
 mod controls;
 mod door;
 mod doors_tls;

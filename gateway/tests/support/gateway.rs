@@ -91,6 +91,12 @@ impl Setup {
         self
     }
 
+    /// With these settings, written to a file beside the data directory, which list the modalities.
+    pub(crate) fn with_modalities(self, settings: &str) -> Self {
+        let file = self.data.with_extension("toml");
+        self.configured(&file, settings).admitting_named()
+    }
+
     /// With one more variable in its environment.
     pub(crate) fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));

@@ -8,6 +8,7 @@
 
 pub(crate) mod bytes;
 pub(crate) mod caller;
+pub(crate) mod committing;
 pub(crate) mod dcmtk;
 pub(crate) mod gateway;
 pub(crate) mod orthanc;

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::PATIENCE;
 use super::dcmtk::Target;
@@ -85,10 +85,20 @@ impl Orthanc {
         self.instances().into_iter().map(fetch).collect()
     }
 
+    /// What it answers to a request with this body.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.ask(method, path, &body.to_string());
+        serde_json::from_slice(&answer).unwrap_or_default()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
+        self.ask("GET", path, "")
+    }
+
     /// HTTP/1.0, so that the body ends with the connection.
-    fn get(&self, path: &str) -> Vec<u8> {
+    fn ask(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();

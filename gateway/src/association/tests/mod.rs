@@ -7,6 +7,7 @@ mod handshake;
 mod negotiation;
 mod reading;
 mod release;
+mod roles;
 mod states;
 mod store;
 mod timers;

@@ -33,7 +33,6 @@ fn storage_is_told_from_the_other_services() {
         uids::COMPOSITE_INSTANCE_RETRIEVE_WITHOUT_BULK_DATA_GET,
         uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
         uids::MODALITY_PERFORMED_PROCEDURE_STEP,
-        uids::STORAGE_COMMITMENT_PUSH_MODEL,
         uids::BASIC_GRAYSCALE_PRINT_MANAGEMENT_META,
         uids::PRINTER,
         uids::MEDIA_STORAGE_DIRECTORY_STORAGE,
@@ -46,6 +45,7 @@ fn storage_is_told_from_the_other_services() {
         assert_eq!(service(&uid(other)), Service::Other, "{other}");
     }
     assert_eq!(service(&uid(uids::VERIFICATION)), Service::Verification);
+    assert_eq!(service(&uid(uids::STORAGE_COMMITMENT_PUSH_MODEL)), Service::Commitment);
 }
 
 fn chosen(abstract_syntax: &str, proposed: &[&str], preference: &Preference) -> Result<Uid, ContextRefusal> {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// The pace of retries, per destination.
+/// The pace of retries of whatever is tried again: a destination, a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The shortest delay, after the first failure.

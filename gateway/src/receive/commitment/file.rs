@@ -1,0 +1,201 @@
+//! Transactions on stable storage: one small file each, written once, read whenever it is judged, removed in the end.
+//!
+//! ```text
+//! offset  size  all integers little endian
+//!      0     8  magic "WSCOMMIT"
+//!      8     2  format version, 1
+//!     10     2  zero
+//!     12     4  length of the body
+//!     16     4  CRC-32C of bytes 0..16 and of the body
+//!     20     …  body: a CBOR map (RFC 8949) with text keys; unknown keys are ignored
+//! ```
+//!
+//! A file is created under `NUMBER.tmp`, written, flushed and renamed, and its directory is flushed: then it is there after
+//! a power cut, whole. Its number is given once in a run, and counts up from the highest that was found. A number says
+//! nothing; what a peer sent is never part of a name. Removing a file is not flushed: after a power cut a report may be
+//! made again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use log::error;
+
+use super::Transaction;
+use crate::durable::{self, Disk, DiskFile, Fate, fate};
+
+/// The folder in the data directory.
+const FOLDER: &str = "commitment";
+const MAGIC: &[u8; 8] = b"WSCOMMIT";
+const VERSION: u16 = 1;
+const HEAD: usize = 20;
+/// Longer files were not written by us: 20,000 references have less than 4 MiB.
+const LONGEST: u64 = 8 * 1024 * 1024;
+
+/// Why a file could not be used. Names the operation and the file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {path}: {problem}")]
+pub struct FileError {
+    doing: &'static str,
+    path: String,
+    problem: String,
+}
+
+fn failed(doing: &'static str, path: &Path, problem: impl ToString) -> FileError {
+    FileError { doing, path: path.display().to_string(), problem: problem.to_string() }
+}
+
+/// Why a transaction is not on stable storage.
+#[derive(Debug)]
+pub(super) enum SaveError {
+    /// There is no room, or no file descriptor: again later.
+    NoRoom,
+    /// Nothing is known about the disk any more.
+    Failed(FileError),
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// By number.
+    pub(super) transactions: Vec<(u64, Transaction)>,
+    /// Files that could not be read and were set aside.
+    pub(super) damaged: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Files {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+}
+
+impl Files {
+    /// Opens the folder below `data`, sweeps what was half written, and reads the rest.
+    ///
+    /// # Errors
+    /// The folder cannot be made, flushed, listed or swept.
+    pub(super) fn open(disk: Arc<dyn Disk>, data: &Path) -> Result<(Self, Loaded), FileError> {
+        let files = Self { disk, directory: data.join(FOLDER) };
+        let directory = &files.directory;
+        files.disk.create_dir(directory).map_err(|error| failed("create", directory, error))?;
+        files.disk.sync_dir(data).map_err(|error| failed("flush", data, error))?;
+        let mut names = files.disk.list(directory).map_err(|error| failed("list", directory, error))?;
+        names.sort();
+        let mut loaded = Loaded { transactions: Vec::new(), damaged: 0 };
+        for name in names {
+            let path = directory.join(&name);
+            if name.ends_with(".tmp") {
+                files.disk.remove(&path).map_err(|error| failed("remove", &path, error))?;
+                continue;
+            }
+            let Some(number) = name.strip_suffix(".transaction").and_then(|number| number.parse().ok()) else {
+                continue;
+            };
+            match files.read(number) {
+                Ok(transaction) => loaded.transactions.push((number, transaction)),
+                Err(problem) => {
+                    error!("{problem}; it is set aside, and the modality must ask again");
+                    files.set_aside(number);
+                    loaded.damaged += 1;
+                }
+            }
+        }
+        Ok((files, loaded))
+    }
+
+    fn path(&self, number: u64, extension: &str) -> PathBuf {
+        self.directory.join(format!("{number:010}.{extension}"))
+    }
+
+    /// Puts a transaction on stable storage.
+    pub(super) fn save(&self, number: u64, transaction: &Transaction) -> Result<(), SaveError> {
+        let (temporary, path) = (self.path(number, "tmp"), self.path(number, "transaction"));
+        let unsaved = |doing, error: io::Error| match fate(&error) {
+            Fate::NoRoom | Fate::Busy => SaveError::NoRoom,
+            Fate::Fatal => SaveError::Failed(failed(doing, &temporary, error)),
+        };
+        let encoded = encode(transaction).map_err(|error| SaveError::Failed(failed("encode", &path, error)))?;
+        let file = self.disk.create(&temporary).map_err(|error| unsaved("create", error))?;
+        if let Err(error) = file.write_at(&encoded, 0) {
+            // What is left of it is swept by the next start at the latest.
+            let _ = self.disk.remove(&temporary);
+            return Err(unsaved("write", error));
+        }
+        durable::publish(&*self.disk, &*file, &temporary, &path)
+            .map_err(|error| SaveError::Failed(failed("flush", &path, error)))
+    }
+
+    /// Reads a transaction.
+    ///
+    /// # Errors
+    /// It is not there, or not what was written.
+    pub(super) fn read(&self, number: u64) -> Result<Transaction, FileError> {
+        let path = self.path(number, "transaction");
+        let unreadable = |problem: String| failed("read the request for storage commitment in", &path, problem);
+        let file = self.disk.open(&path, false).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = whole(&*file).map_err(|error| unreadable(error.to_string()))?;
+        decode(&bytes).map_err(|problem| unreadable(problem.to_owned()))
+    }
+
+    /// Removes a transaction. If that fails, it is reported once more after the next start.
+    pub(super) fn remove(&self, number: u64) {
+        let path = self.path(number, "transaction");
+        if let Err(error) = self.disk.remove(&path) {
+            error!("{}; it is reported again after the next start", failed("remove", &path, error));
+        }
+    }
+
+    /// Gives a file that cannot be read a name under which it is not looked at any more.
+    pub(super) fn set_aside(&self, number: u64) {
+        let (path, aside) = (self.path(number, "transaction"), self.path(number, "damaged"));
+        if let Err(error) = self.disk.rename(&path, &aside) {
+            error!("{}; remove it by hand", failed("rename", &path, error));
+        }
+    }
+}
+
+fn whole(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+    let length = file.length()?;
+    let too_long = || io::Error::new(io::ErrorKind::InvalidData, "it is longer than it can be");
+    if length > LONGEST {
+        return Err(too_long());
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(|_| too_long())?];
+    durable::read_exact_at(file, &mut bytes, 0)?;
+    Ok(bytes)
+}
+
+fn encode(transaction: &Transaction) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    ciborium::into_writer(transaction, &mut body).map_err(|error| error.to_string())?;
+    let length = u32::try_from(body.len()).map_err(|_| "it is too long".to_owned())?;
+    let mut bytes = Vec::with_capacity(HEAD + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), &body);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Transaction, &'static str> {
+    let (head, rest) = bytes.split_first_chunk::<16>().ok_or("it is too short")?;
+    let (checksum, body) = rest.split_first_chunk::<4>().ok_or("it is too short")?;
+    let [magic @ .., v0, v1, _, _, l0, l1, l2, l3] = head;
+    if magic != MAGIC {
+        return Err("it does not begin as such a file does");
+    }
+    if u16::from_le_bytes([*v0, *v1]) != VERSION {
+        return Err("it has another format version than this Waystation knows");
+    }
+    if usize::try_from(u32::from_le_bytes([*l0, *l1, *l2, *l3])) != Ok(body.len()) {
+        return Err("it has another length than it says");
+    }
+    if crc32c::crc32c_append(crc32c::crc32c(head), body) != u32::from_le_bytes(*checksum) {
+        return Err("its checksum is wrong");
+    }
+    ciborium::from_reader(body).map_err(|_| "its content cannot be read")
+}
