@@ -300,6 +300,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_says_what_goes_first_and_where_to() {
+        let all: Vec<DestinationName> = ["archive", "nas"].map(|name| name.parse().unwrap()).into();
+        let slots = super::super::slots::Slots::new(9, 9);
+        let pass = |modality: Option<Modality>| Pass {
+            modality: modality.map(Arc::new),
+            throttle: None,
+            _slot: slots.take("192.168.7.20".parse().unwrap(), None).unwrap(),
+        };
+        let stat = Modality { priority: Priority::Stat, to: Some(vec![all[1].clone()]), ..ct() };
+        assert_eq!(
+            (pass(Some(stat.clone())).priority(), pass(Some(stat)).destinations(&all)),
+            (Priority::Stat, vec![all[1].clone()])
+        );
+        assert_eq!(
+            (pass(Some(ct())).priority(), pass(Some(ct())).destinations(&all)),
+            (Priority::Routine, all.clone())
+        );
+        assert_eq!((pass(None).priority(), pass(None).destinations(&all)), (Priority::Routine, all));
+    }
+
+    #[test]
     fn where_anybody_is_admitted_the_called_title_still_counts() {
         let [calling, called, aet] = ["CT1", "PACS", "WAYSTATION"].map(|title| title.parse::<AeTitle>().unwrap());
         let address = "192.0.2.1".parse().unwrap();

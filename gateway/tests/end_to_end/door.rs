@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::dcmtk::{Target, all_succeed, dcmsend, echoscu, storescu};
+use crate::support::dcmtk::{Target, all_succeed, dcmsend, echoscu, storescu, storescu_with};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::part10::data_sets;
 use crate::support::pki::Pki;
@@ -177,8 +177,9 @@ fn destinations_and_transfer_syntaxes_are_those_of_the_modality() {
         setup.with_folder("teaching", &teaching)
     });
     let (own, all) = (series(&clinic.scratch, "own", 2), series(&clinic.scratch, "all", 3));
-    all_succeed(&storescu(&clinic.target("CT1"), &own), &own);
-    all_succeed(&storescu(&clinic.target("CT2"), &all), &all);
+    // Several transfer syntaxes in one presentation context: the gateway chooses.
+    all_succeed(&storescu_with(&clinic.target("CT1"), &own, &["+C"]), &own);
+    all_succeed(&storescu_with(&clinic.target("CT2"), &all, &["+C"]), &all);
     let teaching = data_sets(&clinic.arrived("teaching"));
     let nas = data_sets(&clinic.arrived("nas"));
     assert_eq!((nas.len(), teaching.len()), (3, 5));

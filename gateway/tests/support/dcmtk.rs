@@ -95,7 +95,13 @@ pub(crate) fn echoscu(target: &Target) -> Result<(), String> {
 
 /// Sends files over one association.
 pub(crate) fn storescu(target: &Target, files: &[PathBuf]) -> Outcomes {
+    storescu_with(target, files, &[])
+}
+
+/// Sends files over one association, with more options.
+pub(crate) fn storescu_with(target: &Target, files: &[PathBuf], options: &[&str]) -> Outcomes {
     let mut command = sender("storescu", target);
+    command.args(options);
     // Without -R it proposes a fixed list of SOP classes, in which the rarer ones are missing.
     command.args(["-nh", "-R"]);
     with_tls(&mut command, target.tls.as_ref());

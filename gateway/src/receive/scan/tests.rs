@@ -125,6 +125,24 @@ fn only_the_top_level_counts() {
 }
 
 #[test]
+fn the_latest_time_of_the_top_level_tells_when_it_was_made() {
+    let text = |tag, vr: &[u8; 2], value: &str| explicit(tag, vr, value.as_bytes());
+    let front = [
+        text((0x0008, 0x0012), b"DA", "20261121"),
+        text((0x0008, 0x0013), b"TM", "101500"),
+        text((0x0008, 0x0023), b"DA", "20261121"),
+        text((0x0008, 0x0033), b"TM", "101400.5"),
+        text((0x0008, 0x0201), b"SH", "+0100 "),
+    ];
+    let bytes = [front.concat(), data_set(CT, "1.2.3", "1.2")].concat();
+    let made = scan(&bytes).made.unwrap();
+    assert_eq!(made.civil, jiff::civil::date(2026, 11, 21).at(10, 15, 0, 0));
+    assert_eq!(made.offset, Some(jiff::tz::offset(1)));
+    let nonsense = text((0x0008, 0x0012), b"DA", "\u{1b}[2J yesterday");
+    assert_eq!(scan(&[nonsense, data_set(CT, "1.2.3", "1.2")].concat()).made, None);
+}
+
+#[test]
 fn the_image_is_described_for_the_filter() {
     let number = |tag, value: u16| explicit(tag, b"US", &value.to_le_bytes());
     let front = [
