@@ -34,18 +34,37 @@ impl Config {
     /// What differs in `new` and takes effect only at the next start, by its names in the file.
     #[must_use]
     pub fn waiting_for_a_restart(&self, new: &Self) -> Vec<&'static str> {
+        // Named one by one, so that a new setting is not forgotten here.
+        let Self {
+            data,
+            aet,
+            listen,
+            listen_tls,
+            tls: _,
+            client_certificates,
+            user_identity,
+            admission: _,
+            destinations,
+            limits,
+            spool,
+            delivery,
+            retry,
+            drain,
+            warnings: _,
+        } = self;
         let pairs = [
-            ("data", self.data != new.data),
-            ("aet", self.aet != new.aet),
-            ("listen", self.listen != new.listen),
-            ("listen-tls", self.listen_tls != new.listen_tls),
-            ("tls-client-certificates", self.client_certificates != new.client_certificates),
-            ("[to.*]", self.destinations != new.destinations),
-            ("[limits]", self.limits != new.limits),
-            ("[spool]", self.spool != new.spool),
-            ("[delivery]", self.delivery != new.delivery),
-            ("[retry]", self.retry != new.retry),
-            ("[drain]", self.drain != new.drain),
+            ("data", *data != new.data),
+            ("aet", *aet != new.aet),
+            ("listen", *listen != new.listen),
+            ("listen-tls", *listen_tls != new.listen_tls),
+            ("tls-client-certificates", *client_certificates != new.client_certificates),
+            ("user-identity", *user_identity != new.user_identity),
+            ("[to.*]", *destinations != new.destinations),
+            ("[limits]", *limits != new.limits),
+            ("[spool]", *spool != new.spool),
+            ("[delivery]", *delivery != new.delivery),
+            ("[retry]", *retry != new.retry),
+            ("[drain]", *drain != new.drain),
         ];
         pairs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
