@@ -124,7 +124,7 @@ fn time(text: &str) -> Option<civil::Time> {
     civil::Time::new(number(0, 2)?, number(2, 4)?, number(4, 6)?.min(59), 0).ok()
 }
 
-/// YYYYMMDDHHMM[SS[.FFFFFF]][&ZZXX].
+/// `YYYYMMDDHHMM[SS[.FFFFFF]][&ZZXX]`.
 fn date_time(text: &str) -> Option<Moment> {
     let zone = text.find(['+', '-']).unwrap_or(text.len());
     let (moment, zone) = text.split_at_checked(zone)?;
