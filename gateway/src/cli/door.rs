@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hyper::Method;
@@ -120,7 +121,8 @@ fn everybody(view: &DoorView, data: &Path, now: Timestamp) -> String {
     if view.admitted.is_empty() {
         page.push_str("No modality is listed, so nobody may send.\n");
     } else {
-        let header = ["MODALITY", "CALLS AS", "FROM", "OPEN", "LAST SEEN", "ASSOCIATIONS", "REFUSED", "INSTANCES"];
+        let header =
+            ["MODALITY", "CALLS AS", "FROM", "OPEN", "LAST SEEN", "ASSOCIATIONS", "REFUSED", "INSTANCES", "CLOCK"];
         page.push_str(&table(&header, &view.admitted.iter().map(|peer| admitted_row(peer, now)).collect::<Vec<_>>()));
     }
     for peer in &view.admitted {
@@ -144,7 +146,7 @@ fn everybody(view: &DoorView, data: &Path, now: Timestamp) -> String {
     page
 }
 
-fn admitted_row(peer: &PeerView, now: Timestamp) -> [String; 8] {
+fn admitted_row(peer: &PeerView, now: Timestamp) -> [String; 9] {
     [
         peer.name.clone(),
         text(peer.calling.as_deref()),
@@ -154,7 +156,17 @@ fn admitted_row(peer: &PeerView, now: Timestamp) -> [String; 8] {
         count(peer.associations),
         count(peer.refusals),
         if peer.instances == 0 { "0".into() } else { format!("{} ({})", count(peer.instances), bytes(peer.bytes)) },
+        peer.clock.as_ref().map_or_else(|| "-".into(), |clock| clock_cell(clock.ahead_seconds)),
     ]
+}
+
+fn clock_cell(ahead_seconds: i64) -> String {
+    let amount = duration(Duration::from_secs(ahead_seconds.unsigned_abs()));
+    match ahead_seconds {
+        0 => "in step".to_owned(),
+        1.. => format!("{amount} ahead"),
+        _ => "perhaps behind".to_owned(),
+    }
 }
 
 fn knock_row(peer: &PeerView, now: Timestamp) -> [String; 6] {
@@ -254,4 +266,70 @@ fn one_visit(page: &mut String, visit: &Visit) {
 
 fn named(uid: &Uid) -> String {
     dictionary::sop_class_name(uid).map_or_else(|| uid.to_string(), |name| format!("{name} ({uid})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use waystation::control::ClockView;
+
+    use super::*;
+
+    fn peer(name: &str, admitted: bool) -> PeerView {
+        PeerView {
+            name: name.to_owned(),
+            admitted,
+            calling: Some(name.to_uppercase()),
+            called: None,
+            addresses: vec!["192.168.7.20".to_owned()],
+            open: 0,
+            last_seen: None,
+            associations: 0,
+            refusals: 2,
+            instances: 0,
+            bytes: 0,
+            problem: None,
+            clock: None,
+            cannot_be_admitted: None,
+            visits: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_list_names_every_problem_and_the_command_for_each_who_may_be_admitted() {
+        let now = Timestamp::from_millis(1_790_000_000_000);
+        let strange = PeerView { cannot_be_admitted: Some("it has no name".to_owned()), ..peer("x", false) };
+        let ahead = ClockView { ahead_seconds: 420, words: "its clock is 7 min ahead of this box".to_owned() };
+        let wrong = PeerView { problem: Some("it calls us PACS".to_owned()), clock: Some(ahead), ..peer("ct1", true) };
+        let mut view = DoorView {
+            aet: "WAYSTATION".parse().unwrap(),
+            allow_any: false,
+            admitted: vec![wrong],
+            knocks: vec![peer("us1", false), strange],
+        };
+        let page = everybody(&view, Path::new(DATA), now);
+        for piece in [
+            "Modalities call WAYSTATION",
+            "7 min 0 s ahead",
+            "ct1: it calls us PACS",
+            "    waystation door admit us1\n",
+            "    cannot be admitted: it has no name",
+            "never",
+        ] {
+            assert!(page.contains(piece), "{piece}: {page}");
+        }
+        let page = everybody(&view, Path::new("/srv/data"), now);
+        assert!(page.contains("waystation door admit us1 --data /srv/data\n"), "{page}");
+        (view.admitted, view.knocks) = (Vec::new(), Vec::new());
+        let page = everybody(&view, Path::new(DATA), now);
+        assert!(page.contains("nobody may send") && !page.contains("Knocking"), "{page}");
+        assert_eq!(clock_cell(0), "in step");
+        assert_eq!(clock_cell(-700), "perhaps behind");
+    }
+
+    #[test]
+    fn one_who_knocks_is_shown_with_the_command() {
+        let now = Timestamp::from_millis(1_790_000_000_000);
+        assert!(one(&peer("us1", false), Path::new(DATA), now).contains("waystation door admit us1"));
+        assert!(!one(&peer("ct1", true), Path::new(DATA), now).contains("door admit"));
+    }
 }

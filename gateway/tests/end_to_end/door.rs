@@ -282,3 +282,31 @@ fn a_reload_changes_who_may_send_and_drops_no_association() {
     assert_eq!(data_sets(&clinic.arrived("nas")), data_sets(&busy));
     assert!(clinic.gateway.status_text().contains("what waits for a restart: [limits]"));
 }
+
+/// A modality that dates its images two hours after now has a clock that is wrong, and nothing else can be the reason.
+#[test]
+fn a_clock_that_is_ahead_is_told() {
+    let clinic = Clinic::new(&modality("ct1", "CT1", ""));
+    let now = i64::try_from(waystation::clock::wall().as_millis()).unwrap();
+    let then = jiff::Timestamp::from_millisecond(now + 7_620_000).unwrap().to_zoned(waystation::clock::zone());
+    let files = series(&clinic.scratch, "files", 3);
+    for file in &files {
+        let mut content = std::fs::read(file).unwrap();
+        // Study Date and Time become Content Date and Time, with other values.
+        for (study, content_tag, vr, value) in [
+            (0x20, 0x23, b"DA", then.strftime("%Y%m%d").to_string()),
+            (0x30, 0x33, b"TM", then.strftime("%H%M%S").to_string()),
+        ] {
+            let head = [8, 0, study, 0, vr[0], vr[1]];
+            let at = content.windows(head.len()).position(|bytes| bytes == head).unwrap();
+            content[at + 2] = content_tag;
+            content[at + 8..at + 8 + value.len()].copy_from_slice(value.as_bytes());
+        }
+        std::fs::write(file, content).unwrap();
+    }
+    all_succeed(&pynetdicom::send(&clinic.target("CT1"), &files), &files);
+    let page = clinic.page("ct1", |page| page["instances"] == 3);
+    assert!(page["clock"]["ahead-seconds"].as_i64().unwrap() > 3_600, "{page}");
+    let problem = page["problem"].as_str().unwrap();
+    assert!(problem.contains("ahead of this box") && problem.contains("set it there"), "{problem}");
+}
