@@ -4,18 +4,19 @@
 CUTS = 500
 FAULTS = 1000
 KILLS = 1000
+BIG = 10
 # What to fuzz, and for how long.
 TARGET = all
 SECONDS = 3600
 
 .PHONY: help setup compiler build demo test check format fuzz power-cut faults kill-night bench bench-flush bench-codec \
-	bench-scale
+	bench-scale big
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 	@echo
 	@echo 'Variables: STUDY=folder and ARCHIVE=url for demo; WAYSTATION_STUDIES=folder for test (a folder of DICOM files;'
-	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many;'
+	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many; BIG: how many GiB;'
 	@echo 'BENCH=options for bench, such as "--rounds 3".'
 
 setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom (Debian)
@@ -54,6 +55,9 @@ faults: setup ## Let the system calls of the gateway fail, up to FAULTS of them 
 
 kill-night: setup ## Kill the gateway KILLS times while a study passes through it
 	WAYSTATION_KILLS=$(KILLS) cargo test --locked --test end_to_end kill9 -- --nocapture
+
+big: setup ## One instance of BIG GiB, and eight at once with half as much together (twice BIG GiB of disk)
+	WAYSTATION_BIG=$(BIG) cargo test --locked --test end_to_end large -- --nocapture --test-threads 1
 
 bench: setup ## Durable ingest beside DCMTK, Orthanc and dicom-storescp: a table, also in target/bench/ingest.md
 	@scripts/setup-bench-peers

@@ -17,6 +17,7 @@ pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod pynetdicom;
+pub(crate) mod stream;
 pub(crate) mod studies;
 pub(crate) mod wire;
 
