@@ -1,4 +1,5 @@
-//! Instances far beyond what a length of 32 bits can say, one alone and several at once: memory grows with neither.
+//! Instances in fragments, which may be larger than a length of 32 bits can say, one alone and several at once: memory
+//! grows with neither. `make big` has the long form.
 
 use std::path::Path;
 use std::time::Duration;
@@ -62,7 +63,7 @@ fn pass(instances: usize, mebibytes: u64) -> u64 {
 }
 
 #[test]
-fn an_instance_beyond_what_32_bits_can_say_passes_in_less_than_64_mib_of_memory() {
+fn an_instance_in_fragments_of_any_size_passes_in_less_than_64_mib_of_memory() {
     let peak = pass(1, gibibytes() * 1_024);
     assert!(peak <= 64 * MIB, "{} MiB resident at the peak", peak / MIB);
 }
