@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use waystation::association::transport::accept;
 use waystation::association::{AcceptorSettings, AssociationError, Decision, Indication, Preference};
-use waystation::dimse::{Command, Response, Status};
+use waystation::dimse::{Response, Status};
 use waystation_fuzz::{Peer, connected, delivery, in_virtual_time};
 
 fuzz_target!(|input: &[u8]| {
@@ -17,8 +17,8 @@ fuzz_target!(|input: &[u8]| {
         let (mut stored, mut storing) = (0, None);
         let error = loop {
             let answer = match association.next().await {
-                Ok(Indication::Command { context, command: command @ Command::CStore(_) }) => {
-                    assert!(storing.is_none(), "a second C-STORE before the end of the first");
+                Ok(Indication::Command { context, command }) if command.has_content() => {
+                    assert!(storing.is_none(), "a second message before the end of the first");
                     assert!(association.context(context).is_some(), "a command on a context that was not accepted");
                     storing = Some((context, command));
                     None
