@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{fs, io};
 
+use dicom_core::Tag;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use waystation::association::transport::{accept, connect};
 use waystation::association::{AcceptorSettings, Decision, Indication, Preference, RequestorSettings};
@@ -15,6 +16,8 @@ use waystation::dataset::inflate::Deflater;
 use waystation::dataset::part10::write_file_meta;
 use waystation::dataset::recode::Recoder;
 use waystation::dataset::transfer_syntax::Encoding;
+use waystation::dataset::vr::Vr;
+use waystation::dataset::write::{element, explicit_header, implicit_header};
 use waystation::dimse::{CEcho, CStore, Command, Response, Status};
 use waystation::model::{Priority, Uid};
 use waystation::phantom::Phantom;
@@ -124,6 +127,23 @@ fn recoded(data_set: &[u8], to: Encoding) -> Vec<u8> {
     out
 }
 
+/// Action information that asks for two instances (PS3.4 J.3.2.1.1).
+fn commitment() -> Vec<u8> {
+    const UI: Vr = Vr::UI;
+    let mut out = Vec::new();
+    element(&mut out, Tag(0x0008, 0x1195), UI, b"2.25.1").unwrap();
+    let sequence = explicit_header(Tag(0x0008, 0x1199), Vr::SQ, None).unwrap();
+    out.extend_from_slice(sequence.as_bytes());
+    for instance in [&b"2.25.2"[..], b"2.25.3"] {
+        out.extend_from_slice(implicit_header(Tag(0xFFFE, 0xE000), None).as_bytes());
+        element(&mut out, Tag(0x0008, 0x1150), UI, b"1.2.840.10008.5.1.4.1.1.2").unwrap();
+        element(&mut out, Tag(0x0008, 0x1155), UI, instance).unwrap();
+        out.extend_from_slice(implicit_header(Tag(0xFFFE, 0xE00D), Some(0)).as_bytes());
+    }
+    out.extend_from_slice(implicit_header(Tag(0xFFFE, 0xE0DD), Some(0)).as_bytes());
+    out
+}
+
 fn main() {
     let folder = std::env::args().nth(1).expect("a folder for the seeds");
     let write = |target: &str, name: &str, manner: [u8; 2], content: &[u8]| {
@@ -161,6 +181,11 @@ fn main() {
     write("header_scan", "explicit", [0, 1], &data_set);
     write("header_scan", "deflated", [0, 3], &deflated);
     write("header_scan", "in-pieces", [5, 1], &data_set);
+
+    let information = commitment();
+    write("commitment", "explicit", [0, 1], &information);
+    write("commitment", "implicit", [0, 0], &recoded(&information, Encoding::ImplicitLe));
+    write("commitment", "in-pieces", [7, 1], &information);
 
     let mut file = Vec::new();
     write_file_meta(&mut file, &phantom.file_meta(0).unwrap()).unwrap();

@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
         let error = loop {
             let answer = match association.next().await {
                 Ok(Indication::Command { context, command }) if command.has_content() => {
-                    assert!(storing.is_none(), "a second request before the end of the first");
+                    assert!(storing.is_none(), "a second message before the end of the first");
                     assert!(association.context(context).is_some(), "a command on a context that was not accepted");
                     storing = Some((context, command));
                     None

@@ -76,6 +76,23 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+/// For the fuzz targets, which see the crate from outside.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::request::RequestReader;
+    use crate::model::Uid;
+
+    /// Reads action information that comes in pieces: the Transaction UID and the number of references.
+    ///
+    /// # Errors
+    /// It is no request; the sentence says why.
+    pub fn read<'a>(transfer_syntax: &Uid, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Uid, usize), String> {
+        let mut reader = RequestReader::new(transfer_syntax);
+        pieces.for_each(|piece| reader.feed(piece));
+        reader.finish().map(|request| (request.uid, request.references.len())).map_err(|why| why.to_string())
+    }
+}
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;

@@ -143,8 +143,8 @@ fn resident(gateway: &Gateway) -> u64 {
 }
 
 /// Good modalities that do the largest of what good ones do, several at a time: the widest request, PDUs of the length
-/// that was announced, an image of some megabytes, a deflated one. What that takes of memory, bad input may take, too.
-/// Gives the number of instances.
+/// that was announced, images of some megabytes of noise and of nothing, a deflated one. What that takes of memory, bad
+/// input may take, too. Gives the number of instances.
 fn warm_up(port: u16) -> u64 {
     const MODALITIES: u8 = 8;
     let modality = |number: u8| {
@@ -164,10 +164,13 @@ fn warm_up(port: u16) -> u64 {
         assert_eq!(caller.answer(), Answer::Status(0));
         caller.send(&store(7, 2, &deflated, &data_sets::deflated(&image(&deflated, &pixels[..1 << 20]))));
         assert_eq!(caller.answer(), Answer::Status(0));
+        let even = format!("2.25.33.{number}");
+        caller.send(&store(3, 3, &even, &image(&even, &vec![0; 4 << 20])));
+        assert_eq!(caller.answer(), Answer::Status(0));
         assert_eq!(caller.echo_and_release(), [Answer::Status(0), Answer::Released]);
     };
     std::thread::scope(|scope| (0..MODALITIES).for_each(|number| drop(scope.spawn(move || modality(number)))));
-    2 * u64::from(MODALITIES)
+    3 * u64::from(MODALITIES)
 }
 
 /// Waits until the gateway knows so many instances and has delivered them all.
