@@ -166,7 +166,7 @@ async fn send_one(association: &mut Association, candidate: &Candidate, patience
         priority: Priority::Routine,
         move_originator: None,
     };
-    let pieces = pump::pump(file, &candidate.transfer_syntax, pump::piece_size(association));
+    let pieces = pump::pump(file, false, pump::piece_size(association));
     let response = match cstore::store(association, context, request, pieces, patience).await {
         Ok(response) => response,
         Err(error) => return Err(Refused { reason: error.to_string(), association_over: true }),

@@ -155,7 +155,7 @@ impl Archive {
             priority: header.priority,
             move_originator: None,
         };
-        let pieces = pump::pump(payload, &transfer_syntax, size);
+        let pieces = pump::pump(payload, pump::made_even(&transfer_syntax, claim.attempts), size);
         match cstore::store(association, context, request, pieces, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;

@@ -130,8 +130,8 @@ fn an_archive_without_room_is_tried_again_and_nothing_is_parked() {
     assert_eq!((counters.undelivered, counters.delivered, counters.parked), (1, 0, 0));
 }
 
-/// Some senders forget the NULL byte behind a deflated data set of odd length (PS3.5 A.5). DCMTK refuses it without, and
-/// it would be tried for ever.
+/// Some senders forget the NULL byte behind a deflated data set of odd length (PS3.5 A.5). DCMTK ends the association
+/// over it, and it would be tried for ever; other archives take it as it came (`every_file`).
 #[test]
 fn a_deflated_data_set_of_odd_length_is_delivered_with_the_byte_that_its_sender_forgot() {
     let scratch = Scratch::new();
