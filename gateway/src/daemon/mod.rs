@@ -257,11 +257,12 @@ async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, signal
 
 /// The TLS configurations that the sockets, the destinations and the reports to modalities need.
 fn certificates(config: &Config, sockets: &Sockets) -> Result<Arc<tls::Live>, TlsError> {
-    let reports = config.admission.modalities().iter().filter_map(|modality| modality.commitment_to.as_ref());
-    let mut urls = config.destinations.iter().map(|destination| &destination.url).chain(reports);
+    let is_tls = |destination: &config::Destination| matches!(destination.url, DestinationUrl::Dicoms(_));
+    // With authorities at hand a modality may be given reports over TLS at any reload.
+    let has_ca = config.tls.as_ref().is_some_and(|files| files.ca.is_some());
     let purpose = tls::Purpose {
         inwards: (!sockets.tls.is_empty()).then_some(config.client_certificates),
-        outwards: urls.any(|url| matches!(url, DestinationUrl::Dicoms(_))),
+        outwards: has_ca || config.destinations.iter().any(is_tls),
     };
     tls::Live::load(config.tls.clone().unwrap_or_default(), purpose).map(Arc::new)
 }

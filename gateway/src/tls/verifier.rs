@@ -93,9 +93,11 @@ impl<'a> Split<'a> {
     }
 }
 
-/// Whether the certificate leads to no authority that has a list.
+/// Whether the certificate leads to no authority that has a list. An authority that has changed its key is two with one
+/// name, and a certificate of the one has a bad signature by the key of the other.
 fn is_of_nobody_listed<T>(verdict: &Result<T, Error>) -> bool {
-    matches!(verdict, Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+    use CertificateError::{BadSignature, UnknownIssuer};
+    matches!(verdict, Err(Error::InvalidCertificate(UnknownIssuer | BadSignature)))
 }
 
 #[derive(Debug)]

@@ -76,7 +76,8 @@ impl Commitments {
         }
         for number in due {
             match self.judge(number) {
-                Ok(None) => {}
+                // One that is gone is not asked for again; one that cannot be read now is looked at later.
+                Ok(None) => self.desk.judged(number, false, clock::now()),
                 Ok(Some((_, judgement))) => self.desk.judged(number, judgement != Judgement::NotYet, clock::now()),
                 Err(error) => return Err(error.to_string()),
             }
@@ -114,10 +115,10 @@ impl Commitments {
                         selection there, or remove commitment-to, so that reports wait for an association of its own"
                 .to_owned());
         }
-        let mut message_id = 0;
+        let mut message_id: u16 = 0;
         while let Some(lease) = self.desk.lease(modality, Some(&calling), clock::now(), false) {
             let Some(prepared) = self.prepare(lease, transfer_syntax.clone()).await? else { continue };
-            message_id += 1;
+            message_id = message_id.wrapping_add(1);
             let answered = timeout(ANSWER, exchange(&mut association, context, message_id, &prepared.report)).await;
             let answered = answered.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER.as_secs())));
             if let Err(broken) = self.answered(prepared, answered, false).await {

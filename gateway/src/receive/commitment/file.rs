@@ -15,7 +15,7 @@
 //! nothing; what a peer sent is never part of a name. Removing a file is not flushed: after a power cut a report may be
 //! made again.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +63,15 @@ pub(super) struct Loaded {
     pub(super) damaged: u64,
 }
 
+/// Why a transaction cannot be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// It is gone, or not what was written: it never can be.
+    Damaged(FileError),
+    /// The system or the disk refuses at the moment, for want of a descriptor as an example. What was accepted is kept.
+    Now(FileError),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -74,7 +83,7 @@ impl Files {
     /// Opens the folder below `data`, sweeps what was half written, and reads the rest.
     ///
     /// # Errors
-    /// The folder cannot be made, flushed, listed or swept.
+    /// The folder cannot be made, flushed, listed or swept, or the disk gives a file not now.
     pub(super) fn open(disk: Arc<dyn Disk>, data: &Path) -> Result<(Self, Loaded), FileError> {
         let files = Self { disk, directory: data.join(FOLDER) };
         let directory = &files.directory;
@@ -94,7 +103,8 @@ impl Files {
             };
             match files.read(number) {
                 Ok(transaction) => loaded.transactions.push((number, transaction)),
-                Err(problem) => {
+                Err(Unreadable::Now(error)) => return Err(error),
+                Err(Unreadable::Damaged(problem)) => {
                     error!("{problem}; it is set aside, and the modality must ask again");
                     files.set_aside(number);
                     loaded.damaged += 1;
@@ -129,13 +139,19 @@ impl Files {
     /// Reads a transaction.
     ///
     /// # Errors
-    /// It is not there, or not what was written.
-    pub(super) fn read(&self, number: u64) -> Result<Transaction, FileError> {
+    /// It is not there, or not what was written; or the system gives it not now.
+    pub(super) fn read(&self, number: u64) -> Result<Transaction, Unreadable> {
+        const DOING: &str = "read the request for storage commitment in";
         let path = self.path(number, "transaction");
-        let unreadable = |problem: String| failed("read the request for storage commitment in", &path, problem);
-        let file = self.disk.open(&path, false).map_err(|error| unreadable(error.to_string()))?;
-        let bytes = whole(&*file).map_err(|error| unreadable(error.to_string()))?;
-        decode(&bytes).map_err(|problem| unreadable(problem.to_owned()))
+        let refused = |error: io::Error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+                Unreadable::Damaged(failed(DOING, &path, error))
+            }
+            _ => Unreadable::Now(failed(DOING, &path, error)),
+        };
+        let file = self.disk.open(&path, false).map_err(refused)?;
+        let bytes = whole(&*file).map_err(refused)?;
+        decode(&bytes).map_err(|problem| Unreadable::Damaged(failed(DOING, &path, problem)))
     }
 
     /// Removes a transaction. If that fails, it is reported once more after the next start.

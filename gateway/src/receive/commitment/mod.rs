@@ -116,7 +116,7 @@ use crate::spool::{Spool, SpoolError};
 use super::CurrentAdmission;
 use desk::{Claim, Desk, Lease, Limits, Newcomer};
 pub use file::FileError;
-use file::{Files, SaveError};
+use file::{Files, SaveError, Unreadable};
 use judge::Judgement;
 pub(super) use service::{Action, Reporting};
 
@@ -342,11 +342,16 @@ impl Commitments {
         reason
     }
 
-    /// Reads a transaction and judges it, by what is in the index. One that cannot be read is set aside and told. Blocking.
+    /// Reads a transaction and judges it, by what is in the index. One that is damaged is set aside and told. Nothing if
+    /// it cannot be judged now. Blocking.
     fn judge(&self, number: u64) -> Result<Option<(Transaction, Judgement)>, SpoolError> {
         let transaction = match self.files.read(number) {
             Ok(transaction) => transaction,
-            Err(problem) => {
+            Err(Unreadable::Now(problem)) => {
+                warn!("{problem}; it is tried again");
+                return Ok(None);
+            }
+            Err(Unreadable::Damaged(problem)) => {
                 error!("{problem}; it is set aside, and the modality must ask again");
                 self.files.set_aside(number);
                 self.desk.lost(number);

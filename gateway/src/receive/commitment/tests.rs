@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::desk::{Desk, Full, HEAD_START, Limits, Newcomer};
-use super::file::{Files, SaveError};
+use super::file::{Files, SaveError, Unreadable};
 use super::request::{MOST_BYTES, MOST_REFERENCES, Request, RequestReader, Unusable};
 use super::*;
 use crate::dataset::Defect;
@@ -267,6 +267,23 @@ fn a_damaged_file_is_set_aside_and_told() {
     assert_eq!((loaded.transactions.len(), loaded.damaged), (2, 1));
     assert!(disk.names().contains(&Path::new("/data/commitment/0000000002.damaged").to_owned()));
     assert_eq!(open(&disk).1.len(), 2, "and not looked at again");
+}
+
+/// Want of file descriptors would do the same; a folder in its place is what a test can make without one.
+#[test]
+fn what_the_system_does_not_give_now_is_not_damaged_and_stays_what_it_is() {
+    let data = tempfile::tempdir().unwrap();
+    let disk = || Arc::new(crate::durable::FileSystem::default());
+    let (files, _) = Files::open(disk(), data.path()).unwrap();
+    files.save(1, &transaction(1, 5)).unwrap();
+    let path = data.path().join("commitment/0000000002.transaction");
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(files.read(2), Err(Unreadable::Now(_))));
+    assert!(matches!(files.read(3), Err(Unreadable::Damaged(_))), "there is none");
+    Files::open(disk(), data.path()).unwrap_err();
+    std::fs::remove_dir(&path).unwrap();
+    let (_, loaded) = Files::open(disk(), data.path()).unwrap();
+    assert_eq!((loaded.transactions.len(), loaded.damaged), (1, 0));
 }
 
 // ---- The desk.

@@ -116,5 +116,9 @@ fn write(disk: &dyn Disk, data: &Path, modality: &Modality, aet: &AeTitle, now: 
     );
     // Writing to a String cannot fail.
     let _ = write!(text, "{}", config::modality_as_toml(modality, aet));
-    replace(disk, &path, text.as_bytes()).map_err(failed)
+    replace(disk, &path, text.as_bytes()).map_err(|error| {
+        // It may have its name already, and nobody is to be let in by a file that was refused.
+        let _ = disk.remove(&path);
+        failed(error)
+    })
 }

@@ -75,6 +75,17 @@ async fn an_authority_without_a_list_is_not_asked_about_and_the_other_is_still_h
     assert!(client.contains("has been revoked"), "{client}");
 }
 
+/// A private authority is often made anew under its old name: two keys, of which only the new one has a list.
+#[tokio::test]
+async fn an_authority_that_has_changed_its_key_is_two_and_each_is_held_to_its_own_list() {
+    let (old, renewed) = (Authority::new("ours"), Authority::new("ours"));
+    let gateway = gateway(&old, &[&renewed], &[renewed.list(&[MODALITY], LIST_YEARS)]);
+    assert!(modality(&gateway, &old, old.issue("ct1", NOW)).await.server.is_ok());
+    assert!(modality(&gateway, &old, renewed.issue("ct2", NOW)).await.server.is_ok());
+    let reason = why(modality(&gateway, &old, renewed.issue_numbered("ct3", NOW, Some(MODALITY))).await);
+    assert!(reason.contains("has been revoked"), "{reason}");
+}
+
 /// The authority between has a list and the one above it has none: who is revoked must not come in over the other way.
 #[tokio::test]
 async fn a_way_around_the_list_over_an_authority_above_leads_nowhere() {
