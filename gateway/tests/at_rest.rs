@@ -2,16 +2,21 @@
 //!
 //! `WAYSTATION_STUDIES=folder` names a folder of DICOM files; without it, phantoms are all there is.
 
+#[path = "support/files.rs"]
+mod files;
+mod samples;
+
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use waystation::dataset::part10::{FileMeta, read_file_meta};
+use waystation::dataset::part10::read_file_meta;
 use waystation::model::{InstanceId, Priority, Timestamp, Uid};
-use waystation::phantom::{MultiFrame, Phantom};
 use waystation::receive::scan::HeaderScan;
 use waystation::spool::{Committed, InstanceHeader, Spool, SpoolOptions};
+
+use files::files_below;
 
 struct Sample {
     name: String,
@@ -20,17 +25,9 @@ struct Sample {
 }
 
 fn samples() -> Vec<Sample> {
-    let mut samples = Vec::new();
-    let mut add = |name: &str, meta: FileMeta, data_set| {
-        samples.push(Sample { name: name.to_owned(), transfer_syntax: meta.transfer_syntax, data_set });
-    };
-    let (slice, multi_frame) = (Phantom::small(2), MultiFrame { seed: 1, rows: 64, columns: 64, frames: 40 });
-    let mut data_set = Vec::new();
-    slice.write_data_set(0, &mut data_set).unwrap();
-    add("phantom slice", slice.file_meta(0).unwrap(), data_set);
-    let mut data_set = Vec::new();
-    multi_frame.write_data_set(&mut data_set).unwrap();
-    add("phantom multi-frame", multi_frame.file_meta().unwrap(), data_set);
+    let phantom =
+        |(name, transfer_syntax, data_set): (&str, _, _)| Sample { name: name.to_owned(), transfer_syntax, data_set };
+    let mut samples: Vec<_> = samples::phantoms().into_iter().map(phantom).collect();
     let Some(folder) = std::env::var_os("WAYSTATION_STUDIES") else { return samples };
     for path in files_below(Path::new(&folder)) {
         let (transfer_syntax, data_set) = match read_file_meta(File::open(&path).unwrap()) {
@@ -45,18 +42,6 @@ fn samples() -> Vec<Sample> {
         samples.push(Sample { name: path.display().to_string(), transfer_syntax, data_set });
     }
     samples
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    files
 }
 
 fn keep(spool: &Spool, sample: &Sample, number: usize, piece: usize) -> Committed {

@@ -5,19 +5,24 @@
 //! to `data_sets.tsv` below the target directory's `tmp`. With `WAYSTATION_CONVERTED=folder`, every conversion is also
 //! written there as a file, for `tests/check_conversions.py` to compare with an independent reader.
 
+#[path = "support/files.rs"]
+mod files;
+mod samples;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use waystation::dataset::digest::{Digest, Over};
 use waystation::dataset::part10::{FileMeta, read_file_meta, write_file_meta};
 use waystation::dataset::transfer_syntax::{describe, name};
 use waystation::forward::transcode::{Converter, TranscodeError, conversions, transcode_error, verify};
 use waystation::model::{ContentHash, Uid};
-use waystation::phantom::{MultiFrame, Phantom};
 use waystation::receive::scan::{HeaderScan, Scan};
+
+use files::files_below;
 
 struct Sample {
     name: String,
@@ -28,7 +33,13 @@ struct Sample {
 }
 
 fn samples() -> Vec<Sample> {
-    let mut samples = phantoms();
+    let phantom = |(name, transfer_syntax, data_set): (&str, _, _)| Sample {
+        name: name.to_owned(),
+        transfer_syntax,
+        data_set,
+        broken: false,
+    };
+    let mut samples: Vec<_> = samples::phantoms().into_iter().map(phantom).collect();
     let Some(folder) = std::env::var_os("WAYSTATION_STUDIES").map(PathBuf::from) else { return samples };
     let manifest = fs::read_to_string(folder.join("MANIFEST.tsv")).unwrap_or_default();
     let rows: BTreeMap<_, _> = manifest.lines().filter_map(|row| row.split_once('\t')).collect();
@@ -43,34 +54,6 @@ fn samples() -> Vec<Sample> {
     }
     assert!(samples.len() > 2, "WAYSTATION_STUDIES holds no DICOM file");
     samples
-}
-
-fn phantoms() -> Vec<Sample> {
-    let slice = Phantom::small(2);
-    let multi_frame = MultiFrame { seed: 1, rows: 64, columns: 64, frames: 40 };
-    let mut samples = Vec::new();
-    let mut add = |name: &str, meta: FileMeta, data_set| {
-        samples.push(Sample { name: name.to_owned(), transfer_syntax: meta.transfer_syntax, data_set, broken: false });
-    };
-    let mut data_set = Vec::new();
-    slice.write_data_set(0, &mut data_set).unwrap();
-    add("phantom slice", slice.file_meta(0).unwrap(), data_set);
-    let mut data_set = Vec::new();
-    multi_frame.write_data_set(&mut data_set).unwrap();
-    add("phantom multi-frame", multi_frame.file_meta().unwrap(), data_set);
-    samples
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    files
 }
 
 fn scan(sample: &Sample, piece: usize) -> Scan {

@@ -1,5 +1,8 @@
 //! The images that are measured.
 
+#[path = "../../tests/support/files.rs"]
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -10,6 +13,8 @@ use waystation::codec::PixelLayout;
 use waystation::dataset::part10::read_file_meta;
 use waystation::phantom::Phantom;
 use waystation::receive::scan::{HeaderScan, ImageShape};
+
+use files::files_below;
 
 /// Images of one folder that are measured at most.
 const IMAGES: usize = 24;
@@ -82,16 +87,4 @@ fn decoded(file: &Path, scratch: &Path) -> Option<PathBuf> {
     let status = Command::new("dcmdjpeg").arg(file).arg(&out).status();
     let status = status.expect("dcmdjpeg of DCMTK decodes JPEG files: run scripts/setup-test-peers");
     status.success().then_some(out)
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    files
 }

@@ -142,7 +142,7 @@ impl Archive {
             }
         };
         let size = pump::piece_size(association);
-        let transfer_syntax = to.clone().unwrap_or_else(|| header.transfer_syntax.clone());
+        let made_even = pump::made_even(to.as_ref().unwrap_or(&header.transfer_syntax), claim.attempts);
         let opened = open_payload(spool, claim, to).await;
         let payload = match opened {
             Ok(payload) => payload,
@@ -155,7 +155,7 @@ impl Archive {
             priority: header.priority,
             move_originator: None,
         };
-        let pieces = pump::pump(payload, pump::made_even(&transfer_syntax, claim.attempts), size);
+        let pieces = pump::pump(payload, made_even, size);
         match cstore::store(association, context, request, pieces, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;

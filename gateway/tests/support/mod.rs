@@ -10,6 +10,7 @@ pub(crate) mod bytes;
 pub(crate) mod caller;
 pub(crate) mod committing;
 pub(crate) mod dcmtk;
+mod files;
 pub(crate) mod gateway;
 pub(crate) mod orthanc;
 pub(crate) mod part10;
@@ -24,6 +25,8 @@ pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub(crate) use files::files_below;
 
 /// How long a peer may take to be ready, or a short transfer to be over, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,22 +69,4 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() 
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
-}
-
-/// All files below a folder, sorted.
-pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut waiting = vec![folder.to_owned()];
-    while let Some(folder) = waiting.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
-                waiting.push(entry.path());
-            } else {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    files
 }
