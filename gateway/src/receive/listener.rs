@@ -89,7 +89,7 @@ impl Visit {
         // Nobody has said anything; that deserves no line in the log.
         let Some(spoken) = spoken else { return };
         if let Some(mistake) = self.mistake(spoken, &stream) {
-            return self.turn_away(stream, mistake, &reception).await;
+            return self.turn_away(stream, mistake, &visitor, &reception).await;
         }
         let mut caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured: None };
         let Some(current) = &self.tls else { return session::run(stream, caller, &reception).await };
@@ -125,10 +125,10 @@ impl Visit {
         Mistake::of(spoken, self.peer.ip(), Port { number, is_tls: self.tls.is_some(), other: self.other })
     }
 
-    async fn turn_away(self, stream: TcpStream, mistake: Mistake, reception: &Reception) {
+    async fn turn_away(self, stream: TcpStream, mistake: Mistake, visitor: &Visitor, reception: &Reception) {
         reception.metrics.association_rejected(mistake.kind);
         warn!(peer:% = self.peer; "{}", mistake.sentence);
-        Visitor::new(self.peer.ip(), self.tls.is_some(), None).failed(None, mistake.sentence, reception);
+        visitor.failed(None, mistake.sentence, reception);
         let mut settings: AcceptorSettings = reception.settings.clone();
         settings.timeouts.linger = FAREWELL;
         tokio::select! {

@@ -31,44 +31,42 @@ fn subject_of(certificate: &[u8]) -> Option<&[u8]> {
 }
 
 /// A name, given as the content of its sequence. `None` if it is broken or longer than 1,024 bytes as text.
-pub(super) fn text(mut name: &[u8]) -> Option<String> {
+pub(super) fn text(name: &[u8]) -> Option<String> {
+    // A part has nearly always one attribute.
+    backwards(name, SET, ',', |relative| backwards(relative, SEQUENCE, '+', attribute))
+}
+
+/// The elements of `content`, which all have this tag, as text: the last one first. `None` if that is longer than
+/// [`MOST`].
+fn backwards(
+    mut content: &[u8],
+    tag: u8,
+    separator: char,
+    as_text: impl Fn(&[u8]) -> Option<String>,
+) -> Option<String> {
     let mut text = String::new();
-    while !name.is_empty() {
-        let (relative, rest) = element(name, Some(SET))?;
-        let mut part = relative_name(relative)?;
+    while !content.is_empty() {
+        let (next, rest) = element(content, Some(tag))?;
+        let mut part = as_text(next)?;
         if !text.is_empty() {
-            part.push(',');
+            part.push(separator);
         }
         text.insert_str(0, &part);
         if text.len() > MOST {
             return None;
         }
-        name = rest;
+        content = rest;
     }
     Some(text)
 }
 
-/// The attributes of one part of the name, nearly always one.
-fn relative_name(mut attributes: &[u8]) -> Option<String> {
-    let mut text = String::new();
-    while !attributes.is_empty() {
-        let (attribute, rest) = element(attributes, Some(SEQUENCE))?;
-        let (kind, value) = element(attribute, Some(OBJECT_IDENTIFIER))?;
-        let mut part = match (short_name(kind), string(value)) {
-            (Some(name), Some(value)) => format!("{name}={}", in_notation(&value)),
-            (Some(name), None) => format!("{name}={}", hexadecimal(value)),
-            (None, _) => format!("{}={}", dotted(kind)?, hexadecimal(value)),
-        };
-        if !text.is_empty() {
-            part.push('+');
-        }
-        text.insert_str(0, &part);
-        if text.len() > MOST {
-            return None;
-        }
-        attributes = rest;
-    }
-    Some(text)
+fn attribute(attribute: &[u8]) -> Option<String> {
+    let (kind, value) = element(attribute, Some(OBJECT_IDENTIFIER))?;
+    Some(match (short_name(kind), string(value)) {
+        (Some(name), Some(value)) => format!("{name}={}", in_notation(&value)),
+        (Some(name), None) => format!("{name}={}", hexadecimal(value)),
+        (None, _) => format!("{}={}", dotted(kind)?, hexadecimal(value)),
+    })
 }
 
 /// The names that are in use for the kinds of attributes (X.520, RFC 4519, PKCS #9), as OpenSSL writes them.

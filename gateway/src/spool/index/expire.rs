@@ -5,9 +5,7 @@
 //! and no record on the disk. While a record is there, its shared segment can be removed only as long as the index knows
 //! what it is ([`Tables::retire`](super::expend)), and a start without an index would deliver it again.
 
-use redb::ReadableTable;
-
-use super::{IndexError, PlaceKey, Tables, View};
+use super::{IndexError, InstanceRow, PlaceKey, Tables, View};
 use crate::clock::SpoolTime;
 use crate::model::InstanceId;
 
@@ -61,27 +59,19 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Enters whatever was freed as if that had happened just now, by `at_once` rows at a time.
-    pub(super) fn find_freed(&mut self, at_once: usize) -> Result<(), IndexError> {
-        let mut next = 0;
-        loop {
-            let mut ids = Vec::with_capacity(at_once);
-            for row in self.instances.range(next..)?.take(at_once) {
-                ids.push(row?.0.value());
-            }
-            let Some(last) = ids.last() else { return Ok(()) };
-            next = last.saturating_add(1);
-            for id in ids {
-                if self.instance(InstanceId(id))?.place.is_none() {
-                    self.freed.insert((self.state.time, id), UNKNOWN_PLACE)?;
-                }
-            }
+    /// Enters an instance that was freed as if that had happened just now.
+    pub(super) fn note_freed(&mut self, id: InstanceId, row: &InstanceRow) -> Result<(), IndexError> {
+        if row.place.is_none() {
+            self.freed.insert((self.state.time, id.0), UNKNOWN_PLACE)?;
         }
+        Ok(())
     }
 
     /// All rows of `freed`, for tests.
     #[cfg(test)]
     pub(super) fn all_freed(&self) -> Vec<Expired> {
+        use redb::ReadableTable;
+
         self.freed
             .iter()
             .unwrap()

@@ -79,7 +79,7 @@ fn begin(database: &Database, from: u64) -> Result<WriteTransaction, IndexError>
 fn from_2(database: &Database) -> Result<(), IndexError> {
     let transaction = begin(database, 2)?;
     let mut tables = Tables::open(&transaction)?;
-    tables.find_freed(AT_ONCE)?;
+    tables.for_each_instance(Tables::note_freed)?;
     tables.close()?;
     transaction.commit()?;
     Ok(())
@@ -126,16 +126,19 @@ fn from_1(database: &Database) -> Result<(), IndexError> {
         }
     }
     let mut tables = Tables::open(&transaction)?;
-    tables.find_done()?;
+    let time = SpoolTime(tables.state.time);
+    tables.for_each_instance(|tables, id, row| tables.note_done(id, row, time))?;
     tables.close()?;
     transaction.commit()?;
     Ok(())
 }
 
 impl Tables<'_> {
-    /// Enters whatever every destination has, as if that had become true just now.
-    fn find_done(&mut self) -> Result<(), IndexError> {
-        let time = SpoolTime(self.state.time);
+    /// Visits every instance, by [`AT_ONCE`] of them at a time.
+    fn for_each_instance(
+        &mut self,
+        visit: impl Fn(&mut Self, InstanceId, &InstanceRow) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
         let mut next = 0;
         loop {
             let mut ids = Vec::with_capacity(AT_ONCE);
@@ -146,7 +149,7 @@ impl Tables<'_> {
             next = last.saturating_add(1);
             for id in ids {
                 let row = self.instance(InstanceId(id))?;
-                self.note_done(InstanceId(id), &row, time)?;
+                visit(self, InstanceId(id), &row)?;
             }
         }
     }
