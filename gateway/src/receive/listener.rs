@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout_at;
 
 use super::first_words::{self, Mistake, Port};
+use super::movable::Movable;
 use super::slots::Guest;
 use super::visitor::Visitor;
 use super::{Reception, session};
@@ -91,7 +92,8 @@ impl Visit {
         if let Some(mistake) = self.mistake(spoken, &stream) {
             return self.turn_away(stream, mistake, &visitor, &reception).await;
         }
-        let mut caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured: None };
+        let (stream, relocation) = Movable::new(stream);
+        let mut caller = session::Caller { peer, arrived: self.arrived, guest: self.guest, secured: None, relocation };
         let Some(current) = &self.tls else { return session::run(stream, caller, &reception).await };
         let handshake = tokio::select! {
             biased;

@@ -33,6 +33,7 @@ pub mod commitment;
 pub mod door;
 mod first_words;
 mod listener;
+mod movable;
 pub mod scan;
 mod session;
 mod slots;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
 use super::Reception;
 use super::admission::{self, Pass, Refusal, Why};
 use super::commitment::{Action, Party, Reporting};
 use super::door::{Outcome, Request, of_release};
+use super::movable::Move;
 use super::slots::Guest;
 use super::store::{Sender, Store};
 use super::visitor::{Brought, Visitor};
@@ -33,6 +34,8 @@ pub(super) struct Caller {
     pub(super) secured: Option<tls::Peer>,
     /// Its place in the lobby, until the association is accepted or refused.
     pub(super) guest: Guest,
+    /// Brings the connection to the thread of the association.
+    pub(super) relocation: Move,
 }
 
 /// What the association is in the middle of.
@@ -47,7 +50,7 @@ enum Stage {
 
 /// Negotiates the association and serves it to its end. Everything worth knowing is logged here, once.
 pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception: &Arc<Reception>) {
-    let Caller { peer, arrived, guest, secured } = caller;
+    let Caller { peer, arrived, guest, secured, relocation } = caller;
     let mut verdict = None;
     let subject = secured.as_ref().and_then(|secured| secured.subject.clone());
     let visitor = Visitor::new(peer.ip(), secured.is_some(), subject);
@@ -75,9 +78,12 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
             return;
         }
     };
-    let (runtime, shared) = (Handle::current(), Arc::clone(reception));
+    let shared = Arc::clone(reception);
     // The pass, and with it the slot, is held to the end of the association.
-    let serving = move || (runtime.block_on(attend(association, peer, &visitor, secured, &pass, &shared)), pass);
+    let serving = move |runtime: &Runtime| {
+        relocation.ask();
+        (runtime.block_on(attend(association, peer, &visitor, secured, &pass, &shared)), pass)
+    };
     let attended = on_a_thread(serving).await;
     if let Err(error) = attended {
         reception.metrics.association_aborted();
@@ -111,13 +117,17 @@ fn pass(
     Ok(Pass { modality, throttle, _slot: slot })
 }
 
-/// Does something on a thread of its own. A session hashes, compresses and waits for the disk: there it holds up nobody
-/// else, and hands nothing from thread to thread. The limit on associations bounds the threads.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+/// Does something on a thread with a runtime of its own. A session hashes, compresses and waits for the disk: there it holds
+/// up nobody else, and hands nothing from thread to thread. The limit on associations bounds the threads.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce(&Runtime) -> T + Send + 'static) -> io::Result<T> {
     let (done, ended) = oneshot::channel();
-    let work = move || drop(done.send(work()));
+    let work = move || {
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        // Whoever asked is gone only with everything else.
+        let _ = done.send(runtime.map(|runtime| work(&runtime)));
+    };
     std::thread::Builder::new().name("session".to_owned()).spawn(work)?;
-    ended.await.map_err(|_| io::Error::other("its thread has ended early"))
+    ended.await.map_err(|_| io::Error::other("its thread has ended early"))?
 }
 
 /// Serves an association to its end.
