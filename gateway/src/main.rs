@@ -1,7 +1,7 @@
 //! The `waystation` command: a table of contents.
 //!
 //! Exit status: 0 done; 1 it did not work; 64 the command line or the configuration is wrong, nothing was begun
-//! (`EX_USAGE` of sysexits.h).
+//! (`EX_USAGE` of sysexits.h). A configuration that the system does not give at the moment is status 1: try again.
 
 mod cli;
 

@@ -48,10 +48,13 @@ pub(crate) fn run(arguments: &Run, log_level: Result<LevelFilter, Failure>) -> R
     })?;
     let surroundings = surroundings(handed_over.map(|(_, name)| name))?;
     let source = Source { file: arguments.config.clone(), flags: arguments.flags(), sockets: surroundings.sockets };
-    let config = source
-        .load(surroundings.now)
-        .map_err(|findings| Failure::Usage(format!("the gateway was not started\n{findings}")))?;
+    let config = source.load(surroundings.now).map_err(|findings| {
+        let sentence = format!("the gateway was not started\n{findings}");
+        // What may be better at the next start is none that a service manager should give up for.
+        if findings.passing { Failure::Failed(sentence) } else { Failure::Usage(sentence) }
+    })?;
     logging::init(log_level).map_err(|error| Failure::Failed(error.to_string()))?;
+    config.admission.left_out().iter().for_each(|left_out| log::error!("{left_out}"));
     for warning in &config.warnings {
         log::warn!(setting = warning.key; "{}. {}", warning.what, warning.remedy);
     }
@@ -96,8 +99,8 @@ fn summary(config: &Config) -> String {
     lines.extend(config.listen_tls.iter().map(|address| format!("listens on {address}, TLS, {certificates}")));
     match &config.admission {
         Admission::Any => lines.push("admits anybody".to_owned()),
-        Admission::Named(modalities) if modalities.is_empty() => lines.push("admits nobody yet".to_owned()),
-        Admission::Named(modalities) => lines.extend(modalities.iter().map(|modality| {
+        Admission::Named(modalities, _) if modalities.is_empty() => lines.push("admits nobody yet".to_owned()),
+        Admission::Named(modalities, _) => lines.extend(modalities.iter().map(|modality| {
             let addresses: Vec<_> = modality.addresses.iter().map(ToString::to_string).collect();
             let tls = if modality.tls { ", over TLS only" } else { "" };
             format!("admits {}: {} from {}{tls}", modality.name, modality.aet, addresses.join(", "))

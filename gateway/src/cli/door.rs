@@ -130,6 +130,9 @@ fn everybody(view: &DoorView, data: &Path, now: Timestamp) -> String {
             let _ = writeln!(page, "\n{}: {problem}", peer.name);
         }
     }
+    for left_out in &view.left_out {
+        let _ = writeln!(page, "\n{}: refused, because its file is left out: {}", left_out.name, left_out.problem);
+    }
     if view.knocks.is_empty() {
         return page;
     }
@@ -270,7 +273,7 @@ fn named(uid: &Uid) -> String {
 
 #[cfg(test)]
 mod tests {
-    use waystation::control::ClockView;
+    use waystation::control::{ClockView, LeftOutView};
 
     use super::*;
 
@@ -305,6 +308,11 @@ mod tests {
             allow_any: false,
             admitted: vec![wrong],
             knocks: vec![peer("us1", false), strange],
+            left_out: vec![LeftOutView {
+                name: "mr1".to_owned(),
+                file: "/d/modalities/mr1.toml".to_owned(),
+                problem: "/d/modalities/mr1.toml:1: modality.mr1: has no aet. Add it.".to_owned(),
+            }],
         };
         let page = everybody(&view, Path::new(DATA), now);
         for piece in [
@@ -313,6 +321,7 @@ mod tests {
             "ct1: it calls us PACS",
             "    waystation door admit us1\n",
             "    cannot be admitted: it has no name",
+            "mr1: refused, because its file is left out: /d/modalities/mr1.toml:1: modality.mr1: has no aet",
             "never",
         ] {
             assert!(page.contains(piece), "{piece}: {page}");

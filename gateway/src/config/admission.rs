@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::left_out::LeftOut;
 use super::url::DestinationUrl;
 use crate::model::{AeTitle, DestinationName, Priority, Uid};
 
@@ -15,8 +16,9 @@ use crate::model::{AeTitle, DestinationName, Priority, Uid};
 pub enum Admission {
     /// Anybody who reaches the port (`allow-any`). For a first try only.
     Any,
-    /// The modalities that are listed, each from its own addresses. Nobody, as long as there are none.
-    Named(Vec<Arc<Modality>>),
+    /// The modalities that are listed, each from its own addresses; nobody, as long as there are none. And those that
+    /// would be if their files were right.
+    Named(Vec<Arc<Modality>>, Vec<LeftOut>),
 }
 
 /// One application entity that may send, and everything the configuration says about it.
@@ -81,6 +83,8 @@ pub struct Candidate<'a> {
 pub enum NotAdmitted {
     /// No modality has this AE title.
     UnknownAeTitle,
+    /// A modality whose file cannot be used has this AE title, or may have it: nothing of it could be read.
+    LeftOut(Box<LeftOut>),
     /// These modalities have this AE title, but none of them this address.
     OtherAddress(Vec<Arc<Modality>>),
     /// This modality calls us by a title that it may not use.
@@ -92,19 +96,29 @@ pub enum NotAdmitted {
 }
 
 impl Admission {
+    /// These modalities, and nobody else.
+    #[must_use]
+    pub fn of(modalities: Vec<Arc<Modality>>) -> Self {
+        Self::Named(modalities, Vec::new())
+    }
+
     /// Decides about a caller. `Ok(None)` means that anybody is admitted; whom he calls is not looked at then.
     ///
     /// # Errors
     /// The caller is not admitted.
     pub fn admit(&self, candidate: &Candidate<'_>) -> Result<Option<Arc<Modality>>, NotAdmitted> {
-        let Self::Named(modalities) = self else { return Ok(None) };
+        let Self::Named(modalities, left_out) = self else { return Ok(None) };
         let namesakes: Vec<_> = modalities.iter().filter(|modality| modality.aet == *candidate.calling).collect();
-        if namesakes.is_empty() {
-            return Err(NotAdmitted::UnknownAeTitle);
-        }
         let at_home = |modality: &&&Arc<Modality>| modality.addresses.iter().any(|n| n.contains(candidate.address));
         let Some(modality) = namesakes.iter().find(at_home).copied().cloned() else {
-            return Err(NotAdmitted::OtherAddress(namesakes.into_iter().cloned().collect()));
+            let is_it = |left_out: &&LeftOut| left_out.aet.as_ref() == Some(candidate.calling);
+            let may_be_it = |left_out: &&LeftOut| namesakes.is_empty() && left_out.aet.is_none();
+            let left_out = left_out.iter().find(is_it).or_else(|| left_out.iter().find(may_be_it));
+            return Err(match left_out {
+                Some(left_out) => NotAdmitted::LeftOut(Box::new(left_out.clone())),
+                None if namesakes.is_empty() => NotAdmitted::UnknownAeTitle,
+                None => NotAdmitted::OtherAddress(namesakes.into_iter().cloned().collect()),
+            });
         };
         // Who does not prove what he must prove learns nothing about the rest.
         if modality.tls && !candidate.tls {
@@ -130,7 +144,33 @@ impl Admission {
     pub fn modalities(&self) -> &[Arc<Modality>] {
         match self {
             Self::Any => &[],
-            Self::Named(modalities) => modalities,
+            Self::Named(modalities, _) => modalities,
+        }
+    }
+
+    /// Those whose files cannot be used: they are refused.
+    #[must_use]
+    pub fn left_out(&self) -> &[LeftOut] {
+        match self {
+            Self::Any => &[],
+            Self::Named(_, left_out) => left_out,
+        }
+    }
+
+    /// The same with one modality more.
+    #[must_use]
+    pub fn with(&self, modality: Arc<Modality>) -> Self {
+        match self {
+            Self::Any => Self::Any,
+            Self::Named(modalities, left_out) => {
+                Self::Named(modalities.iter().cloned().chain([modality]).collect(), left_out.clone())
+            }
+        }
+    }
+
+    pub(super) fn leave_out(&mut self, files: Vec<LeftOut>) {
+        if let Self::Named(_, left_out) = self {
+            *left_out = files;
         }
     }
 }
@@ -327,19 +367,47 @@ mod tests {
     #[test]
     fn only_the_listed_title_from_its_own_address_is_admitted() {
         let ct = Arc::new(ct());
-        let admission = Admission::Named(vec![ct.clone()]);
+        let admission = Admission::of(vec![ct.clone()]);
         assert_eq!(admit(&admission, |_| {}), Ok(Some(ct.clone())));
         assert_eq!(admit(&admission, |c| c.2 = "192.168.7.21"), Err(NotAdmitted::OtherAddress(vec![ct.clone()])));
         assert_eq!(admit(&admission, |c| c.0 = "US1".into()), Err(NotAdmitted::UnknownAeTitle));
         assert_eq!(admit(&admission, |c| c.1 = "PACS".into()), Err(NotAdmitted::CalledAe(ct)));
         assert_eq!(admit(&Admission::Any, |c| c.0 = "US1".into()), Ok(None));
-        assert_eq!(admit(&Admission::Named(Vec::new()), |_| {}), Err(NotAdmitted::UnknownAeTitle));
+        assert_eq!(admit(&Admission::of(Vec::new()), |_| {}), Err(NotAdmitted::UnknownAeTitle));
+    }
+
+    #[test]
+    fn a_modality_whose_file_is_left_out_is_refused_with_the_file_and_others_are_not() {
+        use super::super::finding::{Finding, Place};
+        let left_out = |name: &str, aet: Option<&str>| LeftOut {
+            name: name.to_owned(),
+            file: "/d/modalities/x.toml".into(),
+            aet: aet.map(|aet| aet.parse().unwrap()),
+            finding: Finding {
+                place: Place::CommandLine,
+                key: String::new(),
+                what: String::new(),
+                remedy: String::new(),
+            },
+        };
+        let refused_for = |admission: &Admission, calling: &str| match admit(admission, |c| c.0 = calling.into()) {
+            Err(NotAdmitted::LeftOut(left_out)) => Some(left_out.name),
+            _ => None,
+        };
+        let admission = Admission::Named(vec![Arc::new(ct())], vec![left_out("us1", Some("US1"))]);
+        assert_eq!(refused_for(&admission, "US1").as_deref(), Some("us1"));
+        assert_eq!((refused_for(&admission, "CT1"), refused_for(&admission, "MR1")), (None, None));
+        assert_eq!(admit(&admission, |c| c.0 = "MR1".into()), Err(NotAdmitted::UnknownAeTitle));
+        let unread = Admission::Named(vec![Arc::new(ct())], vec![left_out("us1", None), left_out("ct2", Some("CT1"))]);
+        assert_eq!(refused_for(&unread, "MR1").as_deref(), Some("us1"), "nobody knows whose it is");
+        let elsewhere = admit(&unread, |c| c.2 = "192.168.7.99");
+        assert!(matches!(elsewhere, Err(NotAdmitted::LeftOut(file)) if file.name == "ct2"));
     }
 
     #[test]
     fn devices_with_one_title_are_told_apart_by_their_addresses() {
         let other = Modality { name: "ct2".parse().unwrap(), addresses: vec![network("192.168.7.21")], ..ct() };
-        let admission = Admission::Named(vec![Arc::new(ct()), Arc::new(other)]);
+        let admission = Admission::of(vec![Arc::new(ct()), Arc::new(other)]);
         let name = |address| admit(&admission, |c| c.2 = address).unwrap().unwrap().name.to_string();
         assert_eq!((name("192.168.7.20"), name("192.168.7.21")), ("ct".into(), "ct2".into()));
     }
@@ -347,7 +415,7 @@ mod tests {
     #[test]
     fn tls_and_the_subject_of_the_certificate_are_asked_for_before_anything_is_told() {
         let secure = Arc::new(Modality { tls: true, certificate_subject: Some("CN=ct1".into()), ..ct() });
-        let admission = Admission::Named(vec![secure.clone()]);
+        let admission = Admission::of(vec![secure.clone()]);
         let required = Err(NotAdmitted::TlsRequired(secure.clone()));
         assert_eq!(admit(&admission, |c| c.1 = "PACS".into()), required);
         let unproved = Err(NotAdmitted::CertificateSubject(secure.clone()));

@@ -21,12 +21,13 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads and validates the configuration. Blocking.
+    /// Reads and validates the configuration, for a gateway that runs by it: files of admitted modalities that cannot be
+    /// used are left out. Blocking.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of the file.
+    /// Everything that is wrong, in the order of the file; or the system does not give a file now.
     pub fn load(&self, now: Timestamp) -> Result<Config, Findings> {
-        Config::load(self.file.as_deref(), &self.flags, &Surroundings { sockets: self.sockets, now })
+        Config::load_what_can_be_used(self.file.as_deref(), &self.flags, &Surroundings { sockets: self.sockets, now })
     }
 }
 
@@ -74,12 +75,12 @@ impl Config {
     /// Who may send, for a gateway that still has the title `aet` because another one waits for a restart.
     #[must_use]
     pub fn admission_under(&self, aet: &AeTitle) -> Admission {
-        let Admission::Named(modalities) = &self.admission else { return Admission::Any };
+        let Admission::Named(modalities, left_out) = &self.admission else { return Admission::Any };
         let renamed = |modality: &Arc<Modality>| match modality.called == [self.aet.clone()] {
             true => Arc::new(Modality { called: vec![aet.clone()], ..Modality::clone(modality) }),
             false => Arc::clone(modality),
         };
-        Admission::Named(modalities.iter().map(renamed).collect())
+        Admission::Named(modalities.iter().map(renamed).collect(), left_out.clone())
     }
 }
 
@@ -89,8 +90,8 @@ impl Admission {
     pub fn changes(&self, new: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         match (self, new) {
-            (Self::Named(_), Self::Any) => changes.push("anybody may send".to_owned()),
-            (Self::Any, Self::Named(_)) => changes.push("only listed modalities may send".to_owned()),
+            (Self::Named(..), Self::Any) => changes.push("anybody may send".to_owned()),
+            (Self::Any, Self::Named(..)) => changes.push("only listed modalities may send".to_owned()),
             _ => {}
         }
         for modality in new.modalities() {

@@ -1,9 +1,13 @@
 //! What is wrong with a configuration, told so that somebody can mend it: where, which key, what, and what to do.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
+use crate::durable::{Fate, fate};
 use crate::logging::escaped;
 
 /// Where a setting was given, or where a missing one belongs.
@@ -51,16 +55,32 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that keeps a configuration from being used, in the order of the file. Never empty when it is an error.
+/// Everything that keeps a configuration from being used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Findings(pub Vec<Finding>);
+pub struct Findings {
+    /// In the order of the file. Never empty when it is an error.
+    pub list: Vec<Finding>,
+    /// The system or the disk did not give a file at that moment, for want of a descriptor as an example: the next
+    /// start may find all well.
+    pub passing: bool,
+}
+
+/// Whether an error in reading a file says nothing about the file: the next try may go well.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    is_of_the_process(error) || error.raw_os_error() == Some(Errno::EIO as i32)
+}
+
+/// Whether an error says that this process, or the machine, is short of something.
+pub(super) fn is_of_the_process(error: &io::Error) -> bool {
+    fate(error) == Fate::Busy
+}
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for finding in &self.0 {
+        for finding in &self.list {
             writeln!(f, "{finding}")?;
         }
-        match self.0.len() {
+        match self.list.len() {
             1 => f.write_str("1 problem in the configuration"),
             count => write!(f, "{count} problems in the configuration"),
         }

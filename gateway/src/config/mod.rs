@@ -14,7 +14,8 @@
 //! adds one; `--allow-any` stands instead of every `[modality.*]`.
 //!
 //! A modality that was admitted by command is a file of its own in the data folder, `modalities/NAME.toml`, with the keys
-//! of `[modality.NAME]` and no table. Both places count; the same name in both is an error.
+//! of `[modality.NAME]` and no table. Both places count; the same name in both is an error. The gateway runs without such
+//! a file if it cannot be used, and refuses that modality ([`LeftOut`]); whatever else is wrong keeps it from starting.
 //!
 //! Relative paths in the file count from the folder of the file, relative paths in flags from the working directory;
 //! the paths in a [`Config`] are absolute. TLS files are opened and parsed here, so that a wrong one is found by
@@ -28,6 +29,7 @@ mod changes;
 mod commitment;
 mod document;
 mod finding;
+mod left_out;
 mod modalities;
 mod quantities;
 mod reader;
@@ -41,11 +43,13 @@ mod modality_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use self::admission::{Admission, Candidate, CommitmentLevel, Modality, Network, NetworkError, NotAdmitted};
 pub use self::changes::Source;
 pub use self::finding::{Finding, Findings, Place};
+pub use self::left_out::LeftOut;
 pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
 pub use self::settings::{
     CommitmentSettings, Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings,
@@ -136,11 +140,23 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the order of the file.
     pub fn load(file: Option<&Path>, flags: &Flags, surroundings: &Surroundings) -> Result<Self, Findings> {
-        let Some(file) = file else {
-            return Self::from_parts(Document::default(), Path::new(""), flags, surroundings);
-        };
-        let text = read_file(file).map_err(|finding| Findings(vec![finding]))?;
-        Self::from_text(file, &text, flags, surroundings)
+        Basis::read(file)?.config(flags, surroundings, &BTreeSet::new())
+    }
+
+    /// Like [`Config::load`], but a file of an admitted modality that cannot be used is left out: see
+    /// [`Admission::left_out`].
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the file; or the system does not give a file now.
+    pub fn load_what_can_be_used(
+        file: Option<&Path>,
+        flags: &Flags,
+        surroundings: &Surroundings,
+    ) -> Result<Self, Findings> {
+        let basis = Basis::read(file)?;
+        let (mut config, left_out) = left_out::leaving_out(|without| basis.config(flags, surroundings, without))?;
+        config.admission.leave_out(left_out);
+        Ok(config)
     }
 
     /// Like [`Config::load`], with the text of the file already at hand; `file` names it and anchors relative paths.
@@ -148,44 +164,76 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the order of the file.
     pub fn from_text(file: &Path, text: &str, flags: &Flags, surroundings: &Surroundings) -> Result<Self, Findings> {
-        let folder = file.parent().unwrap_or(Path::new(""));
-        Self::from_parts(Document::read(file, text), folder, flags, surroundings)
+        Basis { file: Some((file, text.to_owned())) }.config(flags, surroundings, &BTreeSet::new())
+    }
+}
+
+/// The configuration file with its text, if there is one.
+struct Basis<'a> {
+    file: Option<(&'a Path, String)>,
+}
+
+impl<'a> Basis<'a> {
+    fn read(file: Option<&'a Path>) -> Result<Self, Findings> {
+        let read = |file| match read_file(file) {
+            Ok(text) => Ok((file, text)),
+            Err(unreadable) => {
+                let passing = unreadable.error.as_ref().is_some_and(finding::is_passing);
+                Err(Findings { list: vec![unreadable.finding], passing })
+            }
+        };
+        Ok(Self { file: file.map(read).transpose()? })
     }
 
-    fn from_parts(
-        document: Document,
-        folder: &Path,
+    /// Validates it, without these files of admitted modalities.
+    fn config(
+        &self,
         flags: &Flags,
         surroundings: &Surroundings,
-    ) -> Result<Self, Findings> {
+        without: &BTreeSet<PathBuf>,
+    ) -> Result<Config, Findings> {
+        let (document, folder) = match &self.file {
+            None => (Document::default(), Path::new("")),
+            Some((file, text)) => (Document::read(file, text), file.parent().unwrap_or(Path::new(""))),
+        };
         let mut reader = reader::Reader::new(document, folder);
         flags.lay_over(&mut reader);
         if !flags.allow_any
             && let Some(data) = reader.path("data")
         {
-            modalities::read_folder(&mut reader, &data.value);
+            modalities::read_folder(&mut reader, &data.value, without);
         }
         let config = validate::validate(&mut reader, surroundings);
         let findings = reader.finish();
         match config {
-            Some(config) if findings.is_empty() => Ok(config),
-            _ => Err(Findings(findings)),
+            Some(config) if findings.list.is_empty() => Ok(config),
+            _ => Err(findings),
         }
     }
 }
 
-fn read_file(file: &Path) -> Result<String, Finding> {
+/// Why a file cannot be read, and what the system said if it is to blame.
+struct Unreadable {
+    finding: Finding,
+    error: Option<std::io::Error>,
+}
+
+fn read_file(file: &Path) -> Result<String, Unreadable> {
     use std::io::Read;
 
-    let unreadable = |what: String, remedy: &str| Finding {
-        place: Place::File { file: file.into(), line: 1 },
-        key: "the file".to_owned(),
-        what,
-        remedy: remedy.to_owned(),
+    let unreadable = |what: String, remedy: &str| Unreadable {
+        finding: Finding {
+            place: Place::File { file: file.into(), line: 1 },
+            key: "the file".to_owned(),
+            what,
+            remedy: remedy.to_owned(),
+        },
+        error: None,
     };
     let cannot_open = |error: std::io::Error| {
         let remedy = "Check the path, and that the user who runs this may read the file.";
-        unreadable(format!("cannot be read: {error}"), remedy)
+        let told = unreadable(format!("cannot be read: {error}"), remedy);
+        Unreadable { error: Some(error), ..told }
     };
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).map_err(cannot_open)?;

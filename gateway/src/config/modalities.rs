@@ -1,17 +1,19 @@
 //! Who may send: `allow-any`, each `[modality.NAME]` of the file, and each file of [`FOLDER`] in the data folder.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::admission::{Admission, Modality, Network, NetworkError};
 use super::commitment;
 use super::document::Content;
-use super::finding::{Finding, Place};
-use super::read_file;
+use super::finding::{Finding, Place, is_of_the_process, is_passing};
 use super::reader::{Given, Reader};
 use super::settings::Destination;
 use super::units::Bytes;
 use super::validate::parsed;
+use super::{Unreadable, read_file};
 use crate::model::{AeTitle, DestinationName, Priority, Uid};
 use crate::tls::ClientCertificates;
 
@@ -19,7 +21,7 @@ use crate::tls::ClientCertificates;
 pub const FOLDER: &str = "modalities";
 
 /// The kind of table in which a modality is described.
-const TABLE: &str = "modality";
+pub(super) const TABLE: &str = "modality";
 
 /// The longest text of a certificate's subject, in bytes.
 const LONGEST_SUBJECT: usize = 1_024;
@@ -63,33 +65,40 @@ pub(super) struct Neighbours<'a> {
     pub(super) has_ca: bool,
 }
 
-/// Lays the files of the data folder beside the tables of the configuration file. A folder that is not there holds none.
-pub(super) fn read_folder(reader: &mut Reader, data: &Path) {
+/// Lays the files of the data folder beside the tables of the configuration file, but those of `without`. A folder that
+/// is not there holds none.
+pub(super) fn read_folder(reader: &mut Reader, data: &Path, without: &BTreeSet<PathBuf>) {
     let folder = data.join(FOLDER);
-    let unreadable = |reader: &mut Reader, path: &Path, what: String| {
-        let place = Place::File { file: path.into(), line: 1 };
-        let remedy = "Run this as root or as the user of the gateway; the files there name who may send.";
-        reader.add(place, "the file".to_owned(), what, remedy);
-    };
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Err(error) => return unreadable(reader, &folder, format!("cannot be read: {error}")),
-    };
-    let mut files: Vec<PathBuf> = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => files.push(entry.path()),
-            Err(error) => return unreadable(reader, &folder, format!("cannot be read: {error}")),
+    let entries = std::fs::read_dir(&folder);
+    let files = entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    let mut files = match files {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            let place = Place::File { file: folder.into(), line: 1 };
+            let remedy = "Run this as root or as the user of the gateway; the files there name who may send.";
+            reader.add(place, "the folder".to_owned(), format!("cannot be read: {error}"), remedy);
+            // Without the folder nobody in it could send, and the disk that does not list it opens no spool, either.
+            if is_passing(&error) {
+                reader.passes();
+            }
+            return;
         }
-    }
+    };
+    files.retain(|file| !without.contains(file));
     files.sort();
     // What ends otherwise is a file that was being written when the power failed, or somebody's copy.
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
         let Some(name) = file.file_stem().and_then(|stem| stem.to_str()) else { continue };
         match read_file(file) {
             Ok(text) => add_file(reader, file, name, &text),
-            Err(finding) => reader.add(finding.place, finding.key, finding.what, finding.remedy),
+            Err(Unreadable { finding, error }) => {
+                reader.add(finding.place, finding.key, finding.what, finding.remedy);
+                // Another error, be it of the disk, is about this file: a bad sector stays bad.
+                if error.as_ref().is_some_and(is_of_the_process) {
+                    reader.passes();
+                }
+            }
         }
     }
 }
@@ -118,7 +127,7 @@ pub(super) fn admission(reader: &mut Reader, neighbours: &Neighbours<'_>, warnin
         let header = Given { value: name, place, label };
         modalities.extend(modality(reader, &header, &modalities, neighbours, warnings).map(Arc::new));
     }
-    let Some(given) = allow_any.filter(|given| given.value) else { return Admission::Named(modalities) };
+    let Some(given) = allow_any.filter(|given| given.value) else { return Admission::of(modalities) };
     if !modalities.is_empty() {
         let remedy = "Remove allow-any, or every [modality.*] and every file in modalities of the data folder.";
         reader.refuse(&given, "contradicts the modalities that are listed", remedy);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::tests::{FILE, changed, first_run, here, read, refusal, with};
 use super::*;
-use crate::model::Priority;
+use crate::model::{AeTitle, Priority};
 
 /// The minimal configuration with these lines in its modality.
 fn with_lines(lines: &str) -> String {
@@ -40,7 +40,7 @@ fn nobody_is_admitted_by_default() {
     let closed = changed("[modality.ct1]\naet = \"CT1\"\naddresses = [\"192.168.7.20\"]\n", "");
     for closed in [closed.clone(), closed.replace("aet =", "allow-any = false\naet =")] {
         let config = read(&closed).unwrap();
-        assert_eq!(config.admission, Admission::Named(Vec::new()));
+        assert_eq!(config.admission, Admission::of(Vec::new()));
         assert!(config.warnings[0].what.contains("nobody is allowed to send"), "{:?}", config.warnings);
         assert!(config.warnings[0].remedy.contains("waystation door"), "{:?}", config.warnings);
     }
@@ -188,5 +188,87 @@ fn a_modality_says_what_commitment_answers_for_and_where_reports_go() {
     ] {
         let error = refusal(&with_lines(wrong));
         assert!(error.contains(why), "{error}");
+    }
+}
+
+/// What the gateway starts with when these files are in its data folder.
+fn started_with(data: &Path, files: &[(&str, &str)]) -> Result<Config, Findings> {
+    let text = with_files(data, files);
+    let file = data.join("waystation.toml");
+    std::fs::write(&file, text).unwrap();
+    Source { file: Some(file), flags: Flags::default(), sockets: HandedOver::default() }.load(here().now)
+}
+
+#[test]
+fn a_gateway_starts_without_a_file_that_cannot_be_used_and_refuses_that_modality_alone() {
+    let us = "aet = \"US1\"\naddresses = [\"192.168.7.30\"]\n";
+    for (name, text, aet) in [
+        ("ct1.toml", "aet = \"X1\"\naddresses = [\"10.0.0.1\"]", Some("X1")),
+        ("mr1.toml", "", None),
+        ("mr1.toml", "aet = \"MR1\"\nadresses = [\"10.0.0.1\"]", Some("MR1")),
+        ("mr1.toml", "aet = \"CT1\"\naddresses = [\"192.168.7.0/24\"]", Some("CT1")),
+        ("mr1.toml", "\0\0\0\0", None),
+        ("mr1.toml", "aet = \"MR1\"\naddresses = [\"10.0.0.1\"]\nto = [\"gone\"]", Some("MR1")),
+        ("MR 1.toml", "aet = \"MR1\"\naddresses = [\"10.0.0.1\"]", Some("MR1")),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let config = started_with(data.path(), &[(name, text), ("us1.toml", us)]).unwrap();
+        let names: Vec<_> = config.admission.modalities().iter().map(|modality| modality.name.as_str()).collect();
+        assert_eq!(names, ["ct1", "us1"], "{name}: {text}");
+        let [left_out] = config.admission.left_out() else { panic!("{name}: {:?}", config.admission.left_out()) };
+        assert_eq!(
+            (left_out.aet.as_ref().map(AeTitle::as_str), left_out.file.clone()),
+            (aet, data.path().join(MODALITIES).join(name))
+        );
+        let sentence = left_out.to_string();
+        assert!(sentence.contains("is left out and refused, because of ") && sentence.contains(name), "{sentence}");
+    }
+}
+
+/// One that is right but for another that is wrong is not left out with it.
+#[test]
+fn of_two_files_that_contradict_each_other_one_is_left_out() {
+    let data = tempfile::tempdir().unwrap();
+    let twin = "aet = \"US1\"\naddresses = [\"192.168.7.30\"]\n";
+    let files = [("us1.toml", twin), ("us2.toml", twin), ("us0.toml", &format!("{twin}colour = \"red\""))];
+    let config = started_with(data.path(), &files).unwrap();
+    let left_out: Vec<_> = config.admission.left_out().iter().map(|left_out| left_out.name.as_str()).collect();
+    assert_eq!(left_out, ["us0", "us2"]);
+    assert!(config.admission.find("us1").is_some());
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_itself_keeps_the_gateway_from_starting_all_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let text = with_files(data.path(), &[("us1.toml", "")]).replace("listen =", "lisn =");
+    let file = data.path().join("waystation.toml");
+    std::fs::write(&file, text).unwrap();
+    let source = Source { file: Some(file), flags: Flags::default(), sockets: HandedOver::default() };
+    let findings = source.load(here().now).unwrap_err();
+    assert!(!findings.passing && findings.to_string().contains("us1.toml"), "all of it is told: {findings}");
+}
+
+/// A folder in the place of the file stands for what the disk does not give: this file alone is left out.
+#[test]
+fn a_file_that_the_disk_does_not_give_is_left_out_and_want_of_a_descriptor_ends_the_start_as_passing() {
+    use nix::errno::Errno;
+    let data = tempfile::tempdir().unwrap();
+    let text = with_files(data.path(), &[]);
+    std::fs::create_dir(data.path().join(MODALITIES).join("us1.toml")).unwrap();
+    assert!(refusal(&text).contains("us1.toml:1: the file: cannot be read"), "check-config says so");
+    let file = data.path().join("waystation.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load_what_can_be_used(Some(&file), &Flags::default(), &here()).unwrap();
+    assert_eq!(config.admission.left_out()[0].name, "us1");
+    for (errno, of_the_process, passing) in [
+        (Errno::EMFILE, true, true),
+        (Errno::ENFILE, true, true),
+        (Errno::ENOMEM, true, true),
+        (Errno::EIO, false, true),
+        (Errno::EACCES, false, false),
+        (Errno::ENOENT, false, false),
+    ] {
+        let error = std::io::Error::from(errno);
+        assert_eq!((finding::is_of_the_process(&error), finding::is_passing(&error)), (of_the_process, passing));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{Content, Document, Entry};
-use super::finding::{Finding, Place};
+use super::finding::{Finding, Findings, Place};
 use super::units::Quantity;
 
 /// The settings, and everything found wrong so far. Asking for a setting never fails: a wrong one is noted and then
@@ -12,6 +12,7 @@ pub(super) struct Reader {
     pub(super) document: Document,
     folder: PathBuf,
     found: Vec<Finding>,
+    passing: bool,
 }
 
 /// A value with the place it came from and the name it has there.
@@ -33,12 +34,17 @@ pub(super) struct Bounds<T> {
 impl Reader {
     /// Relative paths of the file count from `folder`.
     pub(super) fn new(document: Document, folder: &Path) -> Self {
-        Self { document, folder: folder.to_owned(), found: Vec::new() }
+        Self { document, folder: folder.to_owned(), found: Vec::new(), passing: false }
     }
 
     /// Notes a problem.
     pub(super) fn add(&mut self, place: Place, key: String, what: impl Into<String>, remedy: impl Into<String>) {
         self.found.push(Finding { place, key, what: what.into(), remedy: remedy.into() });
+    }
+
+    /// What was noted last is no fault of the configuration: the system does not give a file now.
+    pub(super) fn passes(&mut self) {
+        self.passing = true;
     }
 
     /// Notes a problem of a value that was given.
@@ -58,8 +64,8 @@ impl Reader {
     }
 
     /// Everything that was found wrong.
-    pub(super) fn finish(self) -> Vec<Finding> {
-        self.document.findings(self.found)
+    pub(super) fn finish(self) -> Findings {
+        Findings { list: self.document.findings(self.found), passing: self.passing }
     }
 
     fn wrong_type(&mut self, entry: Entry, expected: &str) {

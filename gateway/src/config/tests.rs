@@ -132,7 +132,7 @@ idle-timeout = "2 weeks"
 "#,
     )
     .unwrap_err();
-    let told: Vec<_> = error.0.iter().map(|finding| finding.to_string()).collect();
+    let told: Vec<_> = error.list.iter().map(|finding| finding.to_string()).collect();
     for (told, (start, piece)) in told.iter().zip([
         ("2: aet:", "more than 16 characters"),
         ("3: listn:", "Did you mean listen?"),
@@ -166,7 +166,7 @@ fn an_unknown_key_is_refused_with_where_it_belongs() {
 #[test]
 fn what_is_not_toml_is_told_with_every_broken_line_and_no_guesswork() {
     let error = read("data = /var/lib\naet = \"A\nlisten = [\"0.0.0.0:11112\"]\naet = \"B\"\n").unwrap_err();
-    let lines: Vec<_> = error.0.iter().map(|finding| finding.to_string()).collect();
+    let lines: Vec<_> = error.list.iter().map(|finding| finding.to_string()).collect();
     assert!(lines.iter().any(|line| line.starts_with(&format!("{FILE}:1: not TOML"))), "{error}");
     assert!(lines.iter().any(|line| line.starts_with(&format!("{FILE}:2: not TOML"))), "{error}");
     assert!(!error.to_string().contains("is missing"), "{error}");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::commitment;
-use super::finding::Finding;
+use super::finding::{Finding, is_passing};
 use super::modalities::{self, Neighbours};
 use super::quantities;
 use super::reader::{Given, Reader};
@@ -243,6 +243,9 @@ fn tls(
 
 fn refuse_file(reader: &mut Reader, given: &Given<PathBuf>, error: &TlsFileError) {
     reader.refuse(given, error.what(), error.remedy());
+    if error.of_the_system().is_some_and(is_passing) {
+        reader.passes();
+    }
 }
 
 /// `crl`, which is about the authorities of `ca`.

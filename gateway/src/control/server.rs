@@ -232,9 +232,10 @@ impl Gateway {
     /// What somebody should look at, now.
     fn warnings(&self, spool: &spool::SpoolStatus) -> Vec<String> {
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if matches!(&*self.reception.admission(), Admission::Named(modalities) if modalities.is_empty()) {
+        if matches!(&*self.reception.admission(), Admission::Named(modalities, _) if modalities.is_empty()) {
             warnings.push(format!("{}; waystation door shows how to admit who knocks", config::NOBODY));
         }
+        warnings.extend(self.reception.admission().left_out().iter().map(ToString::to_string));
         warnings.extend(super::warnings::of(spool));
         warnings.extend(self.tls.concerns(clock::wall()));
         warnings

@@ -44,7 +44,7 @@ impl Configuration {
             Err(findings) => {
                 let findings: crate::config::Findings = findings;
                 error!("the new configuration cannot be used, the one from before stays in use:\n{findings}");
-                self.warn_of_failure(findings.0.len());
+                self.warn_of_failure(findings.list.len());
                 return None;
             }
         };
@@ -52,6 +52,7 @@ impl Configuration {
             true => info!("who may send is as before"),
             false => info!("who may send has changed: {}; open associations go on as they began", changes.join(", ")),
         }
+        config.admission.left_out().iter().for_each(|left_out| error!("{left_out}"));
         for warning in &config.warnings {
             warn!(setting = warning.key; "{}. {}", warning.what, warning.remedy);
         }

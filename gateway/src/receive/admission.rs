@@ -143,6 +143,14 @@ impl fmt::Display for Refusal {
                 "no modality has the calling AE title {calling} (case matters): if it belongs here, admit it; \
                  waystation door has the command"
             ),
+            Why::NotAdmitted(NotAdmitted::LeftOut(left_out)) => match &left_out.aet {
+                Some(_) => write!(f, "{calling} called, and {left_out}"),
+                None => write!(
+                    f,
+                    "no modality has the calling AE title {calling} (case matters), but what could not be read may name \
+                     it: {left_out}"
+                ),
+            },
             Why::NotAdmitted(NotAdmitted::OtherAddress(namesakes)) => {
                 write!(f, "{calling} called from {address}, and ")?;
                 for (index, modality) in namesakes.iter().take(SHOWN).enumerate() {
@@ -254,7 +262,7 @@ mod tests {
             tls: tls.is_some(),
             subject: tls.filter(|subject| !subject.is_empty()),
         };
-        admit(&Admission::Named(vec![Arc::new(modality)]), &aet, &candidate).unwrap_err()
+        admit(&Admission::of(vec![Arc::new(modality)]), &aet, &candidate).unwrap_err()
     }
 
     #[test]

@@ -109,8 +109,10 @@ pub struct Reception {
     abandoned: CancellationToken,
 }
 
+/// The names of modalities. Those of whom the file is left out are theirs, too: their pages are kept for them.
 fn names(admission: &Admission) -> Vec<DestinationName> {
-    admission.modalities().iter().map(|modality| modality.name.clone()).collect()
+    let listed = admission.modalities().iter().map(|modality| modality.name.clone());
+    listed.chain(admission.left_out().iter().filter_map(|left_out| left_out.name.parse().ok())).collect()
 }
 
 impl Reception {

@@ -69,6 +69,15 @@ impl TlsFileError {
         self.file == file
     }
 
+    /// What the system said, if it does not give the file.
+    #[must_use]
+    pub fn of_the_system(&self) -> Option<&std::io::Error> {
+        match &self.problem {
+            Problem::Unreadable(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// What is wrong, with the name of the file.
     #[must_use]
     pub fn what(&self) -> String {

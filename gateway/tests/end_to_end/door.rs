@@ -149,6 +149,32 @@ fn a_gateway_without_a_modality_starts_and_admits_the_first_one_that_knocks() {
     assert!(!clinic.gateway.status_text().contains("nobody is allowed to send"));
 }
 
+/// The power went while somebody edited it, as an example: the box comes up, and everybody else may send.
+#[test]
+fn a_damaged_file_of_an_admitted_modality_keeps_out_that_modality_alone() {
+    let mut clinic = Clinic::new(&modality("mr1", "MR1", ""));
+    let folder = clinic.scratch.path().join("data/modalities");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("ct1.toml"), format!("aet = \"CT1\"\n{HERE}\n")).unwrap();
+    std::fs::write(folder.join("us1.toml"), "aet = \"US1\"\naddresses = [").unwrap();
+    clinic.gateway.kill();
+    clinic.gateway.start_again();
+    echoscu(&clinic.target("CT1")).unwrap();
+    echoscu(&clinic.target("MR1")).unwrap();
+    let refused = echoscu(&clinic.target("US1")).unwrap_err();
+    assert!(refused.contains("Calling AE Title Not Recognized"), "{refused}");
+    let file = folder.join("us1.toml");
+    let file = file.to_str().unwrap();
+    for said in [clinic.gateway.log(), clinic.gateway.status_text(), clinic.gateway.ask(&["door"]).text()] {
+        assert!(said.contains(file) && said.contains("left out"), "{said}");
+    }
+    clinic.gateway.says(0, "association refused: US1 called, and the modality us1 is left out and refused");
+    std::fs::write(file, format!("aet = \"US1\"\n{HERE}\n")).unwrap();
+    clinic.gateway.reload("us1 is new");
+    echoscu(&clinic.target("US1")).unwrap();
+    assert!(!clinic.gateway.status_text().contains("left out"));
+}
+
 #[test]
 fn a_wrong_called_title_is_told_with_the_remedy_and_can_be_allowed() {
     let clinic = Clinic::new(&[modality("ct1", "CT1", ""), modality("ct2", "CT2", "called = [\"PACS\"]")].concat());

@@ -57,7 +57,7 @@ pub fn admit(
         Some(_) => AdmitError::Hindered(knock.to_owned(), "it is a modality already".to_owned()),
         None => AdmitError::Unknown(knock.to_owned()),
     })?;
-    let Admission::Named(modalities) = admission else {
+    let Admission::Named(modalities, _) = admission else {
         return Err(AdmitError::Hindered(knock.to_owned(), hindrance(&page, true).unwrap_or_default()));
     };
     if let Some(why) = hindrance(&page, false) {
@@ -83,7 +83,7 @@ pub fn admit(
     write(disk, data, &modality, aet, now)?;
     let modality = Arc::new(modality);
     keeper.with(|book| book.admitted(&page.who, &modality.name));
-    let admission = Admission::Named(modalities.iter().cloned().chain([Arc::clone(&modality)]).collect());
+    let admission = admission.with(Arc::clone(&modality));
     Ok((modality, admission))
 }
 

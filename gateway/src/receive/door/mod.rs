@@ -35,7 +35,7 @@ use std::net::IpAddr;
 
 pub use self::page::Page;
 use self::skew::Lateness;
-pub use self::view::{ClockView, DoorView, PeerView};
+pub use self::view::{ClockView, DoorView, LeftOutView, PeerView};
 pub use self::visit::{ContextSummary, Outcome, Request, Tally, Visit, of_release};
 use crate::config::Modality;
 use crate::model::{AeTitle, DestinationName};

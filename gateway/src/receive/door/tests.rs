@@ -127,7 +127,7 @@ fn the_view_lists_every_modality_and_every_knock_with_what_to_do() {
     let ct = Arc::new(modality("ct1"));
     book.configured([ct.name.clone()]);
     let quiet = Modality { name: "mr1".parse().unwrap(), aet: "MR1".parse().unwrap(), ..modality("ct1") };
-    let admission = Admission::Named(vec![Arc::clone(&ct), Arc::new(quiet)]);
+    let admission = Admission::of(vec![Arc::clone(&ct), Arc::new(quiet)]);
     let lateness = skew::Lateness { seconds: -420, zone_known: true };
     let well = Visit { problem: false, outcome: Outcome::Released, ..visit(1, "CT1", "WAYSTATION") };
     book.enter(&Who::Modality(ct.name.clone()), well, [lateness; 3]);
@@ -231,7 +231,7 @@ impl Hall {
 fn who_is_admitted_is_let_in_now_and_after_a_restart_and_keeps_his_page() {
     let hall = Hall::new();
     hall.keeper.with(|book| book.enter(&stranger("US 1\"", HOME), visit(1, "US 1\"", "PACS"), []));
-    let (modality, admission) = hall.admit(&Admission::Named(Vec::new()), "us-1", Some("echo-lab")).unwrap();
+    let (modality, admission) = hall.admit(&Admission::of(Vec::new()), "us-1", Some("echo-lab")).unwrap();
     assert_eq!(modality.called.iter().map(AeTitle::as_str).collect::<Vec<_>>(), ["WAYSTATION", "PACS"]);
     assert_eq!(admission.modalities(), std::slice::from_ref(&modality));
     assert_eq!(hall.reads(), [modality], "the file says the same");
@@ -244,7 +244,7 @@ fn what_it_proved_when_it_knocked_is_asked_of_it_from_then_on() {
     let hall = Hall::new();
     let visit = Visit { tls: true, subject: Some("CN=us1".to_owned()), ..visit(1, "US1", "WAYSTATION") };
     hall.keeper.with(|book| book.enter(&stranger("US1", HOME), visit, []));
-    let (modality, _) = hall.admit(&Admission::Named(Vec::new()), "us1", None).unwrap();
+    let (modality, _) = hall.admit(&Admission::of(Vec::new()), "us1", None).unwrap();
     assert!(modality.tls && modality.certificate_subject.as_deref() == Some("CN=us1"));
     let text = std::fs::read_to_string(hall.data.path().join("modalities/us1.toml")).unwrap();
     assert!(text.contains("certificate-subject = \"CN=us1\"") && !text.contains("called"), "{text}");
@@ -259,7 +259,7 @@ fn what_cannot_be_admitted_is_refused_with_the_reason_and_changes_nothing() {
         book.enter(&Who::Stranger { calling: None, address: HOME }, visit(3, "", ""), []);
         knock(book, 4, "CT1", HOME);
     });
-    let ct = Admission::Named(vec![Arc::new(modality("ct1"))]);
+    let ct = Admission::of(vec![Arc::new(modality("ct1"))]);
     let says = |admission: &Admission, knock: &str, name: Option<&str>| {
         hall.admit(admission, knock, name).unwrap_err().to_string()
     };

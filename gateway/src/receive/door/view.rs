@@ -6,6 +6,7 @@ use super::page::Page;
 use super::visit::Visit;
 use super::{Book, Who};
 use crate::config::{Admission, Modality};
+use crate::logging::escaped;
 use crate::model::{AeTitle, DestinationName, Timestamp};
 
 /// Everybody at the door.
@@ -20,6 +21,21 @@ pub struct DoorView {
     pub admitted: Vec<PeerView>,
     /// Who knocks and is not let in, the last one first.
     pub knocks: Vec<PeerView>,
+    /// Modalities that are refused because their files cannot be used.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutView>,
+}
+
+/// A modality whose file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LeftOutView {
+    /// What it is called.
+    pub name: String,
+    /// The file.
+    pub file: String,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
 }
 
 /// One peer.
@@ -83,7 +99,12 @@ impl Book {
             self.strangers().into_iter().partition(|page| allow_any && page.associations > 0);
         admitted.extend(welcome.into_iter().map(of_stranger));
         let knocks = knocks.into_iter().map(|page| knock(page, allow_any)).collect();
-        DoorView { aet: aet.clone(), allow_any, admitted, knocks }
+        let left_out = admission.left_out().iter().map(|left_out| LeftOutView {
+            name: escaped(&left_out.name).into_owned(),
+            file: left_out.file.display().to_string(),
+            problem: left_out.problem(),
+        });
+        DoorView { aet: aet.clone(), allow_any, admitted, knocks, left_out: left_out.collect() }
     }
 
     /// One peer with its visits.
