@@ -342,7 +342,12 @@ async fn begin(
         let Some(accepted) = association.context(context) else {
             return Err(AssociationError::OutOfTurn("an N-ACTION on a presentation context that was not accepted"));
         };
-        let action = Box::new(Action::begin(request, &accepted.abstract_syntax, &accepted.transfer_syntax));
+        let action = Box::new(Action::begin(
+            request,
+            &accepted.abstract_syntax,
+            &accepted.transfer_syntax,
+            &reception.commitments,
+        ));
         return Ok(Stage::Acting { context, action });
     }
     let answer = match &command {

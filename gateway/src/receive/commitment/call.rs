@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Share;
 use super::desk::Lease;
 use super::judge::Judgement;
 use super::report::{self, Report};
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_secs(60);
 pub(super) struct Prepared {
     pub(super) lease: Lease,
     pub(super) report: Report,
+    /// Of what all reports may hold, until this one is answered.
+    _share: Share,
 }
 
 impl Commitments {
@@ -151,11 +154,16 @@ impl Commitments {
         lease: Lease,
         transfer_syntax: Uid,
     ) -> Result<Option<Prepared>, String> {
+        let mut share = self.reporting.share();
+        if !share.cover(lease.references()) {
+            lease.not_now(clock::now());
+            return Ok(None);
+        }
         let this = Arc::clone(self);
         blocking(move || match this.judge(lease.number()) {
             Ok(Some((transaction, Judgement::Done(verdicts)))) => {
                 let report = report::write(&transaction, &verdicts, &transfer_syntax);
-                Ok(Some(Prepared { lease, report }))
+                Ok(Some(Prepared { lease, report, _share: share }))
             }
             Ok(Some((_, Judgement::NotYet)) | None) => {
                 lease.not_yet(clock::now());
@@ -176,7 +184,7 @@ impl Commitments {
         answer: Result<Status, String>,
         own_association: bool,
     ) -> Result<(), String> {
-        let Prepared { lease, report } = prepared;
+        let Prepared { lease, report, .. } = prepared;
         match answer {
             Ok(status) if matches!(status.class(), StatusClass::Success | StatusClass::Warning) => {
                 let this = Arc::clone(self);

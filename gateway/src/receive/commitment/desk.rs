@@ -15,6 +15,8 @@ use crate::retry::Backoff;
 
 /// How long a report waits for an association of the modality that offers the class before a new one is opened.
 pub(super) const HEAD_START: Duration = Duration::from_secs(5);
+/// How long a report waits for others when there are too many at once.
+const TURN: Duration = Duration::from_secs(1);
 /// How often what is not delivered yet is judged again, by how long it has waited: a tenth of that, within these bounds.
 const JUDGED_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -130,6 +132,7 @@ pub(super) struct Claim {
     pub(super) number: u64,
     pub(super) modality: Party,
     pub(super) uid: Uid,
+    pub(super) references: usize,
 }
 
 /// The place of a request that is being saved; without [`Place::saved`] it is given back.
@@ -447,7 +450,7 @@ impl Entry {
     }
 
     fn claim(&self, number: u64) -> Claim {
-        Claim { number, modality: self.modality.clone(), uid: self.uid.clone() }
+        Claim { number, modality: self.modality.clone(), uid: self.uid.clone(), references: self.references }
     }
 }
 
@@ -492,6 +495,20 @@ impl Lease {
 
     pub(super) fn uid(&self) -> &Uid {
         &self.claim.uid
+    }
+
+    /// How many instances its report names.
+    pub(super) fn references(&self) -> usize {
+        self.claim.references
+    }
+
+    /// There are too many reports at once: it has its turn a little later.
+    pub(super) fn not_now(mut self, now: Instant) {
+        self.over = true;
+        if let Some(entry) = self.desk.lock().entries.get_mut(&self.claim.number) {
+            (entry.phase, entry.due) = (Phase::Ready { since: now }, now + TURN);
+        }
+        self.desk.nudge();
     }
 
     /// The modality has taken the report, and the file is gone.

@@ -54,15 +54,6 @@ pub(super) enum SaveError {
     Failed(FileError),
 }
 
-/// What was found at the start.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// By number.
-    pub(super) transactions: Vec<(u64, Transaction)>,
-    /// Files that could not be read and were set aside.
-    pub(super) damaged: u64,
-}
-
 /// Why a transaction cannot be read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
@@ -80,18 +71,23 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Opens the folder below `data`, sweeps what was half written, and reads the rest.
+    /// Opens the folder below `data`, sweeps what was half written, and hands over the rest, one after the other and by
+    /// number. Gives how many files could not be read and were set aside.
     ///
     /// # Errors
     /// The folder cannot be made, flushed, listed or swept, or the disk gives a file not now.
-    pub(super) fn open(disk: Arc<dyn Disk>, data: &Path) -> Result<(Self, Loaded), FileError> {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        data: &Path,
+        mut take: impl FnMut(u64, &Transaction),
+    ) -> Result<(Self, u64), FileError> {
         let files = Self { disk, directory: data.join(FOLDER) };
         let directory = &files.directory;
         files.disk.create_dir(directory).map_err(|error| failed("create", directory, error))?;
         files.disk.sync_dir(data).map_err(|error| failed("flush", data, error))?;
         let mut names = files.disk.list(directory).map_err(|error| failed("list", directory, error))?;
         names.sort();
-        let mut loaded = Loaded { transactions: Vec::new(), damaged: 0 };
+        let mut damaged = 0;
         for name in names {
             let path = directory.join(&name);
             if name.ends_with(".tmp") {
@@ -102,16 +98,16 @@ impl Files {
                 continue;
             };
             match files.read(number) {
-                Ok(transaction) => loaded.transactions.push((number, transaction)),
+                Ok(transaction) => take(number, &transaction),
                 Err(Unreadable::Now(error)) => return Err(error),
                 Err(Unreadable::Damaged(problem)) => {
                     error!("{problem}; it is set aside, and the modality must ask again");
                     files.set_aside(number);
-                    loaded.damaged += 1;
+                    damaged += 1;
                 }
             }
         }
-        Ok((files, loaded))
+        Ok((files, damaged))
     }
 
     fn path(&self, number: u64, extension: &str) -> PathBuf {

@@ -9,7 +9,8 @@
 //! - **A report is tried for days**, on whatever association of the modality is open and idle, or on a new one; with a
 //!   pause that grows, and per modality, so that one that is away holds up no other.
 //! - **Bounded**: a request by 20,000 instances and 4 MiB (`request`), what waits in all and per modality by the limits in
-//!   `desk`. Beyond that the answer is 0213. What waits is in files; memory holds a line for each.
+//!   `desk`, what is being read or reported at once, over all associations, by `budget`. Beyond that the answer is 0213,
+//!   and a report waits its turn. What waits is in files; memory holds a line for each.
 //!
 //! # The states of a transaction
 //!
@@ -66,6 +67,7 @@
 //! No retrieve AE title in reports, because nothing can be retrieved here. No storage media file-sets. No N-EVENT-REPORT
 //! is received: the gateway asks nobody for storage commitment yet.
 
+mod budget;
 mod call;
 mod desk;
 mod file;
@@ -73,6 +75,8 @@ mod judge;
 mod report;
 mod request;
 mod service;
+#[cfg(test)]
+mod task_tests;
 #[cfg(test)]
 mod tests;
 
@@ -87,9 +91,10 @@ pub mod fuzzing {
     /// # Errors
     /// It is no request; the sentence says why.
     pub fn read<'a>(transfer_syntax: &Uid, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Uid, usize), String> {
-        let mut reader = RequestReader::new(transfer_syntax);
+        let share = super::budget::Budget::new(super::budget::MOST_AT_ONCE).share();
+        let mut reader = RequestReader::new(transfer_syntax, share);
         pieces.for_each(|piece| reader.feed(piece));
-        reader.finish().map(|request| (request.uid, request.references.len())).map_err(|why| why.to_string())
+        reader.finish().map(|(request, _)| (request.uid, request.references.len())).map_err(|why| why.to_string())
     }
 }
 
@@ -114,6 +119,7 @@ use crate::retry::Backoff;
 use crate::spool::{Spool, SpoolError};
 
 use super::CurrentAdmission;
+use budget::{Budget, MOST_AT_ONCE};
 use desk::{Claim, Desk, Lease, Limits, Newcomer};
 pub use file::FileError;
 use file::{Files, SaveError, Unreadable};
@@ -243,6 +249,10 @@ enum Refused {
 pub struct Commitments {
     desk: Arc<Desk>,
     files: Files,
+    /// Of requests that are not on stable storage yet.
+    reading: Arc<Budget>,
+    /// Of reports that are not answered yet.
+    reporting: Arc<Budget>,
     spool: Spool,
     admission: CurrentAdmission,
     settings: Settings,
@@ -273,18 +283,20 @@ impl Commitments {
         metrics: Metrics,
         dial: Dial,
     ) -> Result<Arc<Self>, FileError> {
-        let (files, loaded) = Files::open(disk, data)?;
         let desk = Arc::new(Desk::new(Limits::default(), settings.backoff));
-        let waiting = loaded.transactions.len();
-        for (number, transaction) in loaded.transactions {
-            desk.load(number, &transaction, clock::now());
-        }
-        desk.damaged(loaded.damaged);
+        let mut waiting = 0_u64;
+        // What they ask for is read again when they are judged: of many there is a line each in memory.
+        let (files, damaged) = Files::open(disk, data, |number, transaction| {
+            desk.load(number, transaction, clock::now());
+            waiting += 1;
+        })?;
+        desk.damaged(damaged);
         if waiting > 0 {
             info!(waiting; "requests for storage commitment are taken up again");
         }
         let failed = Mutex::new(None);
-        Ok(Arc::new(Self { desk, files, spool, admission, settings, metrics, dial, failed }))
+        let (reading, reporting) = (Budget::new(MOST_AT_ONCE), Budget::new(MOST_AT_ONCE));
+        Ok(Arc::new(Self { desk, files, reading, reporting, spool, admission, settings, metrics, dial, failed }))
     }
 
     /// What waits.
@@ -385,7 +397,7 @@ impl Commitments {
     /// Gives up what is too old. Blocking.
     fn give_up(&self) {
         let CommitmentSettings { patience, report_for } = self.settings.commitment;
-        for Claim { number, modality, uid: transaction } in
+        for Claim { number, modality, uid: transaction, .. } in
             self.desk.expire(self.spool.time(), patience.saturating_add(report_for))
         {
             self.files.remove(number);

@@ -6,6 +6,7 @@
 use dicom_core::Tag;
 
 use super::Reference;
+use super::budget::Share;
 use crate::dataset::Defect;
 use crate::dataset::transfer_syntax;
 use crate::dataset::walker::{Event, Walker};
@@ -51,12 +52,15 @@ pub(super) enum Unusable {
     /// Answered with 0213.
     #[error("More than 4 MiB; ask in several transactions.")]
     TooLong,
+    /// Answered with 0213. It is not too much by itself.
+    #[error("Too many instances are asked for at once; ask again later.")]
+    TooManyAtOnce,
 }
 
 impl Unusable {
-    /// Whether less would be taken.
+    /// Whether less, or the same at another time, would be taken.
     pub(super) fn is_too_much(self) -> bool {
-        matches!(self, Self::TooManyReferences | Self::TooLong)
+        matches!(self, Self::TooManyReferences | Self::TooLong | Self::TooManyAtOnce)
     }
 }
 
@@ -65,6 +69,8 @@ impl Unusable {
 pub(super) struct RequestReader {
     walker: Walker,
     found: Found,
+    /// Of what all requests that are being read may hold.
+    share: Share,
     length: u64,
     failed: Option<Unusable>,
 }
@@ -86,10 +92,10 @@ struct Found {
 }
 
 impl RequestReader {
-    /// A reader of action information in this transfer syntax.
-    pub(super) fn new(transfer_syntax: &Uid) -> Self {
+    /// A reader of action information in this transfer syntax, which holds no more than it gets as its share.
+    pub(super) fn new(transfer_syntax: &Uid, share: Share) -> Self {
         let walker = Walker::descending(transfer_syntax::describe(transfer_syntax).encoding);
-        Self { walker, found: Found::default(), length: 0, failed: None }
+        Self { walker, share, found: Found::default(), length: 0, failed: None }
     }
 
     /// Takes the next bytes. After the first thing that is wrong they are only read over.
@@ -107,6 +113,8 @@ impl RequestReader {
         let failed = walked.err().map(Unusable::Defect).or(self.found.failed);
         if let Some(failed) = failed {
             self.fail(failed);
+        } else if !self.share.cover(self.found.references.len()) {
+            self.fail(Unusable::TooManyAtOnce);
         }
     }
 
@@ -114,13 +122,14 @@ impl RequestReader {
     fn fail(&mut self, failed: Unusable) {
         self.failed = Some(failed);
         self.found = Found::default();
+        self.share.cover(0);
     }
 
-    /// The request, when there are no more bytes.
+    /// The request, when there are no more bytes, and its share, which is to be held as long as the request.
     ///
     /// # Errors
     /// It is none.
-    pub(super) fn finish(mut self) -> Result<Request, Unusable> {
+    pub(super) fn finish(mut self) -> Result<(Request, Share), Unusable> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
@@ -134,7 +143,7 @@ impl RequestReader {
             (Some(failed), _) => Err(failed),
             (None, None) => Err(Unusable::NoTransaction),
             (None, Some(_)) if references.is_empty() => Err(Unusable::NoReferences),
-            (None, Some(uid)) => Ok(Request { uid, references }),
+            (None, Some(uid)) => Ok((Request { uid, references }, self.share)),
         }
     }
 }

@@ -24,14 +24,19 @@ pub(in crate::receive) struct Action {
 
 impl Action {
     /// Begins to receive a request on a context of this abstract and transfer syntax.
-    pub(in crate::receive) fn begin(request: NAction, abstract_syntax: &Uid, transfer_syntax: &Uid) -> Self {
+    pub(in crate::receive) fn begin(
+        request: NAction,
+        abstract_syntax: &Uid,
+        transfer_syntax: &Uid,
+        commitments: &Commitments,
+    ) -> Self {
         let checked = if abstract_syntax.as_str() == COMMITMENT {
             request.check(COMMITMENT, WELL_KNOWN_INSTANCE, REQUEST_COMMITMENT)
         } else {
             let refusal = Response::to(&Command::NAction(request.clone()), Status::UNRECOGNIZED_OPERATION);
             Err(refusal.with_comment("the presentation context is not for storage commitment"))
         };
-        Self { request, reader: checked.map(|()| RequestReader::new(transfer_syntax)) }
+        Self { request, reader: checked.map(|()| RequestReader::new(transfer_syntax, commitments.reading.share())) }
     }
 
     /// Takes the next bytes of the action information.
@@ -57,8 +62,8 @@ impl Action {
                 return refused(refusal, &why);
             }
         };
-        let request = match reader.finish() {
-            Ok(request) => request,
+        let (request, share) = match reader.finish() {
+            Ok(read) => read,
             Err(unusable) => {
                 let too_much = unusable.is_too_much();
                 let status = if too_much { Status::RESOURCE_LIMITATION } else { Status::INVALID_ARGUMENT_VALUE };
@@ -67,7 +72,11 @@ impl Action {
             }
         };
         let commitments = Arc::clone(commitments);
-        let accepting = tokio::task::spawn_blocking(move || commitments.accept(asker, request.uid, request.references));
+        let accepting = tokio::task::spawn_blocking(move || {
+            let accepted = commitments.accept(asker, request.uid, request.references);
+            drop(share);
+            accepted
+        });
         match accepting.await.unwrap_or_else(|error| Err(Refused::Failed(error.to_string()))) {
             Ok(()) => Response::to(&command, Status::SUCCESS),
             Err(error) => {
@@ -153,7 +162,7 @@ impl Reporting {
             }
         };
         let Some((context, transfer_syntax)) = self.context.clone() else { return Ok(()) };
-        let prepared = match self.commitments.prepare(lease, transfer_syntax).await {
+        let mut prepared = match self.commitments.prepare(lease, transfer_syntax).await {
             Ok(Some(prepared)) => prepared,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -164,6 +173,8 @@ impl Reporting {
         self.message_id = self.message_id.wrapping_add(1);
         let Ok(command) = command(self.message_id, &prepared.report) else { return Ok(()) };
         association.post(context, &command, &prepared.report.information)?;
+        // It is in the output.
+        prepared.report.information = Vec::new();
         self.outstanding = Some((prepared, clock::now() + ANSWER));
         Ok(())
     }

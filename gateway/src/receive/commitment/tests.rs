@@ -18,16 +18,16 @@ const SYNTAXES: [&str; 2] = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIA
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const SECOND: Duration = Duration::from_secs(1);
 
-fn uid(text: &str) -> Uid {
+pub(super) fn uid(text: &str) -> Uid {
     text.parse().unwrap()
 }
 
-fn party(name: &str) -> Party {
+pub(super) fn party(name: &str) -> Party {
     Party::Modality(name.parse().unwrap())
 }
 
 /// A request of CT1 under this number for so many instances.
-fn transaction(number: u64, instances: usize) -> Transaction {
+pub(super) fn transaction(number: u64, instances: usize) -> Transaction {
     let reference = |instance| Reference { class: uid(CT), instance: uid(&format!("1.2.{number}.{instance}")) };
     Transaction {
         uid: uid(&format!("1.9.{number}")),
@@ -48,9 +48,9 @@ fn information(transaction: &Transaction, syntax: &str) -> Vec<u8> {
 }
 
 fn read(pieces: &[&[u8]], syntax: &str) -> Result<Request, Unusable> {
-    let mut reader = RequestReader::new(&uid(syntax));
+    let mut reader = RequestReader::new(&uid(syntax), Budget::new(MOST_AT_ONCE).share());
     pieces.iter().for_each(|piece| reader.feed(piece));
-    reader.finish()
+    reader.finish().map(|(request, _)| request)
 }
 
 #[test]
@@ -102,7 +102,13 @@ fn what_is_no_request_has_its_sentence() {
     let mut without_class = b"\x08\x00\x95\x11\x04\0\0\x001.5\0\x08\x00\x99\x11\x14\0\0\0".to_vec();
     without_class.extend_from_slice(b"\xfe\xff\x00\xe0\x0c\0\0\0\x08\x00\x55\x11\x04\0\0\x001.3\0");
     assert_eq!(error(&without_class), Unusable::BadReference);
-    for unusable in [Unusable::NoTransaction, Unusable::NoReferences, Unusable::BadReference, Unusable::TooLong] {
+    for unusable in [
+        Unusable::NoTransaction,
+        Unusable::NoReferences,
+        Unusable::BadReference,
+        Unusable::TooLong,
+        Unusable::TooManyAtOnce,
+    ] {
         assert!(unusable.to_string().len() <= 64, "{unusable}");
     }
     assert!(Unusable::TooManyReferences.to_string().len() <= 64);
@@ -117,7 +123,7 @@ fn a_request_beyond_the_limits_takes_no_memory() {
         let error = read(&[&information(&more, syntax)], syntax).unwrap_err();
         assert_eq!((error, error.is_too_much()), (Unusable::TooManyReferences, true));
     }
-    let mut reader = RequestReader::new(&uid(IMPLICIT_VR_LITTLE_ENDIAN));
+    let mut reader = RequestReader::new(&uid(IMPLICIT_VR_LITTLE_ENDIAN), Budget::new(MOST_AT_ONCE).share());
     reader.feed(b"\x08\x00\x99\x09\xf0\xff\xff\xff");
     for _ in 0..=MOST_BYTES / 65_536 {
         reader.feed(&[0; 65_536]);
@@ -125,6 +131,28 @@ fn a_request_beyond_the_limits_takes_no_memory() {
     assert_eq!(reader.finish().unwrap_err(), Unusable::TooLong);
     let nested: Vec<u8> = b"\x08\x00\x99\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff".repeat(100_000);
     assert!(matches!(read(&[&nested], IMPLICIT_VR_LITTLE_ENDIAN).unwrap_err(), Unusable::Defect(Defect::TooDeep(_))));
+}
+
+/// However many associations ask at once: what one reads is not there for the others, until it is done or gives up.
+#[test]
+fn requests_that_are_read_at_once_share_what_they_may_hold() {
+    let budget = Budget::new(100);
+    let reader = || RequestReader::new(&uid(SYNTAXES[0]), budget.share());
+    let asks = |reader: &mut RequestReader, count| reader.feed(&information(&transaction(1, count), SYNTAXES[0]));
+    let (mut first, mut second, mut third) = (reader(), reader(), reader());
+    asks(&mut first, 60);
+    asks(&mut second, 60);
+    asks(&mut third, 40);
+    assert_eq!(second.finish().unwrap_err(), Unusable::TooManyAtOnce);
+    assert_eq!(third.finish().unwrap().0.references.len(), 40, "what was refused holds nothing");
+    let (_request, share) = first.finish().unwrap();
+    let mut fourth = reader();
+    asks(&mut fourth, 41);
+    assert_eq!(fourth.finish().unwrap_err(), Unusable::TooManyAtOnce, "what is being saved is still held");
+    drop(share);
+    let mut fifth = reader();
+    asks(&mut fifth, 100);
+    assert_eq!(fifth.finish().unwrap().0.references.len(), 100);
 }
 
 #[test]
@@ -176,10 +204,19 @@ fn memory() -> MemoryDisk {
     disk
 }
 
+/// The files, what they hold, and how many were set aside.
+type Opened = (Files, Vec<(u64, Transaction)>, u64);
+
+fn open_damaged(disk: Arc<dyn Disk>, data: &Path) -> Result<Opened, FileError> {
+    let mut found = Vec::new();
+    let (files, damaged) = Files::open(disk, data, |number, transaction| found.push((number, transaction.clone())))?;
+    Ok((files, found, damaged))
+}
+
 fn open(disk: &MemoryDisk) -> (Files, Vec<(u64, Transaction)>) {
-    let (files, loaded) = Files::open(Arc::new(disk.clone()), Path::new(DATA)).unwrap();
-    assert_eq!(loaded.damaged, 0);
-    (files, loaded.transactions)
+    let (files, found, damaged) = open_damaged(Arc::new(disk.clone()), Path::new(DATA)).unwrap();
+    assert_eq!(damaged, 0);
+    (files, found)
 }
 
 /// After the answer 0000 a request is there, whole, whatever happens; and nothing is ever there by halves.
@@ -263,8 +300,8 @@ fn a_damaged_file_is_set_aside_and_told() {
     }
     files.read(2).unwrap();
     disk.flip(path, 100, 0x80);
-    let (_, loaded) = Files::open(Arc::new(disk.clone()), Path::new(DATA)).unwrap();
-    assert_eq!((loaded.transactions.len(), loaded.damaged), (2, 1));
+    let (_, found, damaged) = open_damaged(Arc::new(disk.clone()), Path::new(DATA)).unwrap();
+    assert_eq!((found.len(), damaged), (2, 1));
     assert!(disk.names().contains(&Path::new("/data/commitment/0000000002.damaged").to_owned()));
     assert_eq!(open(&disk).1.len(), 2, "and not looked at again");
 }
@@ -274,16 +311,16 @@ fn a_damaged_file_is_set_aside_and_told() {
 fn what_the_system_does_not_give_now_is_not_damaged_and_stays_what_it_is() {
     let data = tempfile::tempdir().unwrap();
     let disk = || Arc::new(crate::durable::FileSystem::default());
-    let (files, _) = Files::open(disk(), data.path()).unwrap();
+    let (files, ..) = open_damaged(disk(), data.path()).unwrap();
     files.save(1, &transaction(1, 5)).unwrap();
     let path = data.path().join("commitment/0000000002.transaction");
     std::fs::create_dir(&path).unwrap();
     assert!(matches!(files.read(2), Err(Unreadable::Now(_))));
     assert!(matches!(files.read(3), Err(Unreadable::Damaged(_))), "there is none");
-    Files::open(disk(), data.path()).unwrap_err();
+    open_damaged(disk(), data.path()).unwrap_err();
     std::fs::remove_dir(&path).unwrap();
-    let (_, loaded) = Files::open(disk(), data.path()).unwrap();
-    assert_eq!((loaded.transactions.len(), loaded.damaged), (1, 0));
+    let (_, found, damaged) = open_damaged(disk(), data.path()).unwrap();
+    assert_eq!((found.len(), damaged), (1, 0));
 }
 
 // ---- The desk.
