@@ -51,8 +51,12 @@ impl Commitments {
             let changed = self.desk.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let this = Arc::clone(&self);
-            blocking(move || this.judge_what_is_due()).await??;
+            let (this, stopping) = (Arc::clone(&self), shutdown.clone());
+            tokio::select! {
+                // Judging waits for the index, and that waits for room: it is left to its thread, and made again.
+                () = shutdown.cancelled() => return Ok(()),
+                judged = blocking(move || this.judge_what_is_due(&stopping)) => judged??,
+            }
             while let Some(ended) = calls.try_join_next() {
                 ended.map_err(|error| format!("a call to a modality was cut short: {error}"))?;
             }
@@ -70,7 +74,7 @@ impl Commitments {
         }
     }
 
-    fn judge_what_is_due(&self) -> Result<(), String> {
+    fn judge_what_is_due(&self, stopping: &CancellationToken) -> Result<(), String> {
         self.give_up();
         let due = self.desk.to_judge(clock::now(), JUDGED_AT_ONCE);
         if !due.is_empty() {
@@ -78,6 +82,9 @@ impl Commitments {
             self.spool.settle().map_err(|error| error.to_string())?;
         }
         for number in due {
+            if stopping.is_cancelled() {
+                return Ok(());
+            }
             match self.judge(number) {
                 // One that is gone is not asked for again; one that cannot be read now is looked at later.
                 Ok(None) => self.desk.judged(number, false, clock::now()),

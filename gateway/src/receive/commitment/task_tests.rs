@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Condvar, MutexGuard};
 
+use tokio_util::sync::CancellationToken;
+
 use super::tests::{party, transaction, uid};
 use super::*;
 use crate::config::Admission;
@@ -123,6 +125,20 @@ impl Office {
             Commitments::open(Arc::new(disk.clone()), folder, spool, admission, settings, Metrics::new(), dial);
         Self { commitments: commitments.unwrap(), disk, _data: data }
     }
+}
+
+/// With a full disk a judgement waits for room as long as there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_for_a_judgement() {
+    let office = Office::new(&BTreeMap::from([(1, transaction(1, 3))]));
+    let opened = office.disk.opens.lock().1;
+    office.disk.opens.close(true);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&office.commitments).run(shutdown.clone()));
+    tokio::task::block_in_place(|| office.disk.opens.wait_for(opened + 1));
+    shutdown.cancel();
+    assert_eq!(running.await.unwrap(), Ok(()));
+    office.disk.opens.close(false);
 }
 
 /// What is reported at once is bounded: a report that is one too many has its turn when another is answered.
