@@ -1,10 +1,11 @@
 //! Reading the configuration again while the gateway runs: from where, and what of it can change then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::admission::{Admission, Modality};
-use super::finding::Findings;
+use super::finding::{Finding, Findings};
+use super::left_out::LeftOut;
 use super::settings::Config;
 use super::{Flags, HandedOver, Surroundings};
 use crate::model::{AeTitle, Timestamp};
@@ -27,8 +28,52 @@ impl Source {
     /// # Errors
     /// Everything that is wrong, in the order of the file; or the system does not give a file now.
     pub fn load(&self, now: Timestamp) -> Result<Config, Findings> {
-        Config::load_what_can_be_used(self.file.as_deref(), &self.flags, &Surroundings { sockets: self.sockets, now })
+        self.load_and(now, None)
     }
+
+    fn load_and(&self, now: Timestamp, and: Option<(&Path, &str)>) -> Result<Config, Findings> {
+        let surroundings = Surroundings { sockets: self.sockets, now };
+        Config::load_what_can_be_used(self.file.as_deref(), &self.flags, &surroundings, and)
+    }
+
+    /// Whether a gateway that starts now would use `text` in `file`, which is that of an admitted modality in the data
+    /// folder `data`, beside everything that is on the disk at the moment. Blocking.
+    ///
+    /// # Errors
+    /// It would not; the sentence says why, and what to do.
+    pub fn fits(&self, now: Timestamp, data: &Path, file: &Path, text: &str) -> Result<(), Unfit> {
+        let without = self.load_and(now, None).map_err(Unfit::Configuration)?;
+        if without.data != data {
+            return Err(Unfit::Data(without.data));
+        }
+        // What is refused only with it is refused because of it.
+        let with = self.load_and(now, Some((file, text))).map_err(|findings| {
+            let first = findings.list.first().map(Finding::in_one_line);
+            Unfit::Contradiction(first.unwrap_or_else(|| findings.to_string()))
+        })?;
+        let is_new = |left_out: &&LeftOut| without.admission.left_out().iter().all(|other| other.file != left_out.file);
+        match with.admission.left_out().iter().find(is_new) {
+            Some(left_out) => Err(Unfit::Contradiction(left_out.finding.in_one_line())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a gateway that starts now would not use one more modality.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It would not start.
+    #[error(
+        "the configuration on the disk has changed and cannot be used, so a restart would fail: mend it first; \
+         waystation check-config names what is wrong"
+    )]
+    Configuration(Findings),
+    /// It would look elsewhere.
+    #[error("the configuration on the disk has changed and names another data folder, {}: restart the gateway first", .0.display())]
+    Data(PathBuf),
+    /// It contradicts what is on the disk.
+    #[error("this contradicts the configuration as it is on the disk now: {0}")]
+    Contradiction(String),
 }
 
 impl Config {

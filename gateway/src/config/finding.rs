@@ -46,6 +46,14 @@ impl fmt::Display for Place {
     }
 }
 
+impl Finding {
+    /// Where, what and what to do, in one line.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        format!("{}: {}: {}. {}", self.place, escaped(&self.key), escaped(&self.what), self.remedy)
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Place::File { .. } = &self.place {

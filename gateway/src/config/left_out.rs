@@ -27,7 +27,12 @@ pub struct LeftOut {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the modality {} is left out and refused, because of {}", escaped(&self.name), self.problem())
+        write!(
+            f,
+            "the modality {} is left out and refused, because of {}",
+            escaped(&self.name),
+            self.finding.in_one_line()
+        )
     }
 }
 
@@ -35,13 +40,6 @@ impl LeftOut {
     fn of(file: &Path, finding: Finding) -> Self {
         let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         Self { name, aet: calling(file), file: file.to_owned(), finding }
-    }
-
-    /// What is wrong and what to do, in one line.
-    #[must_use]
-    pub fn problem(&self) -> String {
-        let Finding { place, key, what, remedy } = &self.finding;
-        format!("{place}: {}: {}. {remedy}", escaped(key), escaped(what))
     }
 }
 

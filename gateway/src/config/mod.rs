@@ -43,11 +43,10 @@ mod modality_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use self::admission::{Admission, Candidate, CommitmentLevel, Modality, Network, NetworkError, NotAdmitted};
-pub use self::changes::Source;
+pub use self::changes::{Source, Unfit};
 pub use self::finding::{Finding, Findings, Place};
 pub use self::left_out::LeftOut;
 pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
@@ -58,6 +57,7 @@ pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};
 
 use self::document::Document;
+use self::modalities::Beside;
 use crate::model::Timestamp;
 
 /// A configuration file larger than this is not one.
@@ -140,21 +140,23 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the order of the file.
     pub fn load(file: Option<&Path>, flags: &Flags, surroundings: &Surroundings) -> Result<Self, Findings> {
-        Basis::read(file)?.config(flags, surroundings, &BTreeSet::new())
+        Basis::read(file)?.config(flags, surroundings, Beside::EVERYTHING)
     }
 
     /// Like [`Config::load`], but a file of an admitted modality that cannot be used is left out: see
-    /// [`Admission::left_out`].
+    /// [`Admission::left_out`]. `and` is read as if it were one more such file with this text.
     ///
     /// # Errors
     /// Everything that is wrong, in the order of the file; or the system does not give a file now.
-    pub fn load_what_can_be_used(
+    fn load_what_can_be_used(
         file: Option<&Path>,
         flags: &Flags,
         surroundings: &Surroundings,
+        and: Option<(&Path, &str)>,
     ) -> Result<Self, Findings> {
         let basis = Basis::read(file)?;
-        let (mut config, left_out) = left_out::leaving_out(|without| basis.config(flags, surroundings, without))?;
+        let read = |without: &_| basis.config(flags, surroundings, Beside { without, and });
+        let (mut config, left_out) = left_out::leaving_out(read)?;
         config.admission.leave_out(left_out);
         Ok(config)
     }
@@ -164,7 +166,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the order of the file.
     pub fn from_text(file: &Path, text: &str, flags: &Flags, surroundings: &Surroundings) -> Result<Self, Findings> {
-        Basis { file: Some((file, text.to_owned())) }.config(flags, surroundings, &BTreeSet::new())
+        Basis { file: Some((file, text.to_owned())) }.config(flags, surroundings, Beside::EVERYTHING)
     }
 }
 
@@ -185,13 +187,8 @@ impl<'a> Basis<'a> {
         Ok(Self { file: file.map(read).transpose()? })
     }
 
-    /// Validates it, without these files of admitted modalities.
-    fn config(
-        &self,
-        flags: &Flags,
-        surroundings: &Surroundings,
-        without: &BTreeSet<PathBuf>,
-    ) -> Result<Config, Findings> {
+    /// Validates it, with the files of admitted modalities.
+    fn config(&self, flags: &Flags, surroundings: &Surroundings, beside: Beside<'_>) -> Result<Config, Findings> {
         let (document, folder) = match &self.file {
             None => (Document::default(), Path::new("")),
             Some((file, text)) => (Document::read(file, text), file.parent().unwrap_or(Path::new(""))),
@@ -201,7 +198,7 @@ impl<'a> Basis<'a> {
         if !flags.allow_any
             && let Some(data) = reader.path("data")
         {
-            modalities::read_folder(&mut reader, &data.value, without);
+            modalities::read_folder(&mut reader, &data.value, beside);
         }
         let config = validate::validate(&mut reader, surroundings);
         let findings = reader.finish();

@@ -65,15 +65,28 @@ pub(super) struct Neighbours<'a> {
     pub(super) has_ca: bool,
 }
 
-/// Lays the files of the data folder beside the tables of the configuration file, but those of `without`. A folder that
-/// is not there holds none.
-pub(super) fn read_folder(reader: &mut Reader, data: &Path, without: &BTreeSet<PathBuf>) {
+/// What is read beside the configuration file, other than every file of the data folder.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    /// These files are not.
+    pub(super) without: &'a BTreeSet<PathBuf>,
+    /// This text is, as if it were in this file.
+    pub(super) and: Option<(&'a Path, &'a str)>,
+}
+
+impl Beside<'static> {
+    /// Every file, and nothing more.
+    pub(super) const EVERYTHING: Self = Self { without: &BTreeSet::new(), and: None };
+}
+
+/// Lays the files of the data folder beside the tables of the configuration file. A folder that is not there holds none.
+pub(super) fn read_folder(reader: &mut Reader, data: &Path, beside: Beside<'_>) {
     let folder = data.join(FOLDER);
     let entries = std::fs::read_dir(&folder);
     let files = entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
     let mut files = match files {
         Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
             let place = Place::File { file: folder.into(), line: 1 };
             let remedy = "Run this as root or as the user of the gateway; the files there name who may send.";
@@ -85,12 +98,15 @@ pub(super) fn read_folder(reader: &mut Reader, data: &Path, without: &BTreeSet<P
             return;
         }
     };
-    files.retain(|file| !without.contains(file));
+    files.extend(beside.and.map(|(file, _)| file.to_owned()));
+    files.retain(|file| !beside.without.contains(file));
     files.sort();
+    files.dedup();
     // What ends otherwise is a file that was being written when the power failed, or somebody's copy.
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
         let Some(name) = file.file_stem().and_then(|stem| stem.to_str()) else { continue };
-        match read_file(file) {
+        let given = beside.and.filter(|(given, _)| given == file).map(|(_, text)| Ok(text.to_owned()));
+        match given.unwrap_or_else(|| read_file(file)) {
             Ok(text) => add_file(reader, file, name, &text),
             Err(Unreadable { finding, error }) => {
                 reader.add(finding.place, finding.key, finding.what, finding.remedy);

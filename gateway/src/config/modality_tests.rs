@@ -258,7 +258,7 @@ fn a_file_that_the_disk_does_not_give_is_left_out_and_want_of_a_descriptor_ends_
     assert!(refusal(&text).contains("us1.toml:1: the file: cannot be read"), "check-config says so");
     let file = data.path().join("waystation.toml");
     std::fs::write(&file, text).unwrap();
-    let config = Config::load_what_can_be_used(Some(&file), &Flags::default(), &here()).unwrap();
+    let config = Config::load_what_can_be_used(Some(&file), &Flags::default(), &here(), None).unwrap();
     assert_eq!(config.admission.left_out()[0].name, "us1");
     for (errno, of_the_process, passing) in [
         (Errno::EMFILE, true, true),

@@ -45,7 +45,7 @@ pub(super) async fn admit(
     Json(wish): Json<Admit>,
 ) -> Result<Json<Admitted>, Failed> {
     let disk = FileSystem::default();
-    let admit = || gateway.reception.admit(&disk, &gateway.data, &wish.knock, wish.name.clone());
+    let admit = || gateway.reception.admit(&disk, (&gateway.data, &gateway.source), &wish.knock, wish.name.clone());
     let modality = tokio::task::block_in_place(admit)?;
     info!(modality:% = modality.name, calling:% = modality.aet; "an operator has admitted a modality");
     Ok(Json(Admitted {

@@ -22,7 +22,7 @@ use super::{
     Activity, Amount, Commitment, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status,
 };
 use crate::clock;
-use crate::config::{self, Admission, DestinationUrl};
+use crate::config::{self, Admission, DestinationUrl, Source};
 use crate::forward;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
@@ -43,6 +43,8 @@ pub struct Gateway {
     pub listen_tls: Vec<SocketAddr>,
     /// The data folder.
     pub data: PathBuf,
+    /// Where the configuration came from.
+    pub source: Source,
     /// Sentences about the configuration that stand as long as it does, the ends of certificates apart.
     pub warnings: Arc<Mutex<Vec<String>>>,
     /// The certificates in use, whose end is looked at whenever somebody asks.

@@ -159,7 +159,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         shutdown.clone(),
     ));
     let warnings = Arc::new(Mutex::new(standing_warnings(&config)));
-    let configuration = Configuration::new(source, &config, &reception, &warnings);
+    let configuration = Configuration::new(source.clone(), &config, &reception, &warnings);
     let doors = sockets.doors(&certificates)?;
     let gateway = Arc::new(Gateway {
         aet: config.aet.clone(),
@@ -167,6 +167,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         listen: doors.addresses(false)?,
         listen_tls: doors.addresses(true)?,
         data: config.data.clone(),
+        source,
         warnings,
         tls: Arc::clone(&certificates),
         spool: spool.clone(),

@@ -49,7 +49,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::association::AcceptorSettings;
 use crate::clock;
-use crate::config::{Admission, Limits, Modality};
+use crate::config::{Admission, Limits, Modality, Source};
 use crate::durable::Disk;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName};
@@ -168,20 +168,20 @@ impl Reception {
     }
 
     /// Admits the stranger that the book calls `knock`, as the modality `name` or as he is called there. He is let in
-    /// from now on, and after a restart. Blocking.
+    /// from now on, and after a restart, which reads `source` and the data folder `data`. Blocking.
     ///
     /// # Errors
     /// Nobody was admitted; see [`AdmitError`].
     pub fn admit(
         &self,
         disk: &dyn Disk,
-        data: &Path,
+        (data, source): (&Path, &Source),
         knock: &str,
         name: Option<DestinationName>,
     ) -> Result<Arc<Modality>, AdmitError> {
         self.change_admission(|admission| {
             let request = (knock, name, clock::wall());
-            door::admit::admit(disk, data, &self.door, admission, &self.aet, request)
+            door::admit::admit(disk, (data, source), &self.door, admission, &self.aet, request)
         })
     }
 

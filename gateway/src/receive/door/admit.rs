@@ -1,6 +1,5 @@
 //! Admits a stranger who has knocked: a file for the configuration, made of how he knocked.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use super::Who;
 use super::keep::{Keeper, replace};
 use super::page::Page;
 use super::view::hindrance;
-use crate::config::{self, Admission, Modality};
+use crate::config::{self, Admission, Modality, Source};
 use crate::durable::Disk;
 use crate::model::{AeTitle, DestinationName, Timestamp};
 
@@ -32,21 +31,28 @@ pub enum AdmitError {
     #[error("{0} calls from {1} and is listed already: it is the modality {2}")]
     Listed(AeTitle, String, DestinationName),
     /// The file is there already, and is not in use.
-    #[error("{0} is there already, and the gateway has not read it: reload the gateway, or remove the file")]
+    #[error(
+        "{0} is there already, and the gateway does not use it: mend it if waystation door says so, reload the gateway, or \
+         remove the file"
+    )]
     FileThere(PathBuf),
+    /// He does not fit to the configuration as it is on the disk.
+    #[error("{0} cannot be admitted: {1}")]
+    Unfit(String, config::Unfit),
     /// The disk does not take it.
     #[error("{0} cannot be written: {1}; nobody was admitted")]
     Disk(PathBuf, io::Error),
 }
 
 /// Writes the stranger called `knock` down as a modality, called `name` or as he is shown, and gives the admission in
-/// which he is let in. When this returns, the file survives a power cut. Blocking.
+/// which he is let in. When this returns, the file survives a power cut. What is asked is whether he fits to those who
+/// may send now, and to the configuration as a restart would find it. Blocking.
 ///
 /// # Errors
 /// Nobody was admitted, and nothing has changed.
 pub fn admit(
     disk: &dyn Disk,
-    data: &Path,
+    (data, source): (&Path, &Source),
     keeper: &Keeper,
     admission: &Admission,
     aet: &AeTitle,
@@ -80,7 +86,13 @@ pub fn admit(
         let from = modality.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return Err(AdmitError::Listed(modality.aet, from, other.name.clone()));
     }
-    write(disk, data, &modality, aet, now)?;
+    let path = config::modality_file(data, &modality.name);
+    let text = text(&modality, aet, now);
+    if disk.open(&path, false).is_ok() {
+        return Err(AdmitError::FileThere(path));
+    }
+    source.fits(now, data, &path, &text).map_err(|why| AdmitError::Unfit(knock.to_owned(), why))?;
+    write(disk, data, &path, &text)?;
     let modality = Arc::new(modality);
     keeper.with(|book| book.admitted(&page.who, &modality.name));
     let admission = admission.with(Arc::clone(&modality));
@@ -100,25 +112,27 @@ fn as_it_knocked(page: &Page, name: DestinationName, aet: &AeTitle) -> Option<Mo
     Some(modality)
 }
 
-fn write(disk: &dyn Disk, data: &Path, modality: &Modality, aet: &AeTitle, now: Timestamp) -> Result<(), AdmitError> {
-    let path = config::modality_file(data, &modality.name);
-    let failed = |error| AdmitError::Disk(path.clone(), error);
+/// The file that describes a modality.
+fn text(modality: &Modality, aet: &AeTitle, now: Timestamp) -> String {
+    format!(
+        "# Admitted at {now} as it knocked. The keys are those of [modality.NAME] in the configuration; reload the\n\
+         # gateway after a change.\n{}",
+        config::modality_as_toml(modality, aet)
+    )
+}
+
+fn write(disk: &dyn Disk, data: &Path, path: &Path, text: &str) -> Result<(), AdmitError> {
+    let failed = |error| AdmitError::Disk(path.to_owned(), error);
     let folder = data.join(config::MODALITIES);
     disk.create_dir(&folder).and_then(|()| disk.sync_dir(data)).map_err(failed)?;
-    match disk.open(&path, false) {
-        Ok(_) => return Err(AdmitError::FileThere(path)),
+    match disk.open(path, false) {
+        Ok(_) => return Err(AdmitError::FileThere(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let mut text = format!(
-        "# Admitted at {now} as it knocked. The keys are those of [modality.NAME] in the configuration; reload the\n\
-         # gateway after a change.\n"
-    );
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{}", config::modality_as_toml(modality, aet));
-    replace(disk, &path, text.as_bytes()).map_err(|error| {
+    replace(disk, path, text.as_bytes()).map_err(|error| {
         // It may have its name already, and nobody is to be let in by a file that was refused.
-        let _ = disk.remove(&path);
+        let _ = disk.remove(path);
         failed(error)
     })
 }

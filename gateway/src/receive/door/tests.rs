@@ -1,12 +1,11 @@
 //! What the book keeps, shows, and saves.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::admit::{AdmitError, admit};
 use super::keep::{FILE, Keeper};
 use super::*;
-use crate::config::{Admission, Config, Flags, HandedOver, Surroundings};
+use crate::config::{Admission, Flags, HandedOver, Source};
 use crate::durable::FileSystem;
 use crate::model::Timestamp;
 
@@ -212,18 +211,53 @@ impl Hall {
         name: Option<&str>,
     ) -> Result<(Arc<Modality>, Admission), AdmitError> {
         let name = name.map(|name| name.parse().unwrap());
-        admit(&self.disk, self.data.path(), &self.keeper, admission, &aet(), (knock, name, at(9)))
+        self.admit_beside(&self.source(), admission, (knock, name, at(9)))
+    }
+
+    fn admit_beside(
+        &self,
+        source: &Source,
+        admission: &Admission,
+        request: (&str, Option<DestinationName>, Timestamp),
+    ) -> Result<(Arc<Modality>, Admission), AdmitError> {
+        admit(&self.disk, (self.data.path(), source), &self.keeper, admission, &aet(), request)
+    }
+
+    /// The same, with this text in a configuration file.
+    fn configured(&self, text: &str) -> Source {
+        let file = self.data.path().join("waystation.toml");
+        std::fs::write(&file, text).unwrap();
+        Source { file: Some(file), ..self.source() }
+    }
+
+    /// Flags alone, which name nobody.
+    fn source(&self) -> Source {
+        let flags = Flags {
+            data: Some(self.data.path().to_owned()),
+            aet: Some("WAYSTATION".to_owned()),
+            listen: vec!["0.0.0.0:11112".to_owned()],
+            listen_tls: Vec::new(),
+            to: vec!["archive=file:///srv/dicom".to_owned()],
+            ..Flags::default()
+        };
+        Source { file: None, flags, sockets: HandedOver::default() }
+    }
+
+    /// The same with a listener for TLS.
+    fn over_tls(&self) -> Source {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+        let file = self.data.path().join("all.pem");
+        std::fs::write(&file, params.self_signed(&key).unwrap().pem() + &key.serialize_pem()).unwrap();
+        let (ca, cert, key) = (Some(file.clone()), Some(file.clone()), Some(file));
+        let flags = Flags { listen_tls: vec!["0.0.0.0:2762".to_owned()], ca, cert, key, ..self.source().flags };
+        Source { flags, ..self.source() }
     }
 
     /// What a gateway reads here that starts now.
     fn reads(&self) -> Vec<Arc<Modality>> {
-        let text = format!(
-            "data = \"{}\"\naet = \"WAYSTATION\"\nlisten = [\"0.0.0.0:11112\"]\n[to.archive]\nurl = \"file:///srv/dicom\"\n",
-            self.data.path().display()
-        );
-        let here = Surroundings { sockets: HandedOver::default(), now: at(10) };
-        let read = Config::from_text(Path::new("/etc/waystation.toml"), &text, &Flags::default(), &here);
-        read.unwrap().admission.modalities().to_vec()
+        self.source().load(at(10)).unwrap().admission.modalities().to_vec()
     }
 }
 
@@ -244,7 +278,8 @@ fn what_it_proved_when_it_knocked_is_asked_of_it_from_then_on() {
     let hall = Hall::new();
     let visit = Visit { tls: true, subject: Some("CN=us1".to_owned()), ..visit(1, "US1", "WAYSTATION") };
     hall.keeper.with(|book| book.enter(&stranger("US1", HOME), visit, []));
-    let (modality, _) = hall.admit(&Admission::of(Vec::new()), "us1", None).unwrap();
+    let request = ("us1", None, at(9));
+    let (modality, _) = hall.admit_beside(&hall.over_tls(), &Admission::of(Vec::new()), request).unwrap();
     assert!(modality.tls && modality.certificate_subject.as_deref() == Some("CN=us1"));
     let text = std::fs::read_to_string(hall.data.path().join("modalities/us1.toml")).unwrap();
     assert!(text.contains("certificate-subject = \"CN=us1\"") && !text.contains("called"), "{text}");
@@ -278,6 +313,36 @@ fn what_cannot_be_admitted_is_refused_with_the_reason_and_changes_nothing() {
     assert!(hall.reads().is_empty());
     hall.admit(&ct, "ct1", Some("ct2")).unwrap();
     assert!(says(&ct, "ct2", None).contains("nobody at the door"), "it is inside");
+}
+
+/// Somebody has edited the configuration and not reloaded it yet: what is admitted now must not keep the gateway from
+/// starting, or be left out, at the next restart.
+#[test]
+fn who_does_not_fit_to_the_configuration_on_the_disk_is_not_admitted() {
+    let hall = Hall::new();
+    hall.keeper.with(|book| {
+        knock(book, 1, "US1", HOME);
+        book.enter(&stranger("MR1", HOME), Visit { tls: true, ..visit(2, "MR1", "WAYSTATION") }, []);
+    });
+    let nobody = Admission::of(Vec::new());
+    let said = |source: &Source, knock: &str| {
+        let refused = hall.admit_beside(source, &nobody, (knock, None, at(9))).unwrap_err();
+        assert!(!hall.data.path().join("modalities").exists(), "nothing was written: {refused}");
+        refused.to_string()
+    };
+    for (tables, knock, sentence) in [
+        ("[modality.us1]\naet = \"X\"\naddresses = [\"10.0.0.1\"]", "us1", "us1 is also [modality.us1] in"),
+        ("[modality.x]\naet = \"US1\"\naddresses = [\"192.168.0.0/16\"]", "us1", "from the same address"),
+        ("allow-any = true", "us1", "contradicts the modalities"),
+        ("", "mr1", "the gateway listens nowhere over TLS"),
+        ("lissen = 1", "us1", "cannot be used, so a restart would fail: mend it first"),
+    ] {
+        let refused = said(&hall.configured(tables), knock);
+        assert!(refused.contains(sentence), "{tables}: {refused}");
+    }
+    let elsewhere = Source { flags: Flags { data: Some("/srv/else".into()), ..hall.source().flags }, ..hall.source() };
+    assert!(said(&elsewhere, "us1").contains("names another data folder, /srv/else: restart the gateway first"));
+    hall.admit_beside(&hall.configured(""), &nobody, ("us1", None, at(9))).unwrap();
 }
 
 mod release {

@@ -102,7 +102,7 @@ impl Book {
         let left_out = admission.left_out().iter().map(|left_out| LeftOutView {
             name: escaped(&left_out.name).into_owned(),
             file: left_out.file.display().to_string(),
-            problem: left_out.problem(),
+            problem: left_out.finding.in_one_line(),
         });
         DoorView { aet: aet.clone(), allow_any, admitted, knocks, left_out: left_out.collect() }
     }
