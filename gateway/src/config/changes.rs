@@ -7,8 +7,10 @@ use super::admission::{Admission, Modality};
 use super::finding::{Finding, Findings};
 use super::left_out::LeftOut;
 use super::settings::Config;
+use super::url::DestinationUrl;
 use super::{Flags, HandedOver, Surroundings};
-use crate::model::{AeTitle, Timestamp};
+use crate::model::{DestinationName, Timestamp};
+use crate::tls::ClientCertificates;
 
 /// Where a configuration came from, so that it can be read again.
 #[derive(Debug, Clone)]
@@ -117,15 +119,45 @@ impl Config {
         pairs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
-    /// Who may send, for a gateway that still has the title `aet` because another one waits for a restart.
-    #[must_use]
-    pub fn admission_under(&self, aet: &AeTitle) -> Admission {
-        let Admission::Named(modalities, left_out) = &self.admission else { return Admission::Any };
+    /// Who may send, for a gateway that runs with `running` and these sockets, and has to be restarted for whatever else
+    /// has changed. The title by which it is called is still the one that it has.
+    ///
+    /// # Errors
+    /// A modality asks for something that is there only after a restart; each sentence names one.
+    pub fn admission_within(&self, running: &Self, sockets: HandedOver) -> Result<Admission, Vec<String>> {
+        if self.data != running.data {
+            return Err(vec![format!("the data folder, with the modalities in it, is {} then", self.data.display())]);
+        }
+        let Admission::Named(modalities, left_out) = &self.admission else { return Ok(Admission::Any) };
+        let early = modalities.iter().filter_map(|modality| running.lacks_for(modality, sockets)).collect::<Vec<_>>();
+        if !early.is_empty() {
+            return Err(early);
+        }
         let renamed = |modality: &Arc<Modality>| match modality.called == [self.aet.clone()] {
-            true => Arc::new(Modality { called: vec![aet.clone()], ..Modality::clone(modality) }),
+            true => Arc::new(Modality { called: vec![running.aet.clone()], ..Modality::clone(modality) }),
             false => Arc::clone(modality),
         };
-        Admission::Named(modalities.iter().map(renamed).collect(), left_out.clone())
+        Ok(Admission::Named(modalities.iter().map(renamed).collect(), left_out.clone()))
+    }
+
+    /// What a gateway that runs with this has not, and the modality needs.
+    fn lacks_for(&self, modality: &Modality, sockets: HandedOver) -> Option<String> {
+        let is_there = |name: &&DestinationName| self.destinations.iter().any(|to| to.name == **name);
+        let name = &modality.name;
+        if let Some(to) = modality.to.iter().flatten().find(|to| !is_there(to)) {
+            return Some(format!("{name} sends to {to}, which is a destination only then"));
+        }
+        if modality.tls && self.listen_tls.is_empty() && !sockets.tls {
+            return Some(format!("{name} must use TLS, on which the gateway listens only then"));
+        }
+        if modality.certificate_subject.is_some() && self.client_certificates == ClientCertificates::None {
+            return Some(format!("{name} must show a certificate, for which it is asked only then"));
+        }
+        let has_ca = self.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+        if matches!(modality.commitment_to, Some(DestinationUrl::Dicoms(_))) && !has_ca {
+            return Some(format!("{name} takes reports over TLS, for which there is a ca only then"));
+        }
+        None
     }
 }
 
@@ -155,6 +187,7 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{changed, read, with};
+    use super::*;
 
     #[test]
     fn what_waits_for_a_restart_is_named_and_modalities_are_not() {
@@ -184,8 +217,44 @@ mod tests {
 
     #[test]
     fn a_title_that_waits_for_a_restart_is_not_asked_of_anybody_yet() {
-        let config = read(&changed("\"WAYSTATION\"", "\"OTHER\"")).unwrap();
-        let admission = config.admission_under(&"WAYSTATION".parse().unwrap());
+        let (running, config) = (read(&with("")).unwrap(), read(&changed("\"WAYSTATION\"", "\"OTHER\"")).unwrap());
+        let admission = config.admission_within(&running, HandedOver::default()).unwrap();
         assert_eq!(admission.find("ct1").unwrap().called[0].as_str(), "WAYSTATION");
+    }
+
+    /// A modality that sends where nothing goes yet would have its instances kept for nobody.
+    #[test]
+    fn what_a_modality_needs_and_is_there_only_after_a_restart_is_named() {
+        let mut running = read(&with("")).unwrap();
+        let early = |running: &Config, text: &str, sockets: HandedOver| {
+            let refused = read(text).unwrap().admission_within(running, sockets);
+            refused.err().map(|sentences| sentences.join("; "))
+        };
+        let lines = |lines: &str| changed("aet = \"CT1\"", &format!("aet = \"CT1\"\n{lines}"));
+        let to = lines("to = [\"cloud\"]") + "\n[to.cloud]\nurl = \"file:///srv/cloud\"\n";
+        let none = HandedOver::default();
+        assert_eq!(early(&running, &to, none).unwrap(), "ct1 sends to cloud, which is a destination only then");
+        running.destinations.push(super::super::Destination {
+            name: "cloud".parse().unwrap(),
+            url: "file:///srv/other".parse().unwrap(),
+        });
+        assert_eq!(early(&running, &to, none), None, "it is there, though its address waits for a restart");
+        let moved = changed("/var/lib/waystation", "/var/lib/other");
+        assert!(early(&running, &moved, none).unwrap().contains("is /var/lib/other then"));
+
+        // As they are when the file that is read again has TLS, and the running gateway has not.
+        let mut new = read(&with("")).unwrap();
+        let Admission::Named(modalities, _) = &mut new.admission else { panic!("they are listed") };
+        let ct1 = Arc::make_mut(&mut modalities[0]);
+        (ct1.tls, ct1.certificate_subject) = (true, Some("CN=ct1".to_owned()));
+        ct1.commitment_to = Some("dicoms://CT1@192.168.7.20:2762".parse().unwrap());
+        let said = |running: &Config, sockets| new.admission_within(running, sockets).err().map(|all| all.join("; "));
+        assert!(said(&running, none).unwrap().contains("on which the gateway listens only then"));
+        let over_tls = HandedOver { plain: false, tls: true };
+        assert!(said(&running, over_tls).unwrap().contains("there is a ca only then"));
+        running.tls = Some(crate::tls::TlsFiles { ca: Some("/ca.pem".into()), ..crate::tls::TlsFiles::default() });
+        assert_eq!(said(&running, over_tls), None);
+        running.client_certificates = ClientCertificates::None;
+        assert!(said(&running, over_tls).unwrap().contains("for which it is asked only then"));
     }
 }

@@ -6,7 +6,7 @@ use log::{error, info, warn};
 
 use super::standing_warnings;
 use crate::clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, Findings, Source};
 use crate::receive::Reception;
 
 /// The configuration that the gateway runs with, and where it came from.
@@ -30,21 +30,20 @@ impl Configuration {
         Self { source, started_with: config.clone(), reception, warnings }
     }
 
-    /// Reads it again and changes who may send. Whatever else has changed is named in the log; what is wrong changes
-    /// nothing, and stays among the warnings until it is right. Blocking.
+    /// Reads it again and changes who may send. Whatever else has changed is named in the log; what is wrong, or asks for
+    /// what is there only after a restart, changes nothing, and stays among the warnings until it is right. Blocking.
     pub(super) fn read_again(&self) -> Option<Config> {
-        let aet = &self.started_with.aet;
         let read = self.reception.change_admission(|before| {
-            let config = self.source.load(clock::wall())?;
-            let admission = config.admission_under(aet);
-            Ok(((before.changes(&admission), config), admission))
+            let config = self.source.load(clock::wall()).map_err(Unusable::Wrong)?;
+            let admission = config.admission_within(&self.started_with, self.source.sockets);
+            let admission = admission.map_err(Unusable::Early)?;
+            Ok::<_, Unusable>(((before.changes(&admission), config), admission))
         });
         let (changes, config) = match read {
             Ok(read) => read,
-            Err(findings) => {
-                let findings: crate::config::Findings = findings;
-                error!("the new configuration cannot be used, the one from before stays in use:\n{findings}");
-                self.warn_of_failure(findings.list.len());
+            Err(unusable) => {
+                error!("{unusable}");
+                self.warn_of_failure(&unusable);
                 return None;
             }
         };
@@ -68,10 +67,28 @@ impl Configuration {
         Some(config)
     }
 
-    fn warn_of_failure(&self, problems: usize) {
+    fn warn_of_failure(&self, unusable: &Unusable) {
         const FAILED: &str = "the configuration was read again and cannot be used";
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         warnings.retain(|warning| !warning.starts_with(FAILED));
-        warnings.push(format!("{FAILED}: {problems} problems; waystation check-config names them, then reload again"));
+        warnings.push(match unusable {
+            Unusable::Wrong(findings) => {
+                let problems = findings.list.len();
+                format!("{FAILED}: {problems} problems; waystation check-config names them, then reload again")
+            }
+            Unusable::Early(needs) => format!("{FAILED} without a restart, after which {}", needs.join("; ")),
+        });
     }
+}
+
+/// Why nothing of a configuration was taken over.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("the new configuration cannot be used, the one from before stays in use:\n{0}")]
+    Wrong(Findings),
+    #[error(
+        "the new configuration cannot be used without a restart, and the one from before stays in use: {}; restart the \
+         gateway", .0.join("; ")
+    )]
+    Early(Vec<String>),
 }
