@@ -2,7 +2,7 @@
 //! chance are arguments.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -113,6 +113,8 @@ pub(super) struct Desk {
     limits: Limits,
     backoff: Backoff,
     state: Mutex<State>,
+    /// A request is saved, or is not.
+    saved: Condvar,
     changed: Notify,
 }
 
@@ -124,6 +126,8 @@ pub(super) enum Newcomer {
     Duplicate(Place),
     /// It is there already, and durable.
     Known,
+    /// It is there already under this number, and being saved: see [`Desk::wait_until_saved`].
+    BeingSaved(u64),
 }
 
 /// A transaction by what people know it by.
@@ -152,7 +156,7 @@ pub(in crate::receive) struct Lease {
 
 impl Desk {
     pub(super) fn new(limits: Limits, backoff: Backoff) -> Self {
-        Self { limits, backoff, state: Mutex::default(), changed: Notify::new() }
+        Self { limits, backoff, state: Mutex::default(), saved: Condvar::new(), changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,11 +190,12 @@ impl Desk {
         let mut state = self.lock();
         let mut of_modality = 0;
         let mut in_use = false;
-        for other in state.entries.values().filter(|other| other.modality == entry.modality) {
+        for (number, other) in state.entries.iter().filter(|(_, other)| other.modality == entry.modality) {
             of_modality += 1;
             if other.uid == entry.uid {
-                if other.phase != Phase::Saving && other.is_same(&entry) {
-                    return Ok(Newcomer::Known);
+                if other.is_same(&entry) {
+                    let is_being_saved = other.phase == Phase::Saving;
+                    return Ok(if is_being_saved { Newcomer::BeingSaved(*number) } else { Newcomer::Known });
                 }
                 in_use = true;
             }
@@ -210,6 +215,15 @@ impl Desk {
         state.entries.insert(number, entry);
         let place = Place { desk: Arc::clone(self), number, saved: false };
         Ok(if in_use { Newcomer::Duplicate(place) } else { Newcomer::New(place) })
+    }
+
+    /// Waits until a request is saved, or has turned out not to be. Blocking.
+    pub(super) fn wait_until_saved(&self, number: u64) {
+        let is_being_saved = |state: &mut State| {
+            let entry = state.entries.get(&number);
+            entry.is_some_and(|entry| entry.phase == Phase::Saving)
+        };
+        drop(self.saved.wait_while(self.lock(), is_being_saved).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// A transaction is gone from the disk without having been reported.
@@ -472,6 +486,7 @@ impl Place {
         if let Some(entry) = self.desk.lock().entries.get_mut(&self.number) {
             (entry.phase, entry.due) = (Phase::Judging, now);
         }
+        self.desk.saved.notify_all();
         self.desk.nudge();
     }
 }
@@ -480,6 +495,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if !self.saved {
             self.desk.lock().remove(self.number);
+            self.desk.saved.notify_all();
         }
     }
 }

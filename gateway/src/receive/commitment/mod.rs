@@ -54,7 +54,7 @@
 //! # The same request twice
 //!
 //! A modality that has lost our answer asks again with the same transaction UID and the same instances: it is answered
-//! 0000, and reported once. With other instances it has used a transaction UID twice: that request is reported as failed
+//! 0000 when the first is safe, and reported once. With other instances it has used a transaction UID twice: that request is reported as failed
 //! with 0131. A transaction UID that has been reported is free again.
 //!
 //! # The file of a transaction
@@ -307,9 +307,6 @@ impl Commitments {
 
     /// Accepts a request: when this returns `Ok`, it is on stable storage. Blocking.
     fn accept(&self, asker: Asker, uid: Uid, references: Vec<Reference>) -> Result<(), Refused> {
-        if let Some(reason) = self.failure() {
-            return Err(Refused::Failed(reason));
-        }
         if !self.spool.has_room() {
             return Err(Refused::NoRoom);
         }
@@ -323,12 +320,19 @@ impl Commitments {
             duplicate: false,
             references,
         };
-        let place = match self.desk.enter(&transaction)? {
-            Newcomer::Known => return Ok(()),
-            Newcomer::New(place) => place,
-            Newcomer::Duplicate(place) => {
-                transaction.duplicate = true;
-                place
+        let place = loop {
+            if let Some(reason) = self.failure() {
+                return Err(Refused::Failed(reason));
+            }
+            match self.desk.enter(&transaction)? {
+                Newcomer::Known => return Ok(()),
+                // It may turn out not to be saved: then this one is.
+                Newcomer::BeingSaved(number) => self.desk.wait_until_saved(number),
+                Newcomer::New(place) => break place,
+                Newcomer::Duplicate(place) => {
+                    transaction.duplicate = true;
+                    break place;
+                }
             }
         };
         match self.files.save(place.number(), &transaction) {

@@ -127,6 +127,10 @@ impl Office {
     }
 }
 
+fn asker(name: &str) -> Asker {
+    Asker { party: party(name), called: "GATE".parse().unwrap(), level: CommitmentLevel::Safe }
+}
+
 /// With a full disk a judgement waits for room as long as there is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_does_not_wait_for_a_judgement() {
@@ -158,4 +162,31 @@ async fn reports_that_are_under_way_share_what_they_may_hold() {
     commitments.answered(first, Ok(crate::dimse::Status::SUCCESS), false).await.unwrap();
     let later = lease(clock::now() + Duration::from_secs(2)).unwrap();
     assert!(commitments.prepare(later, syntax).await.unwrap().is_some());
+}
+
+/// The modality has lost its patience, and asks again on another association before the disk has answered.
+#[test]
+fn the_same_request_while_the_first_is_being_saved_is_answered_with_it_and_reported_once() {
+    for is_saved in [true, false] {
+        let office = Office::new(&BTreeMap::new());
+        let published = office.disk.publishes.lock().1;
+        office.disk.publishes.close(true);
+        let Transaction { uid, references, .. } = transaction(1, 3);
+        let ask = || office.commitments.accept(asker("ct1"), uid.clone(), references.clone());
+        std::thread::scope(|scope| {
+            let first = scope.spawn(ask);
+            office.disk.publishes.wait_for(published + 1);
+            let again: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+            if !is_saved {
+                office.disk.disk.fail(0, nix::errno::Errno::EIO, true);
+            }
+            office.disk.publishes.close(false);
+            assert_eq!(first.join().unwrap().is_ok(), is_saved);
+            again.into_iter().for_each(|again| assert_eq!(again.join().unwrap().is_ok(), is_saved));
+        });
+        assert_eq!(office.commitments.status().pending, u64::from(is_saved));
+        if is_saved {
+            assert!(!office.commitments.files.read(1).unwrap().duplicate);
+        }
+    }
 }
