@@ -164,6 +164,7 @@ impl Reception {
         let (outcome, admission) = change(&self.admission())?;
         self.door.with(|book| book.configured(names(&admission)));
         self.admission.replace(admission);
+        self.commitments.admission_has_changed();
         Ok(outcome)
     }
 

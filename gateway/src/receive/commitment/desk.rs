@@ -295,21 +295,24 @@ impl Desk {
     }
 
     /// Waits until a transaction of the modality can be reported on an association of its own, and leases it.
-    /// `reachable` says that there is another way to it.
-    pub(super) async fn on_own_association(self: &Arc<Self>, modality: &Party, reachable: bool) -> Lease {
+    /// `is_reachable` says whether there is another way to it, which a reload may change: then [`Desk::nudge`].
+    pub(super) async fn on_own_association(
+        self: &Arc<Self>,
+        modality: &Party,
+        is_reachable: impl Fn() -> bool,
+    ) -> Lease {
         loop {
             let changed = self.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now = clock::now();
-            let next = match self.next_due(modality, reachable) {
-                Some(due) if due <= now => match self.lease(modality, None, now, true) {
-                    Some(lease) => return lease,
-                    None => None,
-                },
-                due => due,
-            };
-            match next {
+            match self.next_due(modality, is_reachable()) {
+                Some(due) if due <= now => {
+                    // Another association may have been faster: then the next one counts.
+                    if let Some(lease) = self.lease(modality, None, now, true) {
+                        return lease;
+                    }
+                }
                 Some(due) => drop(tokio::time::timeout_at(due.into(), changed).await),
                 None => changed.await,
             }

@@ -299,6 +299,11 @@ impl Commitments {
         Ok(Arc::new(Self { desk, files, reading, reporting, spool, admission, settings, metrics, dial, failed }))
     }
 
+    /// Who may send has changed, and with it perhaps where reports go.
+    pub(super) fn admission_has_changed(&self) {
+        self.desk.nudge();
+    }
+
     /// What waits.
     #[must_use]
     pub fn status(&self) -> CommitmentStatus {

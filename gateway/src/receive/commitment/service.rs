@@ -139,8 +139,8 @@ impl Reporting {
             return std::future::pending().await;
         }
         tokio::time::sleep(QUIET).await;
-        let reachable = self.commitments.address(&self.modality).is_some();
-        Idle::Report(self.commitments.desk.on_own_association(&self.modality, reachable).await)
+        let is_reachable = || self.commitments.address(&self.modality).is_some();
+        Idle::Report(self.commitments.desk.on_own_association(&self.modality, is_reachable).await)
     }
 
     /// Does it.

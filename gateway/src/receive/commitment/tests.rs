@@ -466,11 +466,51 @@ async fn a_modality_that_did_not_answer_on_its_own_association_is_called_if_it_c
     let ct = party("ct1");
     desk.listens(&ct);
     ready(&desk, &transaction(1, 5), now);
-    let lease = desk.on_own_association(&ct, true).await;
+    let lease = desk.on_own_association(&ct, || true).await;
     lease.failed(now, true, "no answer", 0.0);
     assert_eq!(desk.to_call(now, |_| true), std::slice::from_ref(&ct), "at once, and without a head start");
-    let waits = tokio::time::timeout(Duration::from_millis(20), desk.on_own_association(&ct, true)).await;
+    let waits = tokio::time::timeout(Duration::from_millis(20), desk.on_own_association(&ct, || true)).await;
     assert!(waits.is_err(), "its own association is left alone");
-    let lease = desk.on_own_association(&ct, false).await;
+    let lease = desk.on_own_association(&ct, || false).await;
     assert_eq!(lease.number(), 1, "unless there is no other way");
+}
+
+/// `commitment-to` is taken away by a reload while an association waits that is not told anything as long as there is
+/// another way.
+#[tokio::test]
+async fn what_a_reload_changes_is_seen_by_who_waits_already() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (desk, now) = desk();
+    let ct = party("ct1");
+    desk.listens(&ct);
+    ready(&desk, &transaction(1, 5), now);
+    desk.on_own_association(&ct, || true).await.failed(now, true, "no answer", 0.0);
+    let is_reachable = AtomicBool::new(true);
+    let reload = async {
+        tokio::task::yield_now().await;
+        is_reachable.store(false, Ordering::Relaxed);
+        desk.nudge();
+    };
+    let waiting = desk.on_own_association(&ct, || is_reachable.load(Ordering::Relaxed));
+    let (lease, ()) = tokio::join!(waiting, reload);
+    assert_eq!(lease.number(), 1);
+}
+
+/// Several associations of one modality: who comes too late for one report waits for the next, and for nothing else.
+#[tokio::test]
+async fn associations_that_wait_for_the_same_report_get_the_next_one() {
+    let (desk, now) = desk();
+    let ct = party("ct1");
+    for number in 1..=2 {
+        ready(&desk, &transaction(number, 5), now);
+    }
+    let (first, second) = tokio::join!(desk.on_own_association(&ct, || false), desk.on_own_association(&ct, || false));
+    assert_eq!((first.number(), second.number()), (1, 2));
+    first.done();
+    let third = async {
+        tokio::task::yield_now().await;
+        ready(&desk, &transaction(3, 5), now);
+    };
+    let (lease, ()) = tokio::join!(desk.on_own_association(&ct, || false), third);
+    assert_eq!(lease.number(), 3);
 }
