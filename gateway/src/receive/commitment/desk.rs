@@ -1,16 +1,16 @@
-//! What waits: one line for each transaction, with its state, and when what is due. Pure but for the lock; time and
-//! chance are arguments.
+//! What waits, for all who ask at once: whoever holds the lock does so for a look that does not depend on how much waits
+//! (`waiting`). Pure but for the lock; time and chance are arguments.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::{CommitmentStatus, Party, Reference, Transaction};
+use super::waiting::{Entry, Phase, Waiting};
+use super::{CommitmentStatus, Party, Transaction};
 use crate::clock::{self, SpoolTime};
-use crate::model::{AeTitle, Timestamp, Uid};
+use crate::model::{AeTitle, Uid};
 use crate::retry::Backoff;
 
 /// How long a report waits for an association of the modality that offers the class before a new one is opened.
@@ -50,60 +50,9 @@ pub(super) enum Full {
     References(usize),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Its file is being written.
-    Saving,
-    /// Not every instance is judged.
-    Judging,
-    /// It can be reported since then.
-    Ready { since: Instant },
-    /// Somebody reports it.
-    Reporting,
-}
-
-#[derive(Debug)]
-struct Entry {
-    uid: Uid,
-    modality: Party,
-    /// What it called us.
-    called: AeTitle,
-    accepted: SpoolTime,
-    accepted_at: Timestamp,
-    /// When it came to this run.
-    entered: Instant,
-    references: usize,
-    /// Of its references, to tell the same request from another with the same transaction UID.
-    fingerprint: u32,
-    phase: Phase,
-    /// Not before then.
-    due: Instant,
-    /// Reports that failed, in a row.
-    failures: u32,
-}
-
-/// What is known of the way to a modality.
-#[derive(Debug, Default)]
-struct Line {
-    /// Its associations that are open and offer the class.
-    listening: usize,
-    /// A report on one of those was not answered.
-    is_shy: bool,
-    /// A new association is being opened or is in use.
-    calling: bool,
-    /// Calls that came to nothing, in a row, and when the next is due.
-    failures: u32,
-    next_call: Option<Instant>,
-    /// What went wrong last.
-    failure: Option<String>,
-}
-
 #[derive(Debug, Default)]
 struct State {
-    last_number: u64,
-    entries: BTreeMap<u64, Entry>,
-    references: usize,
-    lines: HashMap<Party, Line>,
+    waiting: Waiting,
     damaged: u64,
 }
 
@@ -163,17 +112,21 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes everybody who waits.
+    /// Wakes the task.
     pub(super) fn nudge(&self) {
         self.changed.notify_waiters();
     }
 
+    /// Wakes the task, and every association that waits: who can be called has changed.
+    pub(super) fn nudge_everybody(&self) {
+        let wakes: Vec<_> = self.lock().waiting.lines().map(|(_, line)| Arc::clone(&line.wake)).collect();
+        wakes.iter().for_each(|wake| wake.notify_waiters());
+        self.nudge();
+    }
+
     /// Takes up what an earlier run has left.
     pub(super) fn load(&self, number: u64, transaction: &Transaction, now: Instant) {
-        let mut state = self.lock();
-        state.last_number = state.last_number.max(number);
-        state.references += transaction.references.len();
-        state.entries.insert(number, Entry::new(transaction, Phase::Judging, now));
+        self.lock().waiting.enter_as(number, Entry::new(transaction, Phase::Judging, now));
     }
 
     /// So many files were set aside.
@@ -187,49 +140,36 @@ impl Desk {
     /// A limit is reached.
     pub(super) fn enter(self: &Arc<Self>, transaction: &Transaction) -> Result<Newcomer, Full> {
         let entry = Entry::new(transaction, Phase::Saving, clock::now());
-        let mut state = self.lock();
-        let mut of_modality = 0;
-        let mut in_use = false;
-        for (number, other) in state.entries.iter().filter(|(_, other)| other.modality == entry.modality) {
-            of_modality += 1;
-            if other.uid == entry.uid {
-                if other.is_same(&entry) {
-                    let is_being_saved = other.phase == Phase::Saving;
-                    return Ok(if is_being_saved { Newcomer::BeingSaved(*number) } else { Newcomer::Known });
-                }
-                in_use = true;
-            }
+        let waiting = &mut self.lock().waiting;
+        let (known, in_use) = waiting.known(&entry);
+        if let Some(number) = known {
+            let is_being_saved = waiting.get(number).is_some_and(|entry| entry.phase == Phase::Saving);
+            return Ok(if is_being_saved { Newcomer::BeingSaved(number) } else { Newcomer::Known });
         }
-        if state.entries.len() >= self.limits.transactions {
+        if waiting.len() >= self.limits.transactions {
             return Err(Full::InAll(self.limits.transactions));
         }
-        if of_modality >= self.limits.of_modality {
+        if waiting.known_line(&entry.modality).is_some_and(|line| line.transactions >= self.limits.of_modality) {
             return Err(Full::OfModality(self.limits.of_modality));
         }
-        if state.references + entry.references > self.limits.references {
+        if waiting.references() + entry.references > self.limits.references {
             return Err(Full::References(self.limits.references));
         }
-        state.last_number += 1;
-        let number = state.last_number;
-        state.references += entry.references;
-        state.entries.insert(number, entry);
-        let place = Place { desk: Arc::clone(self), number, saved: false };
+        let place = Place { desk: Arc::clone(self), number: waiting.enter(entry), saved: false };
         Ok(if in_use { Newcomer::Duplicate(place) } else { Newcomer::New(place) })
     }
 
     /// Waits until a request is saved, or has turned out not to be. Blocking.
     pub(super) fn wait_until_saved(&self, number: u64) {
-        let is_being_saved = |state: &mut State| {
-            let entry = state.entries.get(&number);
-            entry.is_some_and(|entry| entry.phase == Phase::Saving)
-        };
+        let is_being_saved =
+            |state: &mut State| state.waiting.get(number).is_some_and(|entry| entry.phase == Phase::Saving);
         drop(self.saved.wait_while(self.lock(), is_being_saved).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// A transaction is gone from the disk without having been reported.
     pub(super) fn lost(&self, number: u64) {
         let mut state = self.lock();
-        state.remove(number);
+        state.waiting.remove(number);
         state.damaged += 1;
     }
 
@@ -237,39 +177,31 @@ impl Desk {
 
     /// Up to `limit` transactions that are due for judging, those first that have been for longest.
     pub(super) fn to_judge(&self, now: Instant, limit: usize) -> Vec<u64> {
-        let state = self.lock();
-        let due = state.entries.iter().filter(|(_, entry)| entry.phase == Phase::Judging && entry.due <= now);
-        let mut due: Vec<_> = due.map(|(number, entry)| (entry.due, *number)).collect();
-        due.sort_unstable();
-        due.into_iter().take(limit).map(|(_, number)| number).collect()
+        self.lock().waiting.due_for_judging(now, limit)
     }
 
     /// A transaction was judged: it can be reported, or has to be judged again later.
     pub(super) fn judged(&self, number: u64, done: bool, now: Instant) {
-        if let Some(entry) = self.lock().entries.get_mut(&number)
-            && matches!(entry.phase, Phase::Judging | Phase::Reporting)
-        {
-            if done {
-                entry.phase = Phase::Ready { since: now };
-                entry.due = now;
-            } else {
-                let waited = now.saturating_duration_since(entry.entered);
-                entry.phase = Phase::Judging;
-                entry.due = now + (waited / 10).clamp(JUDGED_EVERY.0, JUDGED_EVERY.1);
-            }
+        let waiting = &mut self.lock().waiting;
+        let Some(entry) = waiting.get(number) else { return };
+        if !matches!(entry.phase, Phase::Judging | Phase::Reporting) {
+            return;
         }
-        self.nudge();
+        if done {
+            let modality = entry.modality.clone();
+            waiting.move_to(number, Phase::Ready { since: now }, now);
+            waiting.line(&modality).wake.notify_waiters();
+        } else {
+            let waited = now.saturating_duration_since(entry.entered);
+            waiting.move_to(number, Phase::Judging, now + (waited / 10).clamp(JUDGED_EVERY.0, JUDGED_EVERY.1));
+        }
     }
 
     /// What has been there for longer than `life` is given up, unless it is being reported.
     pub(super) fn expire(&self, now: SpoolTime, life: Duration) -> Vec<Claim> {
-        let mut state = self.lock();
-        let is_over = |entry: &Entry| {
-            matches!(entry.phase, Phase::Judging | Phase::Ready { .. }) && entry.accepted.after(life) <= now
-        };
-        let over = state.entries.iter().filter(|(_, entry)| is_over(entry));
-        let over: Vec<_> = over.map(|(number, entry)| entry.claim(*number)).collect();
-        over.iter().for_each(|claim| state.remove(claim.number));
+        let waiting = &mut self.lock().waiting;
+        let over = waiting.older_than(now, life);
+        over.iter().for_each(|claim| waiting.remove(claim.number));
         over
     }
 
@@ -277,32 +209,30 @@ impl Desk {
 
     /// An association of the modality that offers the class is open from now on.
     pub(super) fn listens(&self, modality: &Party) {
-        self.lock().lines.entry(modality.clone()).or_default().listening += 1;
+        self.lock().waiting.line(modality).listening += 1;
     }
 
     /// It is over.
     pub(super) fn hangs_up(&self, modality: &Party) {
         let mut state = self.lock();
-        if let Some(line) = state.lines.get_mut(modality) {
-            line.listening = line.listening.saturating_sub(1);
-            // Whoever never asked for anything is forgotten.
-            if line.listening == 0 && !line.calling && !line.is_shy && line.failure.is_none() {
-                state.lines.remove(modality);
-            }
-        }
+        let line = state.waiting.line(modality);
+        line.listening = line.listening.saturating_sub(1);
+        state.waiting.forget_if_idle(modality);
         drop(state);
         self.nudge();
     }
 
     /// Waits until a transaction of the modality can be reported on an association of its own, and leases it.
-    /// `is_reachable` says whether there is another way to it, which a reload may change: then [`Desk::nudge`].
+    /// `is_reachable` says whether there is another way to it, which a reload may change: then
+    /// [`Desk::nudge_everybody`].
     pub(super) async fn on_own_association(
         self: &Arc<Self>,
         modality: &Party,
         is_reachable: impl Fn() -> bool,
     ) -> Lease {
+        let wake = Arc::clone(&self.lock().waiting.line(modality).wake);
         loop {
-            let changed = self.changed();
+            let changed = wake.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now = clock::now();
@@ -320,18 +250,16 @@ impl Desk {
     }
 
     fn next_due(&self, modality: &Party, reachable: bool) -> Option<Instant> {
-        let state = self.lock();
-        if reachable && state.lines.get(modality).is_some_and(|line| line.is_shy) {
+        let waiting = &self.lock().waiting;
+        if reachable && waiting.known_line(modality).is_some_and(|line| line.is_shy) {
             return None;
         }
-        state.ready(modality).map(|(_, entry)| entry.due).min()
+        waiting.first_ready(modality, None).map(|(due, ..)| due)
     }
 
     /// By which AE title the modality called us for what has been due for a report longest.
     pub(super) fn called_by(&self, modality: &Party) -> Option<AeTitle> {
-        let state = self.lock();
-        let first = state.ready(modality).min_by_key(|(_, entry)| entry.due);
-        first.map(|(_, entry)| entry.called.clone())
+        self.lock().waiting.first_ready(modality, None).map(|(_, _, called)| called.clone())
     }
 
     /// Leases the transaction of the modality that has been due for a report longest, of those for which it called us by
@@ -343,32 +271,31 @@ impl Desk {
         now: Instant,
         own_association: bool,
     ) -> Option<Lease> {
-        let mut state = self.lock();
-        let is_due = |entry: &Entry| entry.due <= now && called.is_none_or(|called| entry.called == *called);
-        let due = state.ready(modality).filter(|(_, entry)| is_due(entry));
-        let number = due.min_by_key(|(_, entry)| entry.due).map(|(number, _)| *number)?;
-        let entry = state.entries.get_mut(&number)?;
-        entry.phase = Phase::Reporting;
-        Some(Lease { desk: Arc::clone(self), claim: entry.claim(number), own_association, over: false })
+        let waiting = &mut self.lock().waiting;
+        let (_, number, _) = waiting.first_ready(modality, called).filter(|(due, ..)| *due <= now)?;
+        let claim = waiting.lease(number)?;
+        Some(Lease { desk: Arc::clone(self), claim, own_association, over: false })
     }
 
     /// The modalities that are to be called now, of those that can be; each is marked as being called until
     /// [`Desk::called`].
     pub(super) fn to_call(&self, now: Instant, can_be_called: impl Fn(&Party) -> bool) -> Vec<Party> {
-        let mut state = self.lock();
-        let due: HashSet<Party> =
-            state.calls().filter(|(_, at)| *at <= now).map(|(modality, _)| modality.clone()).collect();
-        let due: Vec<_> = due.into_iter().filter(|modality| can_be_called(modality)).collect();
-        for modality in &due {
-            state.lines.entry(modality.clone()).or_default().calling = true;
-        }
+        let mut due: Vec<_> = self.calls().into_iter().filter(|(_, at)| *at <= now).map(|(party, _)| party).collect();
+        // What takes a look at the configuration holds up nobody here.
+        due.retain(can_be_called);
+        let waiting = &mut self.lock().waiting;
+        due.iter().for_each(|modality| waiting.line(modality).calling = true);
         due
+    }
+
+    fn calls(&self) -> Vec<(Party, Instant)> {
+        self.lock().waiting.calls().map(|(modality, at)| (modality.clone(), at)).collect()
     }
 
     /// A call is over; `failure` says why it came to nothing. `random` is in `0.0..1.0`.
     pub(super) fn called(&self, modality: &Party, now: Instant, failure: Option<String>, random: f64) {
         let mut state = self.lock();
-        let line = state.lines.entry(modality.clone()).or_default();
+        let line = state.waiting.line(modality);
         line.calling = false;
         match failure {
             None => (line.failures, line.next_call) = (0, None),
@@ -384,26 +311,24 @@ impl Desk {
 
     /// When the task has to look again, if nothing happens before; of calls only those to whom can be called.
     pub(super) fn next_look(&self, can_be_called: impl Fn(&Party) -> bool) -> Option<Instant> {
-        let state = self.lock();
-        let judging = state.entries.values().filter(|entry| entry.phase == Phase::Judging).map(|entry| entry.due);
-        let calls = state.calls().filter(|(modality, _)| can_be_called(modality)).map(|(_, at)| at);
-        judging.chain(calls).min()
+        let judging = self.lock().waiting.next_judging();
+        let calls = self.calls().into_iter().filter(|(modality, _)| can_be_called(modality)).map(|(_, at)| at);
+        calls.chain(judging).min()
     }
 
-    /// Ready when something has changed.
+    /// Ready when the task has something new to look at.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
     pub(super) fn status(&self) -> CommitmentStatus {
         let state = self.lock();
-        let waiting = || state.entries.values().filter(|entry| entry.phase != Phase::Saving);
-        let judged = waiting().filter(|entry| entry.phase != Phase::Judging);
-        let failures = state.lines.iter().filter_map(|(party, line)| Some((party.clone(), line.failure.clone()?)));
+        let (pending, to_report) = state.waiting.counts();
+        let failures = state.waiting.lines().filter_map(|(party, line)| Some((party.clone(), line.failure.clone()?)));
         CommitmentStatus {
-            pending: waiting().count() as u64,
-            to_report: judged.count() as u64,
-            oldest: waiting().map(|entry| entry.accepted_at).min(),
+            pending: pending as u64,
+            to_report: to_report as u64,
+            oldest: state.waiting.oldest(),
             damaged: state.damaged,
             failures: failures.collect(),
         }
@@ -411,71 +336,11 @@ impl Desk {
 }
 
 impl State {
-    fn remove(&mut self, number: u64) {
-        if let Some(entry) = self.entries.remove(&number) {
-            self.references = self.references.saturating_sub(entry.references);
-            let is_of = |other: &Entry| other.modality == entry.modality;
-            if !self.entries.values().any(is_of) {
-                // Nothing waits for it, so nothing is wrong.
-                if let Some(line) = self.lines.get_mut(&entry.modality) {
-                    line.failure = None;
-                }
-            }
-        }
+    /// What was being reported can be again after `pause`.
+    fn ready_again(&mut self, claim: &Claim, now: Instant, pause: Duration) {
+        self.waiting.move_to(claim.number, Phase::Ready { since: now }, now + pause);
+        self.waiting.line(&claim.modality).wake.notify_waiters();
     }
-
-    fn ready<'a>(&'a self, modality: &'a Party) -> impl Iterator<Item = (&'a u64, &'a Entry)> {
-        let is_ready = |entry: &Entry| matches!(entry.phase, Phase::Ready { .. });
-        self.entries.iter().filter(move |(_, entry)| entry.modality == *modality && is_ready(entry))
-    }
-
-    /// When whom would be called, for each transaction that is ready.
-    fn calls(&self) -> impl Iterator<Item = (&Party, Instant)> {
-        self.entries.values().filter_map(|entry| {
-            let Phase::Ready { since } = entry.phase else { return None };
-            let Some(line) = self.lines.get(&entry.modality) else { return Some((&entry.modality, entry.due)) };
-            if line.calling {
-                return None;
-            }
-            let listens = line.listening > 0 && !line.is_shy;
-            let head_start = if listens { since + HEAD_START } else { since };
-            let at = [Some(entry.due), Some(head_start), line.next_call].into_iter().flatten().max()?;
-            Some((&entry.modality, at))
-        })
-    }
-}
-
-impl Entry {
-    fn new(transaction: &Transaction, phase: Phase, now: Instant) -> Self {
-        Self {
-            uid: transaction.uid.clone(),
-            modality: transaction.modality.clone(),
-            called: transaction.called.clone(),
-            accepted: transaction.accepted,
-            accepted_at: transaction.accepted_at,
-            entered: now,
-            references: transaction.references.len(),
-            fingerprint: fingerprint(&transaction.references),
-            phase,
-            due: now,
-            failures: 0,
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        (self.references, self.fingerprint) == (other.references, other.fingerprint)
-    }
-
-    fn claim(&self, number: u64) -> Claim {
-        Claim { number, modality: self.modality.clone(), uid: self.uid.clone(), references: self.references }
-    }
-}
-
-fn fingerprint(references: &[Reference]) -> u32 {
-    references.iter().fold(0, |sum, Reference { class, instance }| {
-        let sum = crc32c::crc32c_append(sum, class.as_str().as_bytes());
-        crc32c::crc32c_append(crc32c::crc32c_append(sum, b"\\"), instance.as_str().as_bytes())
-    })
 }
 
 impl Place {
@@ -486,9 +351,7 @@ impl Place {
     /// It is on stable storage.
     pub(super) fn saved(mut self, now: Instant) {
         self.saved = true;
-        if let Some(entry) = self.desk.lock().entries.get_mut(&self.number) {
-            (entry.phase, entry.due) = (Phase::Judging, now);
-        }
+        self.desk.lock().waiting.move_to(self.number, Phase::Judging, now);
         self.desk.saved.notify_all();
         self.desk.nudge();
     }
@@ -497,7 +360,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.saved {
-            self.desk.lock().remove(self.number);
+            self.desk.lock().waiting.remove(self.number);
             self.desk.saved.notify_all();
         }
     }
@@ -524,26 +387,24 @@ impl Lease {
     /// There are too many reports at once: it has its turn a little later.
     pub(super) fn not_now(mut self, now: Instant) {
         self.over = true;
-        if let Some(entry) = self.desk.lock().entries.get_mut(&self.claim.number) {
-            (entry.phase, entry.due) = (Phase::Ready { since: now }, now + TURN);
-        }
+        self.desk.lock().ready_again(&self.claim, now, TURN);
         self.desk.nudge();
     }
 
     /// The modality has taken the report, and the file is gone.
     pub(super) fn done(mut self) {
         self.over = true;
-        let mut state = self.desk.lock();
-        if let Some(line) = state.lines.get_mut(&self.claim.modality) {
-            (line.failure, line.failures, line.next_call) = (None, 0, None);
-        }
-        state.remove(self.claim.number);
+        let waiting = &mut self.desk.lock().waiting;
+        let line = waiting.line(&self.claim.modality);
+        (line.failure, line.failures, line.next_call) = (None, 0, None);
+        waiting.remove(self.claim.number);
     }
 
     /// It turned out not to be judged yet.
     pub(super) fn not_yet(mut self, now: Instant) {
         self.over = true;
         self.desk.judged(self.claim.number, false, now);
+        self.desk.nudge();
     }
 
     /// The report was not taken; it is tried again after a pause. `unheard` says that the modality has not answered it
@@ -555,19 +416,14 @@ impl Lease {
 
     fn give_back(&self, now: Instant, unheard: bool, sentence: &str, random: f64) {
         let mut state = self.desk.lock();
-        let line = state.lines.entry(self.claim.modality.clone()).or_default();
+        let line = state.waiting.line(&self.claim.modality);
         line.is_shy |= unheard;
         line.failure = Some(sentence.to_owned());
-        if let Some(entry) = state.entries.get_mut(&self.claim.number) {
-            entry.failures = entry.failures.saturating_add(1);
-            entry.phase = Phase::Ready { since: now };
-            // Another way is tried at once.
-            entry.due = if unheard && entry.failures == 1 {
-                now
-            } else {
-                now + self.desk.backoff.delay(entry.failures, random)
-            };
-        }
+        let failures = state.waiting.failed(self.claim.number);
+        // Another way is tried at once.
+        let another = unheard && failures == 1;
+        let pause = if another { Duration::ZERO } else { self.desk.backoff.delay(failures, random) };
+        state.ready_again(&self.claim, now, pause);
         drop(state);
         self.desk.nudge();
     }

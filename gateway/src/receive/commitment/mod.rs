@@ -79,6 +79,7 @@ mod service;
 mod task_tests;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 /// For the fuzz targets, which see the crate from outside.
 #[cfg(fuzzing)]
@@ -301,7 +302,7 @@ impl Commitments {
 
     /// Who may send has changed, and with it perhaps where reports go.
     pub(super) fn admission_has_changed(&self) {
-        self.desk.nudge();
+        self.desk.nudge_everybody();
     }
 
     /// What waits.

@@ -358,6 +358,47 @@ fn the_desk_takes_so_many_and_no_more() {
     assert!(full(&other(5, 10)).is_none());
 }
 
+/// What one look takes does not depend on how much waits, or this would take hours: every request of many is entered,
+/// judged, asked for again, reported to whoever calls, fails once, and is given up or done.
+#[test]
+fn a_hundred_thousand_transactions_hold_up_nobody() {
+    const MANY: u64 = 100_000;
+    let most = usize::try_from(MANY).unwrap();
+    let limits = Limits { transactions: most, of_modality: most, references: most };
+    let (desk, start) = (Arc::new(Desk::new(limits, BACKOFF)), clock::now());
+    let of = |number: u64| {
+        let party =
+            if number.is_multiple_of(2) { party("ct1") } else { Party::Anybody(format!("A{number}").parse().unwrap()) };
+        Transaction { modality: party, called: format!("G{}", number % 3).parse().unwrap(), ..transaction(number, 1) }
+    };
+    desk.listens(&party("ct1"));
+    for number in 0..MANY {
+        let Newcomer::New(place) = desk.enter(&of(number)).unwrap() else { panic!("it is new") };
+        place.saved(start);
+        assert_eq!(desk.to_judge(start, 1).len(), 1);
+        desk.judged(number + 1, true, start);
+        assert!(matches!(desk.enter(&of(number)), Ok(Newcomer::Known)));
+        assert_eq!(desk.next_look(|_| true), Some(start + HEAD_START));
+        assert_eq!((desk.to_call(start, |_| true), desk.expire(SpoolTime(0), SECOND)), (Vec::new(), Vec::new()));
+    }
+    assert_eq!((desk.status().pending, desk.status().to_report), (MANY, MANY));
+    let title = "G0".parse().unwrap();
+    let mut leased = 0;
+    while let Some(lease) = desk.lease(&party("ct1"), Some(&title), start, true) {
+        lease.failed(start, false, "refused", 0.0);
+        leased += 1;
+    }
+    assert_eq!(leased, MANY.div_ceil(6));
+    while let Some(lease) = desk.lease(&party("ct1"), None, start, true) {
+        lease.done();
+        leased += 1;
+    }
+    assert_eq!(leased, MANY / 2);
+    assert_eq!(desk.status().pending, MANY - MANY / 2 + MANY.div_ceil(6));
+    desk.expire(SpoolTime(u64::MAX), SECOND);
+    assert_eq!((desk.status().pending, desk.next_look(|_| true)), (0, None));
+}
+
 #[test]
 fn a_place_that_is_not_saved_is_given_back() {
     let (desk, _) = desk();
@@ -489,7 +530,7 @@ async fn what_a_reload_changes_is_seen_by_who_waits_already() {
     let reload = async {
         tokio::task::yield_now().await;
         is_reachable.store(false, Ordering::Relaxed);
-        desk.nudge();
+        desk.nudge_everybody();
     };
     let waiting = desk.on_own_association(&ct, || is_reachable.load(Ordering::Relaxed));
     let (lease, ()) = tokio::join!(waiting, reload);
