@@ -128,13 +128,13 @@ fn what_cannot_be_admitted_is_refused_with_a_sentence() {
     for (arguments, sentence) in [
         (vec!["door", "admit", "nobody"], "nobody at the door is called"),
         (vec!["door", "admit", "mr1"], "it is a modality already"),
-        (vec!["door", "admit", "x1", "--as", "mr1"], "a modality is called mr1 already"),
+        (vec!["door", "admit", "x1-1", "--as", "mr1"], "a modality is called mr1 already"),
         (vec!["door", "show", "nobody"], "nobody at the door is called"),
     ] {
         let said = clinic.gateway.ask(&arguments);
         assert!(!said.status.success() && said.text().contains(sentence), "{arguments:?}: {}", said.text());
     }
-    assert!(clinic.gateway.ask(&["door", "forget", "x1"]).status.success());
+    assert!(clinic.gateway.ask(&["door", "forget", "x1-1"]).status.success());
     assert!(clinic.door()["knocks"].as_array().unwrap().is_empty());
 }
 
@@ -144,7 +144,7 @@ fn a_gateway_without_a_modality_starts_and_admits_the_first_one_that_knocks() {
     let clinic = Clinic::new("");
     echoscu(&clinic.target("CT1")).unwrap_err();
     assert!(clinic.gateway.status_text().contains("nobody is allowed to send"));
-    assert!(clinic.gateway.ask(&["door", "admit", "ct1"]).status.success());
+    assert!(clinic.gateway.ask(&["door", "admit", "ct1-1"]).status.success());
     echoscu(&clinic.target("CT1")).unwrap();
     assert!(!clinic.gateway.status_text().contains("nobody is allowed to send"));
 }
@@ -273,7 +273,7 @@ fn the_door_shows_what_was_proposed_and_agreed_and_what_came_to_nothing() {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", clinic.target("X").port)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: \x1b[2J\r\n\r\n").unwrap();
     drop(stream.read_to_end(&mut Vec::new()));
-    let page = clinic.page("from-127-0-0-1", |page| page["refusals"] == 1);
+    let page = clinic.page("from-127-0-0-1-1", |page| page["refusals"] == 1);
     assert!(page["problem"].as_str().unwrap().contains("HTTP"), "{page}");
     assert!(page["cannot-be-admitted"].is_string(), "{page}");
 }

@@ -10,7 +10,7 @@ use super::page::Page;
 use super::view::hindrance;
 use crate::config::{self, Admission, Modality, Source};
 use crate::durable::Disk;
-use crate::model::{AeTitle, DestinationName, Timestamp};
+use crate::model::{AeTitle, DestinationName, InvalidValue, Timestamp};
 
 /// Why nobody was admitted.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,8 @@ pub fn admit(
     }
     let name = match name {
         Some(name) => name,
-        None => knock.parse().map_err(|error| AdmitError::NoName(format!("{error}"), knock.to_owned()))?,
+        None => name_of(knock, disk, data, admission)
+            .map_err(|error| AdmitError::NoName(error.to_string(), knock.to_owned()))?,
     };
     if admission.find(name.as_str()).is_some() {
         return Err(AdmitError::NameTaken(name, knock.to_owned()));
@@ -97,6 +98,16 @@ pub fn admit(
     keeper.with(|book| book.admitted(&page.who, &modality.name));
     let admission = admission.with(Arc::clone(&modality));
     Ok((modality, admission))
+}
+
+/// What one is called who is admitted under the name of his page: without its number, if nobody else is called that.
+fn name_of(knock: &str, disk: &dyn Disk, data: &Path, admission: &Admission) -> Result<DestinationName, InvalidValue> {
+    let is_free = |name: &DestinationName| {
+        admission.find(name.as_str()).is_none() && disk.open(&config::modality_file(data, name), false).is_err()
+    };
+    let short = knock.rsplit_once('-').filter(|(_, number)| number.bytes().all(|digit| digit.is_ascii_digit()));
+    let short = short.and_then(|(name, _)| name.parse().ok()).filter(is_free);
+    short.map_or_else(|| knock.parse(), Ok)
 }
 
 /// The modality that the last request of a stranger makes: what it came with is asked of it from now on, so that TLS and

@@ -11,6 +11,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::{Book, Page};
+use crate::clock;
 use crate::durable::{Disk, publish, read_exact_at};
 
 /// Its name in the data folder.
@@ -24,12 +25,15 @@ const VERSION: u32 = 1;
 #[derive(Serialize)]
 struct Saved<'a> {
     version: u32,
+    last_number: u64,
     pages: Vec<&'a Page>,
 }
 
 #[derive(Deserialize)]
 struct Loaded {
     version: u32,
+    #[serde(default)]
+    last_number: u64,
     pages: Vec<Page>,
 }
 
@@ -67,7 +71,7 @@ impl Keeper {
                     Err(error) => format!("it cannot be set aside ({error}) and will be replaced"),
                 };
                 warn!("{} cannot be read: {problem}; {kept}, and the notes about callers begin anew", path.display());
-                Book::default()
+                Book::begun_anew(clock::wall())
             }
         };
         Self { path, book: Mutex::new(book), saving: Mutex::default() }
@@ -86,7 +90,9 @@ impl Keeper {
         let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.with(|book| {
             let changed = book.take_changed();
-            changed.then(|| serde_json::to_vec(&Saved { version: VERSION, pages: book.pages() }))
+            changed.then(|| {
+                serde_json::to_vec(&Saved { version: VERSION, last_number: book.last_number(), pages: book.pages() })
+            })
         });
         let Some(text) = text else { return Ok(()) };
         let saved = text.map_err(io::Error::other).and_then(|text| replace(disk, &self.path, &text));
@@ -129,5 +135,5 @@ fn load(disk: &dyn Disk, path: &Path) -> Result<Book, Unreadable> {
     if loaded.version != VERSION {
         return Err(Unreadable::Content(format!("it is of version {}, and this program knows 1", loaded.version)));
     }
-    Ok(Book::with_pages(loaded.pages))
+    Ok(Book::with_pages(loaded.pages, loaded.last_number))
 }

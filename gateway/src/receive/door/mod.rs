@@ -38,7 +38,7 @@ use self::skew::Lateness;
 pub use self::view::{ClockView, DoorView, LeftOutView, PeerView};
 pub use self::visit::{ContextSummary, Outcome, Request, Tally, Visit, of_release};
 use crate::config::Modality;
-use crate::model::{AeTitle, DestinationName};
+use crate::model::{AeTitle, DestinationName, Timestamp};
 
 /// The largest number of configured modalities that have a page.
 pub const MODALITIES: usize = 512;
@@ -70,14 +70,26 @@ pub struct Book {
     pages: BTreeMap<Who, Page>,
     /// The names of the modalities that are configured: a stranger is not given one of them.
     configured: BTreeSet<DestinationName>,
+    /// The number in the name that was given last. It only grows, so that no name is ever another's: somebody who has
+    /// read it in a list may type it much later.
+    last_number: u64,
     changed: bool,
 }
 
 impl Book {
+    /// A book of which the pages before are not known: no name is given that may have been given then.
+    #[must_use]
+    pub fn begun_anew(now: Timestamp) -> Self {
+        // Names are given more rarely than once a second in the life of a box.
+        Self { last_number: now.as_millis() / 1_000, ..Self::default() }
+    }
+
     /// A book with these pages, as far as they are within the bounds.
     #[must_use]
-    pub fn with_pages(pages: Vec<Page>) -> Self {
-        let mut book = Self::default();
+    pub fn with_pages(pages: Vec<Page>, last_number: u64) -> Self {
+        let numbers = pages.iter().filter_map(|page| page.name.rsplit('-').next()?.parse().ok());
+        let last_number = numbers.fold(last_number, u64::max);
+        let mut book = Self { last_number, ..Self::default() };
         for mut page in pages {
             page.keep_within_bounds();
             book.make_room_for(&page.who);
@@ -159,6 +171,12 @@ impl Book {
         self.pages.values().collect()
     }
 
+    /// The number in the name that was given last.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
     /// Whether something has been entered since this was asked last.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
@@ -195,28 +213,33 @@ impl Book {
     }
 
     /// A name for the page, by which a stranger can be admitted: of letters that the configuration takes, and nobody
-    /// else's.
-    fn name_for(&self, who: &Who) -> String {
-        let base = match who {
+    /// else's, neither now nor later.
+    fn name_for(&mut self, who: &Who) -> String {
+        let called = match who {
             Who::Modality(name) => return name.to_string(),
-            Who::Stranger { calling: Some(calling), .. } => plain(calling),
-            Who::Stranger { calling: None, address } => plain(&format!("from-{address}")),
+            Who::Stranger { calling: Some(calling), .. } => calling.clone(),
+            Who::Stranger { calling: None, address } => format!("from-{address}"),
         };
-        let is_free = |name: &String| {
-            self.pages.values().all(|page| page.name != *name)
-                && self.configured.iter().all(|modality| modality.as_str() != name)
-        };
-        let numbered = (2..).map(|number| format!("{base}-{number}"));
-        std::iter::once(base.clone()).chain(numbered).find(is_free).unwrap_or(base)
+        loop {
+            self.last_number = self.last_number.saturating_add(1);
+            let number = format!("-{}", self.last_number);
+            let name = plain(&called, LONGEST_NAME.saturating_sub(number.len())) + &number;
+            let is_configured = self.configured.iter().any(|modality| modality.as_str() == name);
+            if !is_configured && self.pages.values().all(|page| page.name != name) {
+                return name;
+            }
+        }
     }
 }
 
-/// At most 26 lower-case letters, digits and dashes, beginning with a letter or digit: there is room for a number.
-fn plain(text: &str) -> String {
-    const LONGEST: usize = 26;
+/// The longest name of a modality.
+const LONGEST_NAME: usize = 32;
+
+/// Lower-case letters, digits and dashes, beginning with a letter or digit, and not more of them.
+fn plain(text: &str, longest: usize) -> String {
     let letters = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
     let letters: String = letters.collect();
-    let cut: String = letters.trim_matches('-').chars().take(LONGEST).collect();
+    let cut: String = letters.trim_matches('-').chars().take(longest).collect();
     let cut = cut.trim_end_matches('-');
     if cut.is_empty() { "stranger".to_owned() } else { cut.to_owned() }
 }

@@ -66,7 +66,7 @@ fn a_flood_of_strangers_displaces_the_flood() {
         knock(&mut book, 2 + u64::from(number), &format!("X{number}"), numbered(1));
     }
     assert_eq!(book.strangers().len(), STRANGERS);
-    assert!(names(&book).contains(&"us1".to_owned()), "who knocks from another address is still there");
+    assert!(names(&book).contains(&"us1-1".to_owned()), "who knocks from another address is still there");
     for number in 0..1_000_u32 {
         knock(&mut book, 2_000 + u64::from(number), "X", numbered(number));
     }
@@ -81,7 +81,7 @@ fn a_page_keeps_the_last_visits_and_counts_them_all() {
         book.enter(&Who::Modality("ct1".parse().unwrap()), visit(second, "CT1", "PACS"), []);
         knock(&mut book, second, "US1", HOME);
     }
-    let (ct, us) = (book.page("ct1").unwrap(), book.page("us1").unwrap());
+    let (ct, us) = (book.page("ct1").unwrap(), book.page("us1-1").unwrap());
     assert_eq!((ct.visits.len(), ct.refusals, ct.last_seen), (VISITS, 100, at(99)));
     assert_eq!((us.visits.len(), us.refusals), (STRANGERS_VISITS, 100));
 }
@@ -89,7 +89,7 @@ fn a_page_keeps_the_last_visits_and_counts_them_all() {
 #[test]
 fn names_of_strangers_can_be_typed_and_are_nobody_elses() {
     let mut book = Book::default();
-    book.configured(["ct1".parse().unwrap()]);
+    book.configured(["ct1-1".parse().unwrap()]);
     for (number, calling) in ["CT1", "ct 1", "CT_1", "\\u{1b}[31m", "****", "A".repeat(64).as_str()].iter().enumerate()
     {
         knock(&mut book, number as u64, calling, HOME);
@@ -98,11 +98,37 @@ fn names_of_strangers_can_be_typed_and_are_nobody_elses() {
     book.enter(&nobody, visit(9, "", ""), []);
     let mut names = names(&book);
     names.sort();
-    assert_eq!(
-        names,
-        [&"a".repeat(26), "ct-1", "ct-1-2", "ct1-2", "from-2001-db8--1", "stranger", "u-1b--31m"].map(str::to_owned)
-    );
+    let long = format!("{}-7", "a".repeat(30));
+    assert_eq!(names, [long.as_str(), "ct-1-3", "ct-1-4", "ct1-2", "from-2001-db8--1-8", "stranger-6", "u-1b--31m-5"]);
     assert!(names.iter().all(|name| name.parse::<DestinationName>().is_ok()));
+}
+
+/// Between the list and the command that admits him, a stranger may have been displaced or forgotten, and another has
+/// come; the gateway may have been started again.
+#[test]
+fn a_name_is_never_given_to_another() {
+    let (data, disk) = (tempfile::tempdir().unwrap(), FileSystem::default());
+    let keeper = Keeper::open(&disk, data.path());
+    let mut given = BTreeSet::new();
+    let mut comes = |keeper: &Keeper, number: u32| {
+        let name = keeper.with(|book| {
+            knock(book, u64::from(number), "US1", numbered(number));
+            book.strangers()[0].name.clone()
+        });
+        assert!(name.parse::<DestinationName>().is_ok() && given.insert(name.clone()), "{name} was another's");
+        name
+    };
+    for number in 0..1_000 {
+        let name = comes(&keeper, number);
+        if number % 3 == 0 {
+            assert!(keeper.with(|book| book.forget(&name)));
+        }
+    }
+    keeper.save(&disk).unwrap();
+    let keeper = Keeper::open(&disk, data.path());
+    comes(&keeper, 1_000);
+    std::fs::write(data.path().join(FILE), "{").unwrap();
+    comes(&Keeper::open(&disk, data.path()), 1_001);
 }
 
 #[test]
@@ -114,7 +140,7 @@ fn what_a_peer_sent_is_escaped_and_cut() {
     book.enter(&stranger("X", HOME), visit, []);
     let saved = serde_json::to_string(&book.pages()).unwrap();
     assert!(saved.len() < 6_000, "{}", saved.len());
-    let page = book.page("x").unwrap();
+    let page = book.page("x-1").unwrap();
     let request = page.last().unwrap().request.as_ref().unwrap();
     assert_eq!(request.calling, "\\u{1b}[2J\\u{0}");
     assert!(!page.last().unwrap().sentence.contains('\u{1b}'));
@@ -143,10 +169,10 @@ fn the_view_lists_every_modality_and_every_knock_with_what_to_do() {
     assert!(unprintable.cannot_be_admitted.as_ref().unwrap().contains("printable ASCII"));
     assert!(nobody.cannot_be_admitted.as_ref().unwrap().contains("did not come as far as to name itself"));
     assert_eq!((us.cannot_be_admitted.clone(), us.problem.as_deref()), (None, Some("US1 is not admitted")));
-    let one = book.view_of("us1", &admission, &aet(), |_| 0).unwrap();
+    let one = book.view_of("us1-1", &admission, &aet(), |_| 0).unwrap();
     assert_eq!(one.visits.len(), 1);
     assert!(book.view_of("nobody", &admission, &aet(), |_| 0).is_none());
-    assert!(book.forget("us1") && !book.forget("us1"));
+    assert!(book.forget("us1-1") && !book.forget("us1-1"));
 }
 
 #[test]
@@ -159,7 +185,7 @@ fn the_book_is_there_after_a_restart() {
     keeper.with(|book| knock(book, 1, "US1", HOME));
     keeper.save(&disk).unwrap();
     let again = Keeper::open(&disk, data.path());
-    assert_eq!(again.with(|book| book.page("us1").cloned()), keeper.with(|book| book.page("us1").cloned()));
+    assert_eq!(again.with(|book| book.page("us1-1").cloned()), keeper.with(|book| book.page("us1-1").cloned()));
     assert!(!again.with(Book::take_changed));
 }
 
@@ -265,7 +291,7 @@ impl Hall {
 fn who_is_admitted_is_let_in_now_and_after_a_restart_and_keeps_his_page() {
     let hall = Hall::new();
     hall.keeper.with(|book| book.enter(&stranger("US 1\"", HOME), visit(1, "US 1\"", "PACS"), []));
-    let (modality, admission) = hall.admit(&Admission::of(Vec::new()), "us-1", Some("echo-lab")).unwrap();
+    let (modality, admission) = hall.admit(&Admission::of(Vec::new()), "us-1-1", Some("echo-lab")).unwrap();
     assert_eq!(modality.called.iter().map(AeTitle::as_str).collect::<Vec<_>>(), ["WAYSTATION", "PACS"]);
     assert_eq!(admission.modalities(), std::slice::from_ref(&modality));
     assert_eq!(hall.reads(), [modality], "the file says the same");
@@ -278,7 +304,7 @@ fn what_it_proved_when_it_knocked_is_asked_of_it_from_then_on() {
     let hall = Hall::new();
     let visit = Visit { tls: true, subject: Some("CN=us1".to_owned()), ..visit(1, "US1", "WAYSTATION") };
     hall.keeper.with(|book| book.enter(&stranger("US1", HOME), visit, []));
-    let request = ("us1", None, at(9));
+    let request = ("us1-1", None, at(9));
     let (modality, _) = hall.admit_beside(&hall.over_tls(), &Admission::of(Vec::new()), request).unwrap();
     assert!(modality.tls && modality.certificate_subject.as_deref() == Some("CN=us1"));
     let text = std::fs::read_to_string(hall.data.path().join("modalities/us1.toml")).unwrap();
@@ -299,19 +325,19 @@ fn what_cannot_be_admitted_is_refused_with_the_reason_and_changes_nothing() {
         hall.admit(admission, knock, name).unwrap_err().to_string()
     };
     assert!(says(&ct, "nobody", None).contains("nobody at the door is called \"nobody\""));
-    assert!(says(&ct, "ct1", None).contains("a modality is called ct1 already; give this one another name"));
-    assert!(says(&ct, "u-1b", None).contains("printable ASCII"));
-    assert!(says(&ct, "from-192-168-7-20", None).contains("did not come as far"));
+    assert!(says(&ct, "ct1-1", Some("ct1")).contains("a modality is called ct1 already; give this one another name"));
+    assert!(says(&ct, "u-1b-2", None).contains("printable ASCII"));
+    assert!(says(&ct, "from-192-168-7-20-3", None).contains("did not come as far"));
     assert!(
-        says(&ct, "ct1-2", None).contains("CT1 calls from 192.168.7.20 and is listed already: it is the modality ct1")
+        says(&ct, "ct1-4", None).contains("CT1 calls from 192.168.7.20 and is listed already: it is the modality ct1")
     );
-    assert!(says(&Admission::Any, "ct1", None).contains("allow-any"));
+    assert!(says(&Admission::Any, "ct1-1", None).contains("allow-any"));
     std::fs::create_dir(hall.data.path().join("modalities")).unwrap();
     std::fs::write(hall.data.path().join("modalities/new.toml"), "").unwrap();
-    assert!(says(&ct, "ct1", Some("new")).contains("new.toml is there already"));
+    assert!(says(&ct, "ct1-1", Some("new")).contains("new.toml is there already"));
     std::fs::remove_file(hall.data.path().join("modalities/new.toml")).unwrap();
     assert!(hall.reads().is_empty());
-    hall.admit(&ct, "ct1", Some("ct2")).unwrap();
+    hall.admit(&ct, "ct1-1", Some("ct2")).unwrap();
     assert!(says(&ct, "ct2", None).contains("nobody at the door"), "it is inside");
 }
 
@@ -331,18 +357,18 @@ fn who_does_not_fit_to_the_configuration_on_the_disk_is_not_admitted() {
         refused.to_string()
     };
     for (tables, knock, sentence) in [
-        ("[modality.us1]\naet = \"X\"\naddresses = [\"10.0.0.1\"]", "us1", "us1 is also [modality.us1] in"),
-        ("[modality.x]\naet = \"US1\"\naddresses = [\"192.168.0.0/16\"]", "us1", "from the same address"),
-        ("allow-any = true", "us1", "contradicts the modalities"),
-        ("", "mr1", "the gateway listens nowhere over TLS"),
-        ("lissen = 1", "us1", "cannot be used, so a restart would fail: mend it first"),
+        ("[modality.us1]\naet = \"X\"\naddresses = [\"10.0.0.1\"]", "us1-1", "us1 is also [modality.us1] in"),
+        ("[modality.x]\naet = \"US1\"\naddresses = [\"192.168.0.0/16\"]", "us1-1", "from the same address"),
+        ("allow-any = true", "us1-1", "contradicts the modalities"),
+        ("", "mr1-2", "the gateway listens nowhere over TLS"),
+        ("lissen = 1", "us1-1", "cannot be used, so a restart would fail: mend it first"),
     ] {
         let refused = said(&hall.configured(tables), knock);
         assert!(refused.contains(sentence), "{tables}: {refused}");
     }
     let elsewhere = Source { flags: Flags { data: Some("/srv/else".into()), ..hall.source().flags }, ..hall.source() };
-    assert!(said(&elsewhere, "us1").contains("names another data folder, /srv/else: restart the gateway first"));
-    hall.admit_beside(&hall.configured(""), &nobody, ("us1", None, at(9))).unwrap();
+    assert!(said(&elsewhere, "us1-1").contains("names another data folder, /srv/else: restart the gateway first"));
+    hall.admit_beside(&hall.configured(""), &nobody, ("us1-1", None, at(9))).unwrap();
 }
 
 mod release {
