@@ -40,10 +40,21 @@ struct Loaded {
 /// Why the book could not be read.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
+    /// The system does not give it now.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// It is not what was written.
     #[error("{0}")]
     Content(String),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Self::Content(error.to_string()),
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// The book, and where it is kept. Anybody may write into it; it is saved now and then.
@@ -51,30 +62,42 @@ enum Unreadable {
 pub struct Keeper {
     path: PathBuf,
     pub(super) book: Mutex<Book>,
-    /// One at a time: two would write into one file.
-    saving: Mutex<()>,
+    /// Whether the file was read. Held by who saves: two would write into one file.
+    saving: Mutex<File>,
+}
+
+/// What is known of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum File {
+    /// Everything in it is in the book.
+    Read,
+    /// The system did not give it: it must not be replaced before it has been read.
+    Unread,
 }
 
 impl Keeper {
-    /// Opens the book of the data folder `data`. One that cannot be read is set aside with a warning, and a new one is
-    /// begun. Blocking.
+    /// Opens the book of the data folder `data`. One that is damaged is set aside with a warning, and a new one is begun.
+    /// One that the system does not give stays where it is: a new one is begun in memory, and [`Keeper::save`] joins the
+    /// two as soon as it can. Blocking.
     #[must_use]
     pub fn open(disk: &dyn Disk, data: &Path) -> Self {
         let path = data.join(FILE);
-        let book = match load(disk, &path) {
-            Ok(book) => book,
-            Err(problem) => {
-                let aside = path.with_extension("json.damaged");
-                let moved = disk.rename(&path, &aside).and_then(|()| disk.sync_dir(data));
-                let kept = match moved {
-                    Ok(()) => format!("it is kept as {}", aside.display()),
-                    Err(error) => format!("it cannot be set aside ({error}) and will be replaced"),
-                };
-                warn!("{} cannot be read: {problem}; {kept}, and the notes about callers begin anew", path.display());
-                Book::begun_anew(clock::wall())
+        let (book, file) = match load(disk, &path) {
+            Ok(book) => (book, File::Read),
+            Err(Unreadable::Io(error)) => {
+                warn!(
+                    "{} cannot be read now: {error}; it is left as it is, and new notes about callers are kept in memory \
+                     until they can be added to it",
+                    path.display()
+                );
+                (Book::begun_anew(clock::wall()), File::Unread)
+            }
+            Err(Unreadable::Content(problem)) => {
+                set_aside(disk, &path, &problem);
+                (Book::begun_anew(clock::wall()), File::Read)
             }
         };
-        Self { path, book: Mutex::new(book), saving: Mutex::default() }
+        Self { path, book: Mutex::new(book), saving: Mutex::new(file) }
     }
 
     /// Does something with the book.
@@ -85,9 +108,20 @@ impl Keeper {
     /// Saves what has been entered since the last time. Blocking.
     ///
     /// # Errors
-    /// The disk does not take it. It is tried again at the next call.
+    /// The disk does not take it, or has not given the earlier notes yet. It is tried again at the next call.
     pub fn save(&self, disk: &dyn Disk) -> io::Result<()> {
-        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        if *file == File::Unread {
+            match load(disk, &self.path) {
+                Ok(earlier) => self.with(|book| book.go_on_from(earlier)),
+                Err(Unreadable::Content(problem)) => set_aside(disk, &self.path, &problem),
+                Err(Unreadable::Io(error)) => {
+                    let path = self.path.display();
+                    return Err(io::Error::new(error.kind(), format!("{path} still cannot be read: {error}")));
+                }
+            }
+            *file = File::Read;
+        }
         let text = self.with(|book| {
             let changed = book.take_changed();
             changed.then(|| {
@@ -118,6 +152,17 @@ pub(super) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Resul
     let file = disk.create(&new)?;
     file.write_at(content, 0)?;
     publish(disk, &*file, &new, path)
+}
+
+/// Gives a file that is damaged another name.
+fn set_aside(disk: &dyn Disk, path: &Path, problem: &str) {
+    let aside = path.with_extension("json.damaged");
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let kept = match disk.rename(path, &aside).and_then(|()| disk.sync_dir(folder)) {
+        Ok(()) => format!("it is kept as {}", aside.display()),
+        Err(error) => format!("it cannot be set aside ({error}) and will be replaced"),
+    };
+    warn!("{} is damaged: {problem}; {kept}, and the notes about callers begin anew", path.display());
 }
 
 fn load(disk: &dyn Disk, path: &Path) -> Result<Book, Unreadable> {

@@ -98,6 +98,23 @@ impl Book {
         book
     }
 
+    /// This book was begun while an earlier one could not be read: it goes on from that one, as if it had been.
+    pub fn go_on_from(&mut self, earlier: Self) {
+        let begun = std::mem::replace(self, earlier);
+        self.last_number = self.last_number.max(begun.last_number);
+        self.configured(begun.configured);
+        for (who, page) in begun.pages {
+            match self.pages.get_mut(&who) {
+                Some(earlier) => earlier.go_on_with(page),
+                None => {
+                    self.make_room_for(&who);
+                    self.pages.insert(who, page);
+                }
+            }
+        }
+        self.changed = true;
+    }
+
     /// These modalities are configured from now on. The pages of others are closed.
     pub fn configured(&mut self, names: impl IntoIterator<Item = DestinationName>) {
         self.configured = names.into_iter().collect();

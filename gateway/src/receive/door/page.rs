@@ -64,6 +64,19 @@ impl Page {
         self.keep_within_bounds();
     }
 
+    /// Adds what a page of the same peer has, which was begun later.
+    pub(super) fn go_on_with(&mut self, later: Self) {
+        self.name = later.name;
+        self.last_seen = later.last_seen;
+        self.associations = self.associations.saturating_add(later.associations);
+        self.refusals = self.refusals.saturating_add(later.refusals);
+        self.instances = self.instances.saturating_add(later.instances);
+        self.bytes = self.bytes.saturating_add(later.bytes);
+        self.visits.extend(later.visits);
+        self.lateness.extend(later.lateness);
+        self.keep_within_bounds();
+    }
+
     pub(super) fn keep_within_bounds(&mut self) {
         let most = if self.is_stranger() { STRANGERS_VISITS } else { VISITS };
         let beyond = self.visits.len().saturating_sub(most);

@@ -204,6 +204,49 @@ fn a_damaged_book_is_set_aside_and_a_new_one_begun() {
     }
 }
 
+/// A folder in its place stands for what the system does not give: want of a descriptor, a read error of the disk.
+#[test]
+fn a_book_that_the_system_does_not_give_now_is_left_in_place_and_joined_later() {
+    let data = tempfile::tempdir().unwrap();
+    let (disk, file, away) = (FileSystem::default(), data.path().join(FILE), data.path().join("away"));
+    let keeper = Keeper::open(&disk, data.path());
+    let ct = modality("ct1");
+    let comes = |book: &mut Book, second| book.enter(&Who::Modality(ct.name.clone()), visit(second, "CT1", "PACS"), []);
+    keeper.with(|book| {
+        book.configured([ct.name.clone()]);
+        comes(book, 1);
+        knock(book, 1, "US1", HOME);
+        knock(book, 1, "MR1", HOME);
+    });
+    keeper.save(&disk).unwrap();
+    std::fs::hard_link(&file, &away).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+
+    let keeper = Keeper::open(&disk, data.path());
+    keeper.with(|book| {
+        book.configured([ct.name.clone()]);
+        comes(book, 2);
+        knock(book, 2, "US1", HOME);
+        knock(book, 2, "XA1", HOME);
+    });
+    let told = keeper.save(&disk).unwrap_err().to_string();
+    assert!(told.contains("still cannot be read"), "{told}");
+    assert!(file.is_dir() && !data.path().join("door.json.damaged").exists());
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::hard_link(&away, &file).unwrap();
+    keeper.save(&disk).unwrap();
+    for keeper in [&keeper, &Keeper::open(&disk, data.path())] {
+        keeper.with(|book| {
+            assert_eq!(book.page_of(&ct).map(|page| (page.refusals, page.visits.len())), Some((2, 2)));
+            let mut knocks: Vec<_> = book.strangers().iter().map(|page| (page.calling(), page.refusals)).collect();
+            knocks.sort();
+            let expected = [("MR1", 1), ("US1", 2), ("XA1", 1)].map(|(aet, times)| (aet.parse().ok(), times));
+            assert_eq!(knocks, expected);
+        });
+    }
+}
+
 #[test]
 fn a_book_that_cannot_be_saved_is_saved_later() {
     let data = tempfile::tempdir().unwrap();
