@@ -282,7 +282,7 @@ fn tls(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> (bool, 
         reader.refuse(given, "asks for TLS, and the gateway listens nowhere over TLS", remedy);
     }
     let Some(given) = subject else { return (required.is_some_and(|given| given.value), None) };
-    let text = given.value.trim();
+    let text = trimmed_subject(&given.value);
     if text.is_empty() || text.len() > LONGEST_SUBJECT {
         let what = format!("has {} characters", text.len());
         reader.refuse(&given, what, r#"Give the subject as "waystation door" shows it, for example "CN=ct1"."#);
@@ -297,6 +297,17 @@ fn tls(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> (bool, 
         reader.refuse(&given, "contradicts certificate-subject: only TLS carries one", "Remove one of the two lines.");
     }
     (true, Some(text.to_owned()))
+}
+
+/// A subject without the blanks around it, but with one at its end that a backslash makes a part of it (RFC 4514 2.4).
+fn trimmed_subject(text: &str) -> &str {
+    let text = text.trim_start();
+    let trimmed = text.trim_end();
+    let backslashes = trimmed.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    match text.as_bytes().get(trimmed.len()) {
+        Some(b' ') if backslashes % 2 == 1 => text.get(..=trimmed.len()).unwrap_or(trimmed),
+        _ => trimmed,
+    }
 }
 
 fn priority(reader: &mut Reader, table: &str) -> Priority {

@@ -125,6 +125,30 @@ fn what_a_modality_is_told_wrongly_is_refused_with_its_line_and_a_remedy() {
     }
 }
 
+/// What the door has written, and what a person has typed with a blank too many.
+#[test]
+fn a_blank_that_is_a_part_of_the_subject_is_kept_and_others_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    for (given, expected) in [
+        ("CN=ct1", "CN=ct1"),
+        ("  CN=ct1 \t", "CN=ct1"),
+        ("CN=ct1\\ ", "CN=ct1\\ "),
+        ("CN=ct1\\   ", "CN=ct1\\ "),
+        ("CN=ct1\\\\ ", "CN=ct1\\\\"),
+        ("CN=\\ ct1\\\\\\ ", "CN=\\ ct1\\\\\\ "),
+        ("CN=ct1\\", "CN=ct1\\"),
+    ] {
+        let mut modality =
+            (**read(&over_tls(folder.path(), "tls = true")).unwrap().admission.find("ct1").unwrap()).clone();
+        modality.certificate_subject = Some(given.to_owned());
+        let written = modality_as_toml(&modality, &"WAYSTATION".parse().unwrap());
+        let line = written.lines().find(|line| line.starts_with("certificate-subject")).unwrap();
+        let config = read(&over_tls(folder.path(), line)).unwrap();
+        let read = config.admission.find("ct1").unwrap().certificate_subject.as_deref();
+        assert_eq!(read, Some(expected), "{given:?}");
+    }
+}
+
 #[test]
 fn what_can_never_match_is_refused() {
     let folder = tempfile::tempdir().unwrap();
