@@ -83,6 +83,15 @@ pub(super) fn is_of_the_process(error: &io::Error) -> bool {
     fate(error) == Fate::Busy
 }
 
+impl Findings {
+    /// Whether one of them is about `ca`, `crl`, `cert` or `key`.
+    #[must_use]
+    pub fn name_tls_files(&self) -> bool {
+        let key = |finding: &Finding| finding.key.strip_prefix("--").unwrap_or(&finding.key).to_owned();
+        self.list.iter().any(|finding| ["ca", "crl", "cert", "key"].contains(&key(finding).as_str()))
+    }
+}
+
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in &self.list {

@@ -32,7 +32,7 @@ impl Configuration {
 
     /// Reads it again and changes who may send. Whatever else has changed is named in the log; what is wrong, or asks for
     /// what is there only after a restart, changes nothing, and stays among the warnings until it is right. Blocking.
-    pub(super) fn read_again(&self) -> Option<Config> {
+    pub(super) fn read_again(&self) -> ReadAgain {
         let read = self.reception.change_admission(|before| {
             let config = self.source.load(clock::wall()).map_err(Unusable::Wrong)?;
             let admission = config.admission_within(&self.started_with, self.source.sockets);
@@ -44,7 +44,8 @@ impl Configuration {
             Err(unusable) => {
                 error!("{unusable}");
                 self.warn_of_failure(&unusable);
-                return None;
+                let of_tls = matches!(&unusable, Unusable::Wrong(findings) if findings.name_tls_files());
+                return ReadAgain::Refused { of_tls };
             }
         };
         match changes.is_empty() {
@@ -64,7 +65,7 @@ impl Configuration {
             standing.push(format!("the configuration has changed in what waits for a restart: {}", waiting.join(", ")));
         }
         *self.warnings.lock().unwrap_or_else(PoisonError::into_inner) = standing;
-        Some(config)
+        ReadAgain::Taken(Box::new(config))
     }
 
     fn warn_of_failure(&self, unusable: &Unusable) {
@@ -79,6 +80,14 @@ impl Configuration {
             Unusable::Early(needs) => format!("{FAILED} without a restart, after which {}", needs.join("; ")),
         });
     }
+}
+
+/// What came of reading the configuration again.
+pub(super) enum ReadAgain {
+    /// It is the one in use.
+    Taken(Box<Config>),
+    /// It is not, as has been told; `of_tls` says that files for TLS were among the reasons.
+    Refused { of_tls: bool },
 }
 
 /// Why nothing of a configuration was taken over.

@@ -12,7 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::configuration::Configuration;
+use super::configuration::{Configuration, ReadAgain};
 use super::tell;
 use crate::clock;
 use crate::config::{Config, DestinationUrl};
@@ -74,26 +74,28 @@ impl Reload {
     async fn asked(&mut self) {
         tell(&reloading());
         info!("asked to reload");
-        self.read_the_configuration().await;
-        self.renew_certificates().await;
+        let told = self.read_the_configuration().await;
+        self.renew_certificates(told).await;
         tell(&[NotifyState::Ready]);
     }
 
-    /// Changes who may send. Certificates may have moved to other files.
-    async fn read_the_configuration(&mut self) {
+    /// Changes who may send. Certificates may have moved to other files; whether it was told already that those are wrong.
+    async fn read_the_configuration(&mut self) -> bool {
         let configuration = Arc::clone(&self.configuration);
         match tokio::task::spawn_blocking(move || configuration.read_again()).await {
-            Ok(Some(config)) => self.files = config.tls.unwrap_or_default(),
-            Ok(None) => {}
+            Ok(ReadAgain::Taken(config)) => self.files = config.tls.unwrap_or_default(),
+            Ok(ReadAgain::Refused { of_tls }) => return of_tls,
             Err(error) => warn!("the configuration could not be read again: {error}"),
         }
+        false
     }
 
-    async fn renew_certificates(&self) {
+    async fn renew_certificates(&self, told: bool) {
         let (certificates, files) = (Arc::clone(&self.certificates), self.files.clone());
         let renewed = tokio::task::spawn_blocking(move || certificates.renew(files)).await;
         match renewed {
             Ok(Renewal::Unchanged) => info!("the certificates are those in use already"),
+            Ok(Renewal::Refused(_)) if told => {}
             Ok(renewal) => self.tell_of(renewal),
             Err(error) => warn!("the certificates could not be looked at: {error}"),
         }

@@ -206,13 +206,19 @@ fn a_new_certificate_is_shown_while_an_association_goes_on() {
     // Half a renewal changes nothing.
     let half = Pki::new(door.scratch.path(), "half").identity("half");
     std::fs::copy(&half.key, &door.own.key).unwrap();
-    door.gateway.reload("those from before stay in use");
-    assert!(door.gateway.status_text().contains("those from before stay in use"));
+    door.gateway.reload("is not the key of the certificate");
+    until("the status to tell", PATIENCE, || match door.gateway.status_text() {
+        text if text.contains("those from before stay in use") => Ok(()),
+        text => Err(text),
+    });
     let told = door.handshake(&modality, &[]);
     assert!(told.contains("CN = renewed"), "{told}");
     door.pki.identity("renewed again").replace(&door.own);
     door.gateway.reload(NEW_CERTIFICATES);
     assert!(!door.gateway.status_text().contains("those from before stay in use"));
+    let told =
+        door.gateway.all_lines().iter().filter(|line| line.contains("is not the key of the certificate")).count();
+    assert_eq!(told, 1, "{}", door.gateway.log());
 
     assert!(sender.is_running(), "the association went on meanwhile");
     acknowledged(&sender, 20);
@@ -235,7 +241,7 @@ fn a_revocation_list_that_comes_later_keeps_the_next_association_out() {
 
     // A list that nobody can read is no reason to let him in again, nor to keep everybody out.
     std::fs::write(&door.crl, "-----BEGIN X509 CRL-----\n").unwrap();
-    door.gateway.reload("those from before stay in use");
+    door.gateway.reload("the new configuration cannot be used");
     assert!(door.echo(&lost).is_err());
     door.echo(&other).unwrap();
 }
