@@ -89,7 +89,7 @@ fn conversation(data_set: &[u8]) -> (Vec<u8>, Vec<u8>) {
     };
     let acceptor = async {
         let decide = |request: &_| Decision::accept_storage(request, &Preference::default());
-        let connected = tokio::time::Instant::now().into_std();
+        let connected = waystation::clock::of_runtime();
         let mut association = accept(here, &AcceptorSettings::default(), connected, decide).await.unwrap();
         let mut storing = None;
         loop {

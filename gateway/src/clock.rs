@@ -18,6 +18,14 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The monotonic clock as the timers of the async runtime see it, for what is waited for with them. The same as [`now`],
+/// but that a test can pause it; then it stands still until all that is left is to wait for a timer.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+pub fn of_runtime() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// The wall clock; a clock before 1970 reads as 1970.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
@@ -85,5 +93,12 @@ mod tests {
         assert_eq!(stored, SpoolTime(15_000));
         let after_a_step_back = Timeline::start(stored, Timestamp::from_millis(0), started);
         assert_eq!(after_a_step_back.at(started), stored);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_of_the_runtime_goes_by_its_timers() {
+        let began = of_runtime();
+        tokio::time::sleep(Duration::from_secs(86_400)).await;
+        assert_eq!((of_runtime() - began).as_secs(), 86_400);
     }
 }

@@ -101,5 +101,5 @@ pub fn in_virtual_time<T>(conversation: impl Future<Output = T>) -> T {
 /// The moment at which a connection was made, in virtual time.
 #[must_use]
 pub fn connected() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
+    waystation::clock::of_runtime()
 }

@@ -14,6 +14,7 @@ use super::codes::Abort;
 use super::error::{AssociationError, Violation};
 use super::machine::Ending;
 use super::transport::Stream;
+use crate::clock::of_runtime as now;
 use crate::dimse::Response;
 
 /// Why the driver stopped.
@@ -328,9 +329,4 @@ async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> 
         Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.ok(),
         None => Some(work.await),
     }
-}
-
-/// The clock of the runtime, which a test can pause; outside tests the same as [`crate::clock::now`].
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

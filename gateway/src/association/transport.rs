@@ -20,10 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::associate::{AssociateRequest, RoleSelection};
 use super::channel::{Channel, End, Happening, Indication};
 use super::codes::{Abort, ContextRefusal};
-use super::driver::{Driver, Failure, Watch, now};
+use super::driver::{Driver, Failure, Watch};
 use super::error::{AcceptError, AssociationError, ConnectError, EchoError, Violation};
 use super::negotiation::{Context, Decision, EXPLICIT_LE, IMPLICIT_LE, VERIFICATION};
 use super::settings::{AcceptorSettings, RequestorSettings};
+use crate::clock::of_runtime as now;
 use crate::dimse::{CEcho, Command, Response, StatusClass};
 use crate::model::Uid;
 

@@ -310,7 +310,7 @@ async fn serve(
 /// Waits as long as the modality's rate asks for before more is read.
 async fn hold_back(pass: &Pass, bytes: usize) {
     let Some(throttle) = &pass.throttle else { return };
-    let pause = throttle.take(tokio::time::Instant::now().into_std(), bytes);
+    let pause = throttle.take(clock::of_runtime(), bytes);
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }

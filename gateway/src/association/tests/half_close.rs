@@ -9,7 +9,7 @@ use crate::dimse::{Response, Status};
 
 /// Serves one association until it ends, and tells how it ended.
 async fn serve(stream: DuplexStream) -> Option<AssociationError> {
-    let connected = tokio::time::Instant::now().into_std();
+    let connected = crate::clock::of_runtime();
     let mut association = accept(stream, &AcceptorSettings::default(), connected, accept_all).await.ok()?;
     let mut storing = None;
     loop {

@@ -116,7 +116,7 @@ async fn associated(size: usize) -> (Association, Association) {
         .propose(&uid(CT), [uid(EXPLICIT)])
         .propose(&uid(COMMITMENT), [uid(EXPLICIT)]);
     let acceptor_settings = AcceptorSettings::default();
-    let connected = tokio::time::Instant::now().into_std();
+    let connected = crate::clock::of_runtime();
     let acceptor = accept(ours, &acceptor_settings, connected, accept_all);
     let (acceptor, requestor) = tokio::join!(acceptor, connect(theirs, &settings));
     (acceptor.unwrap(), requestor.unwrap())

@@ -3,17 +3,17 @@
 use std::future::Future;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::time::Instant;
 
 use super::*;
 use crate::association::transport::{accept, connect, echo};
 use crate::association::{
     Abort, AcceptError, Association, AssociationError, ConnectError, EchoError, Rejection, Sent, Timeouts,
 };
+use crate::clock::of_runtime;
 use crate::dimse::{Response, Status};
 
 fn connected() -> std::time::Instant {
-    Instant::now().into_std()
+    of_runtime()
 }
 
 async fn accepted(stream: DuplexStream) -> Result<Association, AcceptError> {
@@ -113,10 +113,10 @@ async fn a_rejection_is_told_on_both_sides() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_closed_after_artim() {
     let (ours, mut theirs) = duplex(4096);
-    let began = Instant::now();
+    let began = of_runtime();
     let error = accepted(ours).await.err().unwrap();
     assert!(matches!(error, AcceptError::TimedOut(_)));
-    assert!((30 * SECOND..31 * SECOND).contains(&began.elapsed()));
+    assert!((30 * SECOND..31 * SECOND).contains(&(of_runtime() - began)));
     assert_eq!(theirs.read(&mut [0; 10]).await.unwrap(), 0);
 }
 
@@ -124,10 +124,10 @@ async fn who_says_nothing_is_closed_after_artim() {
 async fn a_peer_that_does_not_close_after_our_abort_is_left_after_linger() {
     let (ours, mut theirs) = duplex(4096);
     theirs.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-    let began = Instant::now();
+    let began = of_runtime();
     let error = accepted(ours).await.err().unwrap();
     assert!(matches!(error, AcceptError::Violation(Violation::OtherProtocol("HTTP"))));
-    assert!((2 * SECOND..3 * SECOND).contains(&began.elapsed()), "half-closed, and waited for");
+    assert!((2 * SECOND..3 * SECOND).contains(&(of_runtime() - began)), "half-closed, and waited for");
     let mut said = Vec::new();
     theirs.read_to_end(&mut said).await.unwrap();
     assert_eq!(said, [7, 0, 0, 0, 0, 4, 0, 0, 2, 1]);
@@ -148,10 +148,10 @@ async fn a_peer_that_never_answers_is_given_up() {
 async fn an_answer_that_does_not_come_is_not_waited_for_beyond_the_callers_patience() {
     let (_silent, mut requestor) = associated(4096).await;
     requestor.send_command(1, &an_echo(1)).await.unwrap();
-    let asked = Instant::now();
+    let asked = of_runtime();
     let error = requestor.response(5 * SECOND).await.unwrap_err();
     assert!(matches!(error, AssociationError::NoResponse(patience) if patience == 5 * SECOND));
-    assert!((5 * SECOND..8 * SECOND).contains(&asked.elapsed()));
+    assert!((5 * SECOND..8 * SECOND).contains(&(of_runtime() - asked)));
     assert!(matches!(requestor.send_command(1, &an_echo(2)).await, Err(AssociationError::Over)));
 }
 
@@ -159,20 +159,20 @@ async fn an_answer_that_does_not_come_is_not_waited_for_beyond_the_callers_patie
 async fn a_peer_that_takes_no_data_is_left_after_the_write_time_out() {
     let (_stuck, mut requestor) = associated(4096).await;
     requestor.send_command(3, &a_store(1)).await.unwrap();
-    let began = Instant::now();
+    let began = of_runtime();
     let error = requestor.send_data(3, &[0; 1 << 20], false).await.unwrap_err();
     assert!(matches!(error, AssociationError::WriteStalled(_)), "{error}");
-    assert!((60 * SECOND..62 * SECOND).contains(&began.elapsed()));
+    assert!((60 * SECOND..62 * SECOND).contains(&(of_runtime() - began)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_abort_while_data_are_sent_is_seen_at_once() {
     let (acceptor, mut requestor) = associated(4096).await;
     requestor.send_command(3, &a_store(1)).await.unwrap();
-    let began = Instant::now();
+    let began = of_runtime();
     let (_, sent) = tokio::join!(acceptor.abort(Abort::BY_USER), requestor.send_data(3, &[0; 1 << 20], false));
     assert!(matches!(sent, Err(AssociationError::Aborted(Abort::BY_USER))), "{sent:?}");
-    assert!(began.elapsed() < 3 * SECOND);
+    assert!(of_runtime() - began < 3 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
