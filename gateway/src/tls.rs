@@ -20,6 +20,7 @@
 //! What it deliberately does not do: open sockets or set time-outs (the transport does), judge the name in a client's
 //! certificate (admission does; [`Peer`] has it), fetch revocation lists.
 
+mod clients;
 mod concern;
 mod der;
 mod explain;
@@ -43,6 +44,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 
+pub use self::clients::{Clients, ClientsChanges};
 pub use self::concern::Concern;
 pub use self::explain::explain;
 pub use self::files::{Authorities, Identity, TlsFileError};
@@ -149,6 +151,9 @@ pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     Material::load(files)?.client_config()
 }
 
+/// What an identity and authorities are needed for on our side.
+const LISTENING: &str = "listen-tls";
+
 /// What the files hold.
 #[derive(Debug)]
 struct Material {
@@ -169,21 +174,26 @@ impl Material {
     }
 
     fn server_config(&self, clients: ClientCertificates) -> Result<Arc<ServerConfig>, TlsError> {
-        const PURPOSE: &str = "listen-tls";
-        let identity = self.identity.as_ref().ok_or(TlsError::Missing { purpose: PURPOSE, key: "cert and key" })?;
-        let provider = Arc::new(provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(VERSIONS)?;
-        let builder = if clients == ClientCertificates::None {
-            builder.with_no_client_auth()
-        } else {
-            let ca = self.ca.as_ref().ok_or(TlsError::Missing { purpose: PURPOSE, key: "ca" })?;
-            builder.with_client_cert_verifier(verifier::of_clients(ca, self.lists.as_ref(), clients, &provider)?)
+        let identity = self.identity.as_ref().ok_or(TlsError::Missing { purpose: LISTENING, key: "cert and key" })?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(VERSIONS)?;
+        let builder = match self.client_verifier(clients)? {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let (chain, key) = identity.parts();
         let mut config = builder.with_single_cert(chain, key)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
+    }
+
+    /// What certificates of modalities are checked by; nothing if they are not asked for one.
+    fn client_verifier(&self, clients: ClientCertificates) -> Result<clients::Verifier, TlsError> {
+        if clients == ClientCertificates::None {
+            return Ok(None);
+        }
+        let ca = self.ca.as_ref().ok_or(TlsError::Missing { purpose: LISTENING, key: "ca" })?;
+        Ok(Some(verifier::of_clients(ca, self.lists.as_ref(), clients, &Arc::new(provider()))?))
     }
 
     fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {

@@ -50,7 +50,10 @@ impl Configuration {
         };
         match changes.is_empty() {
             true => info!("who may send is as before"),
-            false => info!("who may send has changed: {}; open associations go on as they began", changes.join(", ")),
+            false => info!(
+                "who may send has changed: {}; open associations of those who still may go on as they began",
+                changes.join(", ")
+            ),
         }
         config.admission.left_out().iter().for_each(|left_out| error!("{left_out}"));
         for warning in &config.warnings {

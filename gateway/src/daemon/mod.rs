@@ -144,7 +144,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let commitments = reports::take_up(&config, &spool, &metrics, admission.clone(), dial).await?;
     let reception = Arc::new(Reception::new(
         config.aet.clone(),
-        admission,
+        (admission, certificates.clients().clone()),
         names,
         AcceptorSettings {
             max_pdu: config.limits.max_pdu,

@@ -1,7 +1,8 @@
 //! What changes while the gateway runs: what SIGHUP asks for (`systemctl reload`), and new certificates without being asked.
 //!
-//! An association keeps what it was accepted with. What is wrong changes nothing, is told once in the journal, and stays
-//! among the warnings of `waystation status` until it is right.
+//! An association keeps what it was accepted with, unless it would not be accepted any more: then it ends at the next
+//! instance boundary (`receive::standing`). What is wrong changes nothing, is told once in the journal, and stays among the
+//! warnings of `waystation status` until it is right.
 
 use std::sync::Arc;
 use std::time::Duration;

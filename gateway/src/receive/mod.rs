@@ -37,6 +37,7 @@ mod movable;
 pub mod scan;
 mod session;
 mod slots;
+mod standing;
 mod store;
 mod throttle;
 mod visitor;
@@ -44,6 +45,7 @@ mod visitor;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +56,7 @@ use crate::durable::Disk;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName};
 use crate::spool::Spool;
+use crate::tls;
 
 use commitment::Commitments;
 use door::admit::AdmitError;
@@ -68,23 +71,39 @@ const LOBBY: usize = 256;
 
 /// Who may send; replaced as a whole at a reload. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct CurrentAdmission(Arc<Mutex<Arc<Admission>>>);
+pub struct CurrentAdmission(watch::Sender<Arc<Admission>>);
+
+/// Tells when who may send has changed.
+struct AdmissionChanges(watch::Receiver<Arc<Admission>>);
+
+impl AdmissionChanges {
+    /// Ready when it has changed since this was ready last. Can be dropped and called again without loss.
+    async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
 
 impl CurrentAdmission {
     /// This one, until it is replaced.
     #[must_use]
     pub fn new(admission: Admission) -> Self {
-        Self(Arc::new(Mutex::new(Arc::new(admission))))
+        Self(watch::Sender::new(Arc::new(admission)))
     }
 
     /// The present one.
     #[must_use]
     pub fn get(&self) -> Arc<Admission> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.borrow())
     }
 
     fn replace(&self, admission: Admission) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
+        self.0.send_replace(Arc::new(admission));
+    }
+
+    fn changes(&self) -> AdmissionChanges {
+        AdmissionChanges(self.0.subscribe())
     }
 }
 
@@ -93,6 +112,8 @@ impl CurrentAdmission {
 pub struct Reception {
     aet: AeTitle,
     admission: CurrentAdmission,
+    /// By what certificates are checked that were accepted before.
+    clients: tls::Clients,
     /// Held by who changes it.
     changing: Mutex<()>,
     door: Arc<Keeper>,
@@ -124,7 +145,7 @@ impl Reception {
     #[expect(clippy::too_many_arguments, reason = "called once, by the daemon, with everything named there")]
     pub fn new(
         aet: AeTitle,
-        admission: CurrentAdmission,
+        (admission, clients): (CurrentAdmission, tls::Clients),
         destinations: Vec<DestinationName>,
         settings: AcceptorSettings,
         limits: &Limits,
@@ -138,6 +159,7 @@ impl Reception {
         Self {
             aet,
             admission,
+            clients,
             changing: Mutex::default(),
             door,
             destinations,
@@ -154,7 +176,8 @@ impl Reception {
         }
     }
 
-    /// Changes who may send from now on; associations that are open keep what they were given. One change is made after
+    /// Changes who may send from now on. Associations that are open keep what they were given; who would not be let in
+    /// any more ends at the next instance boundary. One change is made after
     /// the other: `change` sees what the last one has left. Blocking, as far as `change` is.
     ///
     /// # Errors

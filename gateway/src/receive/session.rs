@@ -15,6 +15,7 @@ use super::commitment::{Action, Party, Reporting};
 use super::door::{Outcome, Request, of_release};
 use super::movable::Move;
 use super::slots::Guest;
+use super::standing::Standing;
 use super::store::{Sender, Store};
 use super::visitor::{Brought, Visitor};
 use crate::association::transport::{self, Stream};
@@ -143,7 +144,7 @@ async fn attend(
     let calling = association.request().calling_ae.clone();
     let request = Request::answered(&association);
     let contexts = request.contexts_accepted;
-    match secured {
+    match &secured {
         None => info!(peer:%, calling:%, contexts; "association accepted"),
         Some(tls) => {
             let subject = tls.subject.as_deref().unwrap_or("none");
@@ -155,7 +156,7 @@ async fn attend(
     let ended = tokio::select! {
         biased;
         () = reception.abandoned.cancelled() => Ok(Ending::Abandoned),
-        ended = serve(&mut association, peer, pass, reception, &mut brought) => ended,
+        ended = serve(&mut association, (peer, secured.as_ref()), pass, reception, &mut brought) => ended,
     };
     let tally = &brought.tally;
     let (stored, refused, bytes) = (tally.stored, tally.refused, tally.bytes);
@@ -169,6 +170,18 @@ async fn attend(
             association.abort(Abort::BY_USER).await;
             info!(peer:%, calling:%, stored; "association ended at an instance boundary: the gateway stops");
             (Outcome::EndedEarly, false, "it was ended between two instances, because the gateway stopped".to_owned())
+        }
+        Ok(Ending::Dismissed(why)) => {
+            association.abort(Abort::BY_USER).await;
+            reception.metrics.association_aborted();
+            warn!(
+                peer:%, calling:%, stored, refused, bytes;
+                "association ended at an instance boundary, because it would not be admitted any more: {why}; what was \
+                 acknowledged is kept"
+            );
+            let sentence =
+                format!("it was ended between two instances, because it would not be admitted any more: {why}");
+            (Outcome::EndedEarly, true, sentence)
         }
         Ok(Ending::Abandoned) => {
             reception.metrics.association_aborted();
@@ -240,24 +253,28 @@ fn refused(
 enum Ending {
     Released,
     Shutdown,
+    /// It would not be let in any more, for this reason.
+    Dismissed(String),
     Abandoned,
 }
 
 async fn serve(
     association: &mut Association,
-    peer: SocketAddr,
+    (peer, secured): (SocketAddr, Option<&tls::Peer>),
     pass: &Pass,
     reception: &Reception,
     brought: &mut Brought,
 ) -> Result<Ending, AssociationError> {
     let mut stage = Stage::Idle;
     let party = Party::of(pass.modality.as_deref(), &association.request().calling_ae);
+    let mut standing = Standing::new(association.request(), peer.ip(), secured, reception);
     let mut reporting = Reporting::new(association, party, &reception.commitments);
     loop {
         let indication = match stage {
             Stage::Idle => tokio::select! {
                 biased;
                 () = reception.shutdown.cancelled() => return Ok(Ending::Shutdown),
+                why = standing.lost() => return Ok(Ending::Dismissed(why)),
                 indication = association.next() => indication?,
                 idle = reporting.idle() => {
                     reporting.attend(idle, association).await?;

@@ -1,7 +1,7 @@
 //! The TLS configurations in use, and how new files take their place while everything runs.
 //!
 //! A connection takes the configuration that is current when its handshake begins and keeps it to its end, so nothing
-//! that is open notices a change. New files count all together or not at all: certificate and key that do not fit, or a
+//! that is open notices a change, but that [`Clients`] says whether its certificate would still do. New files count all together or not at all: certificate and key that do not fit, or a
 //! list that nobody can read, leave what was there in use, and that is told until it is right.
 
 use std::fmt;
@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::clients::{Clients, Verifier};
 use super::concern::Facts;
 use super::files::read;
 use super::{ClientCertificates, Material, TlsError, TlsFiles};
@@ -88,6 +89,7 @@ pub struct Live {
     purpose: Purpose,
     inwards: Option<Current<ServerConfig>>,
     outwards: Option<Current<ClientConfig>>,
+    clients: Clients,
     state: Mutex<State>,
 }
 
@@ -121,6 +123,7 @@ impl Live {
             purpose,
             inwards: made.inwards.map(Current::new),
             outwards: made.outwards.map(Current::new),
+            clients: Clients::new(made.clients),
             state: Mutex::new(State { files, in_use, facts: made.facts, refused: None }),
         })
     }
@@ -129,6 +132,12 @@ impl Live {
     #[must_use]
     pub fn inwards(&self) -> Option<&Current<ServerConfig>> {
         self.inwards.as_ref()
+    }
+
+    /// For associations that are open.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// For destinations; there if that is what TLS is used for.
@@ -180,6 +189,9 @@ impl Live {
                 if let (Some(current), Some(config)) = (&self.outwards, made.outwards) {
                     current.set(config);
                 }
+                if !changed.is_empty() {
+                    self.clients.set(made.clients);
+                }
                 *state = State { files, in_use: contents, facts: made.facts, refused: None };
                 if changed.is_empty() { Renewal::Unchanged } else { Renewal::Taken(changed) }
             }
@@ -211,6 +223,7 @@ impl Live {
 struct Made {
     inwards: Option<Arc<ServerConfig>>,
     outwards: Option<Arc<ClientConfig>>,
+    clients: Verifier,
     facts: Facts,
 }
 
@@ -220,6 +233,7 @@ impl Made {
         Ok(Self {
             inwards: purpose.inwards.map(|clients| material.server_config(clients)).transpose()?,
             outwards: purpose.outwards.then(|| material.client_config()).transpose()?,
+            clients: purpose.inwards.map(|clients| material.client_verifier(clients)).transpose()?.flatten(),
             facts: Facts::of(&material, files),
         })
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rustls::ServerConnection;
+use rustls::pki_types::CertificateDer;
 use rustls::version::TLS13;
 
 use super::name;
@@ -19,18 +20,21 @@ pub struct Peer {
     /// an empty subject or one of more than 1,024 bytes. Who has one, has proved it: the certificate leads to an authority
     /// of `ca`, and its key was used.
     pub subject: Option<String>,
+    /// Its certificate, and those between it and the authority; empty if it has shown none.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 impl Peer {
     /// What is known once the handshake on this connection is over.
     #[must_use]
     pub fn of(connection: &ServerConnection) -> Self {
-        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+        let chain = connection.peer_certificates().unwrap_or_default();
         let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
         Self {
             version: if connection.protocol_version() == Some(TLS13.version) { "TLS 1.3" } else { "TLS 1.2" },
             cipher: suite.unwrap_or("unknown"),
-            subject: certificate.and_then(|certificate| name::subject(certificate)),
+            subject: chain.first().and_then(|certificate| name::subject(certificate)),
+            chain: chain.to_vec(),
         }
     }
 }

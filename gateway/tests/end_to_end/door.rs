@@ -278,10 +278,12 @@ fn the_door_shows_what_was_proposed_and_agreed_and_what_came_to_nothing() {
     assert!(page["cannot-be-admitted"].is_string(), "{page}");
 }
 
-/// SIGHUP lets in and keeps out whom the configuration names now, and cuts nobody off.
+/// SIGHUP lets in and keeps out whom the configuration names now, and cuts off nobody who still may send.
 #[test]
-fn a_reload_changes_who_may_send_and_drops_no_association() {
-    let mut clinic = Clinic::new(&modality("mr1", "MR1", ""));
+fn a_reload_changes_who_may_send_and_drops_no_association_of_who_still_may() {
+    let old = modality("us1", "US1", "");
+    let both = [modality("mr1", "MR1", ""), modality("ct1", "CT1", "")].concat();
+    let mut clinic = Clinic::new(&(modality("mr1", "MR1", "") + &old));
     let file = clinic.scratch.path().join("waystation.toml");
     let busy = series(&clinic.scratch, "busy", 30);
     let mut other = ResendingScu::start(&clinic.target("MR1"), &busy, Duration::from_millis(500), TRANSFER);
@@ -296,17 +298,40 @@ fn a_reload_changes_who_may_send_and_drops_no_association() {
         process.signal(nix::sys::signal::Signal::SIGHUP);
         process.wait_for_line(read, PATIENCE, |line| line.contains(awaited).then_some(()));
     };
-    reload(&modality("ct1", "CT1", ""), "ct1 is new, mr1 is gone");
+    reload(&both, "ct1 is new, us1 is gone");
     reload("[modality.ct1]\naet = 7\n", "the new configuration cannot be used");
     let limits = "[limits]\nmax-associations = 7\n";
-    reload(&(modality("ct1", "CT1", "") + limits), "changed and waiting for a restart: [limits]");
+    reload(&(both + limits), "changed and waiting for a restart: [limits]");
     echoscu(&clinic.target("CT1")).unwrap();
     assert!(other.is_running(), "its association had ended before");
-    echoscu(&clinic.target("MR1")).unwrap_err();
+    echoscu(&clinic.target("US1")).unwrap_err();
     let seen = other.finish(TRANSFER);
     assert_eq!(seen.len(), busy.len(), "nothing had to be repeated: the association went on");
     assert_eq!(data_sets(&clinic.arrived("nas")), data_sets(&busy));
     assert!(clinic.gateway.status_text().contains("what waits for a restart: [limits]"));
+}
+
+/// Who is not listed any more is not let go on with what he has begun; what was answered with success is kept.
+#[test]
+fn the_association_of_a_modality_that_is_removed_ends_at_the_next_instance_boundary() {
+    let mut clinic = Clinic::new(&[modality("mr1", "MR1", ""), modality("ct1", "CT1", "")].concat());
+    let files = series(&clinic.scratch, "busy", 400);
+    let sender = ResendingScu::start(&clinic.target("MR1"), &files, Duration::from_millis(50), TRANSFER);
+    until("it to send", PATIENCE, || match sender.acknowledged().len() {
+        0 => Err("nothing".to_owned()),
+        _ => Ok(()),
+    });
+    std::fs::write(clinic.scratch.path().join("waystation.toml"), modality("ct1", "CT1", "")).unwrap();
+    clinic.gateway.reload("mr1 is gone");
+    clinic
+        .gateway
+        .says(0, "association ended at an instance boundary, because it would not be admitted any more: no modality");
+    // It comes again, and is refused.
+    clinic.gateway.says(0, "association refused: no modality has the calling AE title MR1");
+    let acknowledged = sender.acknowledged().len();
+    drop(sender);
+    assert!(clinic.arrived("nas").len() >= acknowledged && acknowledged < files.len());
+    echoscu(&clinic.target("CT1")).unwrap();
 }
 
 /// A modality that dates its images two hours after now has a clock that is wrong, and nothing else can be the reason.

@@ -233,10 +233,20 @@ fn a_revocation_list_that_comes_later_keeps_the_next_association_out() {
     let mut door = Door::open("required");
     let (lost, other) = (door.pki.numbered("lost", 815), door.pki.identity("modality"));
     door.echo(&lost).unwrap();
+    let files = phantom::ct_series(&door.scratch.folder("series"), 400, 16);
+    let pace = Duration::from_millis(50);
+    let sender = ResendingScu::start(&door.gateway.tls_target(&lost), &files, pace, PATIENCE * 3);
+    until("it to send", PATIENCE, || match sender.acknowledged().len() {
+        0 => Err("nothing".to_owned()),
+        _ => Ok(()),
+    });
     std::fs::write(&door.crl, door.pki.revocation_list(2, &[REVOKED, 815])).unwrap();
     door.gateway.reload(NEW_CERTIFICATES);
+    let ended = "because it would not be admitted any more: the certificate of the other side has been revoked";
+    door.gateway.says(0, ended);
     assert!(door.echo(&lost).is_err());
-    door.gateway.says(0, "has been revoked by the authority");
+    door.gateway.says(0, "TLS handshake failed: the certificate of the other side has been revoked by the authority");
+    drop(sender);
     door.echo(&other).unwrap();
 
     // A list that nobody can read is no reason to let him in again, nor to keep everybody out.

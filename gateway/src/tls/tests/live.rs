@@ -1,5 +1,8 @@
 //! Files that change under a running gateway.
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
 use super::*;
 
 /// A gateway's files, in places that stay, and an authority to fill them.
@@ -43,6 +46,33 @@ fn put_certificate(identity: &IdentityFiles, files: &TlsFiles) {
 
 fn today() -> Timestamp {
     Timestamp::from_millis(1_750_000_000_000)
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_accepted_is_checked_again_by_what_has_come_since() {
+    let running = Running::new();
+    let chain = |number| {
+        let shown = running.ours.issue_numbered("ct1", NOW, Some(number));
+        CertificateDer::pem_file_iter(&shown.cert).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    let (lost, other) = (chain(815), chain(816));
+    let clients = running.live.clients().clone();
+    let mut changes = clients.changes();
+    assert_eq!((clients.refuse(&lost, today()), clients.refuse(&[], today())), (None, None));
+    std::fs::write(running.files.crl.as_ref().unwrap(), running.ours.list(&[815], (2025, 2090))).unwrap();
+    assert_eq!(running.live.look(), Renewal::Taken(vec!["crl"]));
+    changes.next().await;
+    let why = clients.refuse(&lost, today()).unwrap();
+    assert!(why.contains("has been revoked by the authority that issued it"), "{why}");
+    assert_eq!(clients.refuse(&other, today()), None);
+    assert_eq!(running.live.renew(running.files.clone()), Renewal::Unchanged);
+    assert!(is_pending(changes.next()), "nothing has changed");
+}
+
+/// Whether it is not ready now.
+fn is_pending(future: impl Future<Output = ()>) -> bool {
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::pin!(future).poll(&mut task).is_pending()
 }
 
 #[tokio::test]

@@ -1,0 +1,74 @@
+//! Whether who has an association would still be let in: after a reload, and with new authorities and revocation lists.
+
+use std::net::IpAddr;
+
+use super::{AdmissionChanges, Reception, admission};
+use crate::association::AssociateRequest;
+use crate::config::Candidate;
+use crate::model::AeTitle;
+use crate::{clock, tls};
+
+/// What an association was let in with, to be looked at again.
+pub(super) struct Standing<'a> {
+    calling: AeTitle,
+    called: AeTitle,
+    address: IpAddr,
+    secured: Option<&'a tls::Peer>,
+    reception: &'a Reception,
+    admission: AdmissionChanges,
+    certificates: tls::ClientsChanges,
+    /// Nothing has changed since it was looked at. Between the request and this something may have.
+    looked_at: bool,
+}
+
+impl<'a> Standing<'a> {
+    pub(super) fn new(
+        request: &AssociateRequest,
+        address: IpAddr,
+        secured: Option<&'a tls::Peer>,
+        reception: &'a Reception,
+    ) -> Self {
+        Self {
+            calling: request.calling_ae.clone(),
+            called: request.called_ae.clone(),
+            address,
+            secured,
+            reception,
+            admission: reception.admission.changes(),
+            certificates: reception.clients.changes(),
+            looked_at: false,
+        }
+    }
+
+    /// Waits until it would not be let in any more; the sentence says why. Can be dropped and called again without loss.
+    pub(super) async fn lost(&mut self) -> String {
+        loop {
+            if !self.looked_at {
+                if let Some(why) = self.refusal() {
+                    return why;
+                }
+                self.looked_at = true;
+            }
+            tokio::select! {
+                () = self.admission.next() => {}
+                () = self.certificates.next() => {}
+            }
+            self.looked_at = false;
+        }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        let candidate = Candidate {
+            calling: &self.calling,
+            called: &self.called,
+            address: self.address,
+            tls: self.secured.is_some(),
+            subject: self.secured.and_then(|secured| secured.subject.as_deref()),
+        };
+        if let Err(refusal) = admission::admit(&self.reception.admission(), &self.reception.aet, &candidate) {
+            return Some(refusal.to_string());
+        }
+        let chain = self.secured.map(|secured| secured.chain.as_slice()).unwrap_or_default();
+        self.reception.clients.refuse(chain, clock::wall())
+    }
+}
