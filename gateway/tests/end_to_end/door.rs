@@ -300,11 +300,17 @@ fn a_reload_changes_who_may_send_and_drops_no_association_of_who_still_may() {
     };
     reload(&both, "ct1 is new, us1 is gone");
     reload("[modality.ct1]\naet = 7\n", "the new configuration cannot be used");
+    let early = modality("xa1", "XA1", "to = [\"cloud\"]") + "[to.cloud]\nurl = \"file:///srv/cloud\"\n";
+    reload(
+        &(both.clone() + &early),
+        "the one from before stays in use: xa1 sends to cloud, which is a destination only then",
+    );
     let limits = "[limits]\nmax-associations = 7\n";
     reload(&(both + limits), "changed and waiting for a restart: [limits]");
     echoscu(&clinic.target("CT1")).unwrap();
     assert!(other.is_running(), "its association had ended before");
     echoscu(&clinic.target("US1")).unwrap_err();
+    echoscu(&clinic.target("XA1")).unwrap_err();
     let seen = other.finish(TRANSFER);
     assert_eq!(seen.len(), busy.len(), "nothing had to be repeated: the association went on");
     assert_eq!(data_sets(&clinic.arrived("nas")), data_sets(&busy));

@@ -70,6 +70,8 @@
 mod budget;
 mod call;
 mod desk;
+#[cfg(test)]
+mod desk_tests;
 mod file;
 mod judge;
 mod report;
