@@ -8,14 +8,12 @@
 //!
 //! # Two gears
 //!
-//! Compression happens in the receivers' own threads. As long as there are no more receptions than processor cores,
-//! each has one to itself and compression is faster than a network that a modality has. When there are more, they
-//! compress in the fast gear, each for the whole of its instance, which is faster by a third to a half and up to a tenth
-//! larger; filtered words of 16 bits are as fast as they can be in either. Nothing is measured but how many encoders are
-//! out.
+//! As long as there are no more receptions than processor cores, each has one to itself, or two ([`super::packer`]), and
+//! compression is faster than a network that a modality has. When there are more, they compress in the fast gear, each for
+//! the whole of its instance, which is faster by a third to a half and up to a tenth larger; filtered words of 16 bits are
+//! as fast as they can be in either. Nothing is measured but how many encoders are out.
 
 use std::io;
-use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -59,8 +57,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(level: i32) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    pub(super) fn new(level: i32, cores: usize) -> Self {
         Self { level, cores, out: AtomicUsize::new(0), idle: Mutex::new(Vec::new()) }
     }
 
@@ -331,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_shrinks_is_compressed_and_what_does_not_is_stored() {
-        let pool = Arc::new(Pool::new(1));
+        let pool = Arc::new(Pool::new(1, 2));
         let smooth: Vec<u8> = (0..2_000_000_u32).map(|i| i.to_le_bytes()[1]).collect();
         let mut noise = vec![0; 2_000_000];
         fastrand::Rng::with_seed(1).fill(&mut noise);
@@ -352,11 +349,11 @@ mod tests {
 
     #[test]
     fn more_receptions_than_cores_compress_in_the_fast_gear() {
-        let pool = Arc::new(Pool { cores: 2, ..Pool::new(1) });
+        let pool = Arc::new(Pool::new(1, 2));
         assert_eq!((pool.gear(true, true), pool.gear(true, false), pool.gear(false, false)), (WORDS, WORDS, FAST));
         let level = |level| Gear { level, target_length: 0, hash_log: 0 };
-        assert_eq!((pool.gear(false, true), Pool::new(7).gear(true, true)), (level(1), level(7)));
-        assert_eq!((Pool::new(7).gear(true, false), Pool::new(7).gear(false, false)), (WORDS, FAST));
+        assert_eq!((pool.gear(false, true), Pool::new(7, 2).gear(true, true)), (level(1), level(7)));
+        assert_eq!((Pool::new(7, 2).gear(true, false), Pool::new(7, 2).gear(false, false)), (WORDS, FAST));
         // Encoders that were out are counted back, those of failed receptions, too.
         let first = pool.take(true).unwrap();
         let second = pool.take(true).unwrap();
@@ -372,7 +369,7 @@ mod tests {
 
     #[test]
     fn an_encoder_that_is_used_again_starts_afresh() {
-        let pool = Arc::new(Pool::new(1));
+        let pool = Arc::new(Pool::new(1, 2));
         let data = vec![7; 1_000_000];
         let mut compressor = Compressor::new(&pool);
         compressor.write(&data, &mut |_| Ok(())).unwrap();

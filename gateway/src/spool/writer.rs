@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::error::{Doing, IoFailure, SpoolError};
 use super::group::Company;
-use super::incoming::{Body, Spill};
 use super::index::{Arrival, Location};
 use super::indexer::{IndexJob, index_failed};
 use super::known::{KnownInstances, Verdict};
+use super::packing::{Body, Spill};
 use super::prepare::{Prepared, Preparer};
 use super::record::{self, ALIGNMENT, Compression, Head, InstanceHeader, LARGE_PAYLOAD, Place};
 use super::segment::{FIRST_RECORD, Kind, SegmentHeader};
