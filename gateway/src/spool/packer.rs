@@ -3,7 +3,8 @@
 //! Hashing and packing cost about the same. With one thread for both, a sender that is faster than that waits; with two,
 //! it waits for the slower half. That pays as long as processors are idle, so it is done for as many receptions as there
 //! are pairs of them. The others pack where they are: handing over costs more than it gains when every processor has
-//! work already. An instance that fits into the first hand-over never leaves its thread.
+//! work already. Neither are instances of less than a megabyte handed over: the first block of the filter is whole only
+//! when 256 KiB have come, and the last one is waited for.
 //!
 //! ```text
 //! receiver's thread     hash ──▶ batch of 64 KiB ──▶ … ──▶ finish ◀─┐
@@ -25,6 +26,8 @@ use super::packing::{Packed, Packing};
 use super::shared::Shared;
 use crate::codec::PixelLayout;
 
+/// An instance has this many bytes before it is handed over.
+const WORTH_IT: usize = 1 << 20;
 /// Bytes that are handed over at once.
 const BATCH: usize = 64 << 10;
 /// How many batches may wait.
@@ -103,7 +106,7 @@ fn pack(mut packing: Box<Packing>, jobs: Receiver<Job>) -> Result<Packed, SpoolE
 /// Packs the payload of one reception.
 pub(super) struct Packer {
     shared: Arc<Shared>,
-    /// How many bytes have come, as long as they are fewer than one batch.
+    /// How many bytes have come, as long as they are few.
     first: usize,
     state: State,
 }
@@ -125,9 +128,9 @@ impl Packer {
     /// # Errors
     /// There is no room, a limit was met, or the spool has failed; perhaps with bytes that came before these.
     pub(super) fn write(&mut self, data: &[u8]) -> Result<(), SpoolError> {
-        if self.first < BATCH {
+        if self.first < WORTH_IT {
             self.first += data.len();
-            if self.first >= BATCH {
+            if self.first >= WORTH_IT {
                 self.get_busy();
             }
         }
@@ -177,7 +180,7 @@ impl Packer {
 
 impl Drop for Packer {
     fn drop(&mut self) {
-        if self.first >= BATCH {
+        if self.first >= WORTH_IT {
             self.shared.packers.busy.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -290,22 +293,24 @@ mod tests {
         let apart = |incoming: &[crate::spool::Incoming]| -> Vec<bool> {
             incoming.iter().map(|incoming| matches!(incoming.packer().state, State::Apart(_))).collect()
         };
-        open.iter_mut().for_each(|incoming| incoming.write(&[7; BATCH - 1]).unwrap());
-        assert_eq!(apart(&open), [false; 3], "what fits into the first batch stays");
+        open.iter_mut().for_each(|incoming| incoming.write(&[7; WORTH_IT - 1]).unwrap());
+        assert_eq!(apart(&open), [false; 3], "what is small stays");
         open.iter_mut().for_each(|incoming| incoming.write(&[7; 2]).unwrap());
         assert_eq!(apart(&open), [true, true, false]);
         assert_eq!(busy_and_idle(&spool), (3, 0));
         drop(open);
         assert_eq!(busy_and_idle(&spool), (0, 2), "both threads wait for the next");
         // The next one takes one of them.
-        receive(&spool, header(1), &data_set(1, 300_000)).unwrap();
+        receive(&spool, header(1), &data_set(1, 2_000_000)).unwrap();
         assert_eq!(busy_and_idle(&spool), (0, 2));
     }
 
     #[test]
     fn what_was_packed_apart_is_byte_for_byte_what_came() {
         let (spool, _disk) = spool();
-        for (number, length) in (1..).zip([BATCH, BATCH + 1, 2 * BATCH, 5 * BATCH - 1, 3_000_000]) {
+        for (number, length) in
+            (1..).zip([WORTH_IT, WORTH_IT + 1, WORTH_IT + BATCH, WORTH_IT + 5 * BATCH - 1, 3_000_000])
+        {
             let data = data_set(number, length);
             let committed = receive(&spool, header(number), &data).unwrap();
             assert_eq!(committed.length, data.len() as u64);
@@ -336,7 +341,7 @@ mod tests {
     fn a_reception_that_is_dropped_leaves_nothing_behind() {
         let (spool, disk) = spool();
         let mut incoming = spool.receive().unwrap();
-        incoming.write(&data_set(1, 1_000_000)).unwrap();
+        incoming.write(&data_set(1, 3_000_000)).unwrap();
         drop(incoming);
         assert!(disk.names().iter().all(|path| path.extension().is_none_or(|extension| extension != "tmp")));
         assert_eq!(busy_and_idle(&spool), (0, 1));
