@@ -3,7 +3,7 @@
 //! Written with dicom-ul, read by ourselves (the module's first page says why). The reader takes the field's bad habits:
 //! NUL padding of AE titles and UIDs, unknown items and sub-items, zeros behind the last item, a version with extra
 //! bits, contexts whose UIDs cannot be read (those contexts are then refused, not the association). It does not take
-//! items that overrun, and everything that it keeps is bounded by the 96 KiB of the PDU and the limits below.
+//! items that overrun, and everything that it keeps is bounded by the 256 KiB of the PDU and the limits below.
 
 use dicom_ul::pdu as ul;
 

@@ -75,7 +75,7 @@ proptest! {
         let mut side = Side::acceptor(&AcceptorSettings { max_pdu: 4096, ..AcceptorSettings::default() });
         side.feed(&bytes);
         side.feed(&more);
-        prop_assert!(side.channel.input().get_ref().len() <= 96 * 1024 + 6);
+        prop_assert!(side.channel.input().get_ref().len() <= 256 * 1024 + 6);
     }
 
     #[test]
