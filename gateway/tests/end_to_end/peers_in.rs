@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::support::dcmtk::{Storescp, Target, all_succeed, dcmsend, echoscu, storescu};
+use crate::support::dcmjs;
+use crate::support::dcmtk::{Outcome, Storescp, Target, all_succeed, dcmsend, echoscu, storescu};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::part10::{DataSet, data_sets, read_meta};
 use crate::support::pki::{Identity, Pki};
@@ -71,11 +72,12 @@ fn as_storescu_sends_it(scratch: &Scratch, files: &[PathBuf], arrived: &[DataSet
 
 /// The first thing that an engineer tries.
 #[test]
-fn c_echo_is_answered_with_tls_and_without() {
+pub(crate) fn c_echo_is_answered_with_tls_and_without() {
     let gateway = ToFolder::new();
     for with_tls in [false, true] {
         echoscu(&gateway.target(with_tls)).unwrap();
         pynetdicom::echo(&gateway.target(with_tls)).unwrap();
+        dcmjs::echo_with(&gateway.target(with_tls), &[]).unwrap();
     }
 }
 
@@ -94,7 +96,7 @@ fn a_modality_with_a_certificate_of_another_authority_is_refused() {
 
 /// DCMTK's classic sender: the commonest implementation in the field.
 #[test]
-fn what_storescu_sends_arrives_identical() {
+pub(crate) fn what_storescu_sends_arrives_identical() {
     for with_tls in [false, true] {
         let mut gateway = ToFolder::new();
         let files = uncompressed(studies::assortment());
@@ -107,7 +109,7 @@ fn what_storescu_sends_arrives_identical() {
 
 /// DCMTK's other sender: every file in its own transfer syntax, many presentation contexts in one association.
 #[test]
-fn what_dcmsend_sends_arrives_identical() {
+pub(crate) fn what_dcmsend_sends_arrives_identical() {
     let mut gateway = ToFolder::new();
     let files = studies::assortment();
     let direct = Storescp::start(gateway.scratch.folder("direct"), None);
@@ -118,7 +120,7 @@ fn what_dcmsend_sends_arrives_identical() {
 
 /// The bytes of the files themselves, as no other sender leaves them.
 #[test]
-fn what_pynetdicom_sends_arrives_identical() {
+pub(crate) fn what_pynetdicom_sends_arrives_identical() {
     for with_tls in [false, true] {
         let mut gateway = ToFolder::new();
         let files = studies::assortment();
@@ -130,6 +132,39 @@ fn what_pynetdicom_sends_arrives_identical() {
             assert!(found, "{} is not there, with TLS: {with_tls}", file.display());
         }
         assert_eq!(arrived.len(), files.len());
+    }
+}
+
+/// The files that dcmjs-dimse can be given (`support::dcmjs` says why not the others).
+fn for_dcmjs(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+    const RLE: &str = "1.2.840.10008.1.2.5";
+    const RT_DOSE: &str = "1.2.840.10008.5.1.4.1.1.481.2";
+    let can = |path: &PathBuf| {
+        let meta = read_meta(path).unwrap();
+        meta.transfer_syntax != DEFLATED && (meta.transfer_syntax.as_str(), meta.sop_class.as_str()) != (RLE, RT_DOSE)
+    };
+    files.into_iter().filter(can).collect()
+}
+
+/// The library of many web viewers. It offers uncompressed transfer syntaxes beside that of the file, so the archive that
+/// it sends to directly takes only what the gateway has chosen.
+#[test]
+pub(crate) fn what_dcmjs_sends_arrives_identical() {
+    for with_tls in [false, true] {
+        let mut gateway = ToFolder::new();
+        let files = for_dcmjs(studies::assortment());
+        let outcomes = dcmjs::send_with(&gateway.target(with_tls), &files, &[]);
+        let (sent, refused): (Vec<_>, Vec<_>) =
+            files.iter().cloned().partition(|path| outcomes[path] == Outcome::Success);
+        let by_the_sender = |path: &PathBuf| outcomes[path].to_string().contains("the sender refuses");
+        assert!(refused.iter().all(by_the_sender) && sent.len() > refused.len(), "{outcomes:#?}");
+        let arrived = gateway.arrived();
+        let chosen: BTreeSet<_> = arrived.iter().map(|data_set| data_set.transfer_syntax.clone()).collect();
+        let manners = Manners { transfer_syntaxes: chosen.into_iter().collect(), ..Manners::default() };
+        let direct = Scp::with_manners(&gateway.scratch.folder("direct"), None, &manners);
+        all_succeed(&dcmjs::send_with(&direct.target(None), &sent, &[]), &sent);
+        assert_eq!(arrived, direct.stored(), "with TLS: {with_tls}");
     }
 }
 

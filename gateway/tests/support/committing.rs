@@ -10,7 +10,7 @@ use super::PATIENCE;
 use super::dcmtk::Target;
 use super::ports::free_port;
 use super::process::Process;
-use super::pynetdicom::script;
+use super::pynetdicom::{script, with_tls};
 
 /// A SOP Class UID and a SOP Instance UID.
 pub(crate) type Reference = (String, String);
@@ -25,6 +25,23 @@ pub(crate) struct Report {
     pub(crate) committed: Vec<Reference>,
     /// Instance and reason.
     pub(crate) failed: Vec<(String, u64)>,
+}
+
+impl Report {
+    /// What a line of a script's output reports, if it does.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["event"] == "report")?;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let pairs = |name: &str| line[name].as_array().unwrap().clone();
+        assert_eq!(line["instance"], "1.2.840.10008.1.20.1.1");
+        Some(Self {
+            on_own_association: line["where"] == "own",
+            transaction: text(&line["transaction"]),
+            event_type: line["type"].as_u64().unwrap(),
+            committed: pairs("committed").iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
+            failed: pairs("failed").iter().map(|pair| (text(&pair[0]), pair[1].as_u64().unwrap())).collect(),
+        })
+    }
 }
 
 /// A running modality.
@@ -45,9 +62,7 @@ impl Modality {
         if let Some(port) = port {
             command.args(["--listen", &port.to_string()]);
         }
-        if let Some(identity) = &target.tls {
-            command.arg("--ca").arg(&identity.ca).arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
-        }
+        with_tls(&mut command, target.tls.as_ref());
         command.args(options);
         let modality = Self { process: Process::spawn("commitment.py", command), listens, next: AtomicUsize::new(0) };
         modality.process.wait_for_line(0, PATIENCE, |line| line.contains("\"ready\"").then_some(()));
@@ -92,26 +107,12 @@ impl Modality {
 
     /// All reports that have come.
     pub(crate) fn reports(&self) -> Vec<Report> {
-        self.process.lines().iter().filter_map(|line| read(line)).collect()
+        self.process.lines().iter().filter_map(|line| Report::read(line)).collect()
     }
 
     /// Waits for the report of this transaction.
     pub(crate) fn report(&self, transaction: &str, limit: Duration) -> Report {
-        let wanted = |line: &str| read(line).filter(|report| report.transaction == transaction);
+        let wanted = |line: &str| Report::read(line).filter(|report| report.transaction == transaction);
         self.process.wait_for_line(0, limit, wanted).0
     }
-}
-
-fn read(line: &str) -> Option<Report> {
-    let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["event"] == "report")?;
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let pairs = |name: &str| line[name].as_array().unwrap().clone();
-    assert_eq!(line["instance"], "1.2.840.10008.1.20.1.1");
-    Some(Report {
-        on_own_association: line["where"] == "own",
-        transaction: text(&line["transaction"]),
-        event_type: line["type"].as_u64().unwrap(),
-        committed: pairs("committed").iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
-        failed: pairs("failed").iter().map(|pair| (text(&pair[0]), pair[1].as_u64().unwrap())).collect(),
-    })
 }

@@ -2,13 +2,15 @@
 //! and instances to send.
 //!
 //! Nothing here uses the gateway's own protocol, data set or TLS code: shared code would hide shared bugs. The peers are
-//! DCMTK, Orthanc and pynetdicom (`scripts/setup-test-peers` installs them), and a few lines of PS3.10 of our own.
+//! DCMTK, Orthanc, pynetdicom and dcmjs-dimse (`scripts/setup-test-peers` installs them), and a few lines of PS3.10 of our
+//! own.
 //! Everything listens on the loopback interface as far as the peer can be told to, on ports nobody else is given.
 //! Every process is ended by its own id when the value that stands for it is dropped.
 
 pub(crate) mod bytes;
 pub(crate) mod caller;
 pub(crate) mod committing;
+pub(crate) mod dcmjs;
 pub(crate) mod dcmtk;
 mod files;
 pub(crate) mod gateway;

@@ -24,7 +24,8 @@ pub(crate) fn script(name: &str) -> Command {
     command
 }
 
-fn with_tls(command: &mut Command, tls: Option<&Identity>) {
+/// The arguments for TLS that all scripts have.
+pub(super) fn with_tls(command: &mut Command, tls: Option<&Identity>) {
     if let Some(identity) = tls {
         command.arg("--ca").arg(&identity.ca).arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
     }
@@ -120,7 +121,7 @@ impl Scp {
     }
 }
 
-/// What the sender says of one file.
+/// What a script that sends says of one file.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) path: PathBuf,
@@ -131,7 +132,7 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match (self.status, &self.failure) {
             (Some(0), _) => Outcome::Success,
             (Some(status), _) => Outcome::Answered(format!("0x{status:04x}")),
@@ -147,7 +148,8 @@ fn scu(target: &Target) -> Command {
     command
 }
 
-fn as_lines(files: &[PathBuf]) -> String {
+/// Paths for the standard input of a script.
+pub(super) fn as_lines(files: &[PathBuf]) -> String {
     files.iter().map(|path| format!("{}\n", path.display())).collect()
 }
 
@@ -156,8 +158,16 @@ fn as_lines(files: &[PathBuf]) -> String {
 /// # Errors
 /// Why there was no success.
 pub(crate) fn echo(target: &Target) -> Result<(), String> {
+    echo_with(target, &[])
+}
+
+/// C-ECHO, with more arguments for the script.
+///
+/// # Errors
+/// Why there was no success.
+pub(crate) fn echo_with(target: &Target, arguments: &[&str]) -> Result<(), String> {
     let mut command = scu(target);
-    command.arg("--echo");
+    command.arg("--echo").args(arguments);
     let said = Process::run("pynetdicom SCU", command, "", PATIENCE).text();
     if said.contains("\"status\": 0") { Ok(()) } else { Err(said) }
 }
