@@ -37,14 +37,20 @@ fn files(scratch: &Scratch, count: u32) -> Vec<PathBuf> {
     phantom::ct_series(&scratch.folder("series"), count, 16)
 }
 
-/// The usual way of most modalities: send, ask, wait on the same association.
+/// The usual way of most modalities: send, ask, wait on the same association. Once as most would like it, and once with TLS,
+/// and with fragments of the least length that there is, in which a report goes as well.
 #[test]
-fn a_report_comes_on_the_association_on_which_it_was_asked_for() {
-    for options in [&[][..], &["--implicit", "--roles"]] {
+pub(crate) fn a_report_comes_on_the_association_on_which_it_was_asked_for() {
+    for (with_tls, options) in [(false, &[][..]), (true, &["--implicit", "--roles", "--max-pdu", "8"])] {
         let scratch = Scratch::new();
-        let gateway =
-            Setup::new(scratch.folder("data")).with_folder("nas", &scratch.folder("nas")).quick_retries().start();
-        let modality = Modality::start(&gateway.target(), None, options);
+        let pki = Pki::new(scratch.path(), "pki");
+        let gateway = Setup::new(scratch.folder("data"))
+            .with_folder("nas", &scratch.folder("nas"))
+            .tls(&pki.identity("gateway"))
+            .quick_retries()
+            .start();
+        let target = if with_tls { gateway.tls_target(&pki.identity("modality")) } else { gateway.target() };
+        let modality = Modality::start(&target, None, options);
         modality.associates();
         let sent = modality.stores(&files(&scratch, 5));
         assert_eq!(modality.asks(TRANSACTION, &sent), 0);
@@ -98,7 +104,7 @@ fn what_cannot_be_asked_for_is_refused_with_the_status_for_it() {
 
 /// Most of the others: ask, release at once, and take the report as SCU of an association that we open.
 #[test]
-fn a_report_comes_on_an_association_of_its_own_with_the_roles_negotiated() {
+pub(crate) fn a_report_comes_on_an_association_of_its_own_with_the_roles_negotiated() {
     for with_tls in [false, true] {
         let scratch = Scratch::new();
         let pki = Pki::new(scratch.path(), "pki");

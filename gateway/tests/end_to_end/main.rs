@@ -1,4 +1,4 @@
-//! The gateway between real peers: DCMTK, Orthanc and pynetdicom as modality and as archive.
+//! The gateway between real peers: DCMTK, Orthanc, pynetdicom and dcmjs-dimse as modality and as archive.
 //!
 //! One binary for all of it, so that what only waits runs beside what works. `controls` runs the peers against each
 //! other, without the gateway: when one of those fails, the harness is at fault and nothing else here means anything.
@@ -23,3 +23,4 @@ mod long_queue;
 mod outage;
 mod peers_in;
 mod peers_out;
+mod scus;

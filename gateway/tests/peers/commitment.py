@@ -47,6 +47,7 @@ def arguments():
     parser.add_argument("--answer", type=lambda text: int(text, 16), default=0, help="to every report")
     parser.add_argument("--implicit", action="store_true", help="propose Implicit VR Little Endian alone")
     parser.add_argument("--roles", action="store_true", help="propose the default roles in so many words")
+    parser.add_argument("--max-pdu", type=int, default=16382, help="the maximum length that is announced")
     parser.add_argument("--ca", help="with --cert and --key: TLS")
     parser.add_argument("--cert")
     parser.add_argument("--key")
@@ -113,6 +114,7 @@ def main():
                 contexts,
                 ae_title=options.aec,
                 ext_neg=[build_role(StorageCommitmentPushModel, scu_role=True)] if options.roles else [],
+                max_pdu=options.max_pdu,
                 tls_args=(tls(options, ssl.PROTOCOL_TLS_CLIENT), "127.0.0.1") if options.ca else None,
                 evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("own")), (evt.EVT_CONN_OPEN, nodelay)],
             )

@@ -24,8 +24,9 @@ from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AE, AllStoragePresentationContexts, _config, build_context, evt
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.pdu_primitives import MaximumLengthNotification, UserIdentityNegotiation
 from pynetdicom.sop_class import Verification
 
 warnings.simplefilter("ignore")
@@ -127,7 +128,6 @@ class Peer:
         self.ae.dimse_timeout = options.timeout
         self.ae.network_timeout = options.timeout
         self.ae.connection_timeout = 10
-        self.ae.maximum_pdu_size = 131072
         self.tls = None
         self.assoc = None
         if options.ca:
@@ -148,14 +148,22 @@ class Peer:
             contexts=contexts,
             ae_title=self.options.aec,
             tls_args=self.tls,
-            max_pdu=131072,
+            max_pdu=self.options.max_pdu,
+            ext_neg=user_identity(self.options.user),
             evt_handlers=[(evt.EVT_CONN_OPEN, opened)],
         )
         if assoc.is_established:
             # pynetdicom 3.0.4 pauses its reactor while it waits for an answer, but goes by a flag that may be a pause
             # old: then the reactor takes the answer off the queue for a request, drops it, and nobody ever gets it.
             assoc._serve_request = lambda message, context_id: assoc.dimse.msg_queue.put((context_id, message))
+            if self.options.send_pdu:
+                for item in assoc.acceptor.user_information:
+                    if isinstance(item, MaximumLengthNotification):
+                        item.maximum_length_received = self.options.send_pdu
             self.assoc = assoc
+            if self.options.user and not any(map(is_user_answer, assoc.acceptor.user_information)):
+                self.end()
+                return "nobody answered the user's name"
             return None
         if assoc.is_rejected:
             answer = assoc.acceptor.primitive
@@ -188,6 +196,10 @@ def arguments():
     parser.add_argument("--key")
     parser.add_argument("--echo", action="store_true", help="C-ECHO instead of files")
     parser.add_argument("--trust-meta", action="store_true", help="name instances as the file meta group does")
+    parser.add_argument("--max-pdu", type=int, default=131072, help="the maximum length that is announced")
+    parser.add_argument("--send-pdu", type=int, help="the maximum length that is kept to in sending")
+    parser.add_argument("--wide", action="store_true", help="128 contexts, each with every transfer syntax that there is")
+    parser.add_argument("--user", help="the user's name, which must be answered")
     parser.add_argument("--resend", action="store_true")
     parser.add_argument("--deadline", type=float, default=600, help="seconds")
     parser.add_argument("--timeout", type=float, default=120, help="seconds to wait for one answer")
@@ -211,11 +223,27 @@ def in_batches(files):
         yield batch
 
 
-def propose(files):
-    contexts = []
-    for wanted in dict.fromkeys(file.context for file in files):
-        contexts.append(build_context(wanted[0], wanted[1]))
-    return contexts
+def propose(files, wide):
+    wanted = list(dict.fromkeys(file.context for file in files))
+    if not wide:
+        return [build_context(sop_class, transfer_syntax) for sop_class, transfer_syntax in wanted]
+    classes = [sop_class for sop_class, _ in wanted]
+    classes += [context.abstract_syntax for context in AllStoragePresentationContexts]
+    return [build_context(uid, ALL_TRANSFER_SYNTAXES) for uid in list(dict.fromkeys(classes))[:CONTEXTS_PER_ASSOCIATION]]
+
+
+def is_user_answer(item):
+    return isinstance(item, UserIdentityNegotiation) and item.server_response is not None
+
+
+def user_identity(name):
+    if not name:
+        return []
+    item = UserIdentityNegotiation()
+    item.user_identity_type = 1
+    item.positive_response_requested = True
+    item.primary_field = name.encode()
+    return [item]
 
 
 def send_batch(peer, files, options):
@@ -224,7 +252,7 @@ def send_batch(peer, files, options):
         file.tries += 1
         failure = None
         if peer.assoc is None or not peer.assoc.is_established:
-            failure = peer.associate(propose(files))
+            failure = peer.associate(propose(files, options.wide))
         status = None
         if failure is None:
             status, comment = peer.store(file)

@@ -86,7 +86,16 @@ fn peer(command: &mut Command, target: &Target) {
 /// # Errors
 /// The last thing that echoscu had to say.
 pub(crate) fn echoscu(target: &Target) -> Result<(), String> {
+    echoscu_with(target, &[])
+}
+
+/// C-ECHO, with more options.
+///
+/// # Errors
+/// The last thing that echoscu had to say.
+pub(crate) fn echoscu_with(target: &Target, options: &[&str]) -> Result<(), String> {
     let mut command = sender("echoscu", target);
+    command.args(options);
     with_tls(&mut command, target.tls.as_ref());
     peer(&mut command, target);
     let ended = Process::run("echoscu", command, "", PATIENCE);
@@ -101,9 +110,11 @@ pub(crate) fn storescu(target: &Target, files: &[PathBuf]) -> Outcomes {
 /// Sends files over one association, with more options.
 pub(crate) fn storescu_with(target: &Target, files: &[PathBuf], options: &[&str]) -> Outcomes {
     let mut command = sender("storescu", target);
-    command.args(options);
-    // Without -R it proposes a fixed list of SOP classes, in which the rarer ones are missing.
-    command.args(["-nh", "-R"]);
+    command.args(options).arg("-nh");
+    // Without -R it proposes a fixed list of SOP classes, in which the rarer ones are missing; a profile has its own.
+    if !options.contains(&"-xf") {
+        command.arg("-R");
+    }
     with_tls(&mut command, target.tls.as_ref());
     peer(&mut command, target);
     command.args(files);
@@ -131,11 +142,16 @@ pub(crate) fn storescu_with(target: &Target, files: &[PathBuf], options: &[&str]
 
 /// Sends files, each in its own transfer syntax, over as many associations as they need, one after the other.
 pub(crate) fn dcmsend(target: &Target, files: &[PathBuf], scratch: &Path) -> Outcomes {
+    dcmsend_with(target, files, &[], scratch)
+}
+
+/// The same, with more options.
+pub(crate) fn dcmsend_with(target: &Target, files: &[PathBuf], options: &[&str], scratch: &Path) -> Outcomes {
     assert!(target.tls.is_none(), "dcmsend 3.6.7 has no TLS");
     let report = scratch.join(format!("dcmsend-{}.txt", target.port));
     let mut command = sender("dcmsend", target);
     // No halt at a bad file, no judgement on UIDs, no decompression; the report is written even if nothing was sent.
-    command.args(["-nh", "-nuc", "-dn", "+crf"]).arg(&report);
+    command.args(options).args(["-nh", "-nuc", "-dn", "+crf"]).arg(&report);
     peer(&mut command, target);
     command.args(files);
     let ended = Process::run("dcmsend", command, "", PATIENCE * 5);

@@ -142,6 +142,27 @@ pub(crate) fn ct_series(folder: &Path, count: u32, side: u16) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Small images, each of another private SOP class.
+pub(crate) fn of_different_classes(folder: &Path, count: u32) -> Vec<PathBuf> {
+    let series = format!("{ROOT}.4.{}.{}", std::process::id(), fastrand::u32(..));
+    (1..=count)
+        .map(|number| {
+            let path = folder.join(format!("{number:05}.dcm"));
+            let image = Image {
+                sop_class: &format!("{ROOT}.5.{number}"),
+                sop_instance: &format!("{series}.{number}"),
+                series: &series,
+                number,
+                rows: 16,
+                columns: 16,
+                frames: 0,
+            };
+            write(&path, &image, u64::from(number));
+            path
+        })
+        .collect()
+}
+
 /// One multi-frame image of 512 × 512 pixels, half a mebibyte for each frame.
 pub(crate) fn multi_frame(path: &Path, frames: u32) {
     let series = format!("{ROOT}.3.{}.{}", std::process::id(), fastrand::u32(..));
