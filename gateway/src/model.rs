@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ macro_rules! validated_text {
 
         impl From<$name> for String {
             fn from(value: $name) -> String {
-                value.0
+                String::from(&*value.0)
             }
         }
     };
@@ -107,10 +108,10 @@ impl FromStr for AeTitle {
 
 /// A unique identifier (PS3.5 9): 1 to 64 digits and dots, no empty component. Safe as a file name.
 ///
-/// Leading zeros of a component break PS3.5 but are met in the field, and are kept as received.
+/// Leading zeros of a component break PS3.5 but are met in the field, and are kept as received. Clones share their text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Uid(String);
+pub struct Uid(Arc<str>);
 
 validated_text!(Uid);
 
@@ -135,7 +136,7 @@ impl FromStr for Uid {
             _ if text.len() > 64 => invalid("it has more than 64 characters"),
             _ if text.bytes().any(|b| !b.is_ascii_digit() && b != b'.') => invalid("only digits and dots are allowed"),
             _ if text.split('.').any(str::is_empty) => invalid("a component is empty"),
-            _ => Ok(Self(text.to_owned())),
+            _ => Ok(Self(text.into())),
         }
     }
 }

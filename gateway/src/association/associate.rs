@@ -5,6 +5,8 @@
 //! bits, contexts whose UIDs cannot be read (those contexts are then refused, not the association). It does not take
 //! items that overrun, and everything that it keeps is bounded by the 256 KiB of the PDU and the limits below.
 
+use std::collections::HashSet;
+
 use dicom_ul::pdu as ul;
 
 use super::codes::{ContextRefusal, Rejection};
@@ -27,6 +29,8 @@ const VERSION_1: u16 = 1;
 const MAX_CONTEXTS: usize = 128;
 /// More are read over: the standard has some 60.
 const MAX_TRANSFER_SYNTAXES: usize = 128;
+/// More different ones in all contexts together are read over, too.
+const MAX_DIFFERENT_TRANSFER_SYNTAXES: usize = 256;
 /// More role selections than contexts make no sense, and are read over.
 const MAX_ROLES: usize = MAX_CONTEXTS;
 
@@ -106,12 +110,13 @@ impl AssociateRequest {
         }
         let mut application_context: &[u8] = &[];
         let mut contexts: Vec<ProposedContext> = Vec::new();
+        let mut transfer_syntaxes = TransferSyntaxes::default();
         let mut user = UserInformation::default();
         for item in (Items { rest: items, pdu: RQ }) {
             match item? {
                 (0x10, value) => application_context = value,
                 (0x20, value) => {
-                    let context = read_proposed(value)?;
+                    let context = read_proposed(value, &mut transfer_syntaxes)?;
                     check_id(&context, &contexts)?;
                     contexts.push(context);
                 }
@@ -317,7 +322,22 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-fn read_proposed(value: &[u8]) -> Result<ProposedContext, Violation> {
+/// The transfer syntaxes of one request. Most come again in every context, thousands in all: each is kept once.
+#[derive(Default)]
+struct TransferSyntaxes(HashSet<Uid>);
+
+impl TransferSyntaxes {
+    fn read(&mut self, value: &[u8]) -> Option<Uid> {
+        let uid = Uid::from_wire(value).ok()?;
+        if let Some(known) = self.0.get(&uid) {
+            return Some(known.clone());
+        }
+        let has_room = self.0.len() < MAX_DIFFERENT_TRANSFER_SYNTAXES;
+        (has_room && self.0.insert(uid.clone())).then_some(uid)
+    }
+}
+
+fn read_proposed(value: &[u8], transfer_syntaxes: &mut TransferSyntaxes) -> Result<ProposedContext, Violation> {
     const RQ: PduKind = PduKind::AssociateRq;
     let Some(([id, _, _, _], rest)) = value.split_first_chunk() else {
         return Err(Violation::Malformed { pdu: RQ, what: "a presentation context has no id" });
@@ -331,7 +351,7 @@ fn read_proposed(value: &[u8]) -> Result<ProposedContext, Violation> {
                 context.abstract_syntax = Uid::from_wire(value).ok().filter(|_| abstract_syntaxes == 1);
             }
             (0x40, value) if context.transfer_syntaxes.len() < MAX_TRANSFER_SYNTAXES => {
-                context.transfer_syntaxes.extend(Uid::from_wire(value).ok());
+                context.transfer_syntaxes.extend(transfer_syntaxes.read(value));
             }
             _ => {}
         }

@@ -1,7 +1,9 @@
 //! What knocks at the port: everything of the list of bad input that comes before an association.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::association::{IdentityForm, Rejection};
+use crate::association::{IdentityForm, ProposedContext, Rejection};
 
 fn knock(bytes: &[u8]) -> (Side, Vec<Happening>) {
     let mut side = Side::acceptor(&AcceptorSettings::default());
@@ -244,12 +246,7 @@ fn extended_negotiation_is_read_over_and_not_answered() {
 
 #[test]
 fn the_largest_request_that_a_modality_makes_has_room() {
-    let class = "1.2.840.10008.5.1.4.1.1.481.22";
-    // As many as the standard has.
-    let transfer_syntaxes: Vec<String> = (0..63).map(|n| format!("1.2.840.10008.1.2.4.{}", 100 + n)).collect();
-    let transfer_syntaxes: Vec<&str> = transfer_syntaxes.iter().map(String::as_str).collect();
-    let contexts: Vec<u8> = (0..128).flat_map(|n| context(n * 2 + 1, class, &transfer_syntaxes)).collect();
-    let request = Request { contexts, ..Request::default() }.bytes();
+    let request = Request::widest().bytes();
     assert!(request.len() > 220_000);
     let (mut side, happened) = knock(&request);
     assert!(matches!(happened[..], [Happening::Requested(_)]), "{happened:?}");
@@ -298,6 +295,25 @@ fn sixteen_thousand_sub_items_are_no_feast() {
         knock(&Request { contexts: contexts[..].to_vec(), user: Vec::new(), ..Request::default() }.bytes());
     let [Happening::Requested(requested)] = &happened[..] else { panic!("{happened:?}") };
     assert!(requested.contexts[0].transfer_syntaxes.len() <= 128);
+}
+
+/// 8,064 transfer syntaxes, each in memory of its own, would be more than twice the request.
+#[test]
+fn what_every_context_proposes_is_held_once() {
+    let (_, happened) = knock(&Request::widest().bytes());
+    let proposed = |context: &ProposedContext| context.transfer_syntaxes.clone();
+    let proposed: Vec<_> = the_request(&happened).contexts.iter().flat_map(proposed).collect();
+    let texts: BTreeSet<_> = proposed.iter().map(|uid| uid.as_str().as_ptr()).collect();
+    assert_eq!((proposed.len(), texts.len()), (128 * 63, 63));
+
+    let another = |n: u8| {
+        let syntaxes: Vec<String> = (0..100).map(|m| format!("1.2.{n}.{m}")).collect();
+        context(n * 2 + 1, CT, &syntaxes.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let contexts = (0..128).flat_map(another).collect();
+    let (side, happened) = knock(&Request { contexts, ..Request::default() }.bytes());
+    let different: usize = the_request(&happened).contexts.iter().map(|context| context.transfer_syntaxes.len()).sum();
+    assert_eq!((different, side.channel.contexts().len()), (256, 3), "what comes beyond is read over");
 }
 
 #[test]

@@ -228,6 +228,15 @@ impl Default for Request {
 }
 
 impl Request {
+    /// The widest that a good modality makes: as many contexts as there can be, each with as many transfer syntaxes as
+    /// the standard has.
+    fn widest() -> Self {
+        let transfer_syntaxes: Vec<String> = (0..63).map(|n| format!("1.2.840.10008.1.2.4.{}", 100 + n)).collect();
+        let transfer_syntaxes: Vec<&str> = transfer_syntaxes.iter().map(String::as_str).collect();
+        let proposed = |n: u8| context(n * 2 + 1, "1.2.840.10008.5.1.4.1.1.481.22", &transfer_syntaxes);
+        Self { contexts: (0..128).flat_map(proposed).collect(), ..Self::default() }
+    }
+
     fn content(&self) -> Vec<u8> {
         let version = self.version.to_be_bytes();
         let user = item(0x50, &self.user);
@@ -255,6 +264,15 @@ fn established_acceptor() -> Side {
     side.feed(&Request::default().bytes());
     assert!(matches!(side.take_pdus()[..], [ul::Pdu::AssociationAC(_)]));
     side
+}
+
+/// What was requested.
+fn the_request(happened: &[Happening]) -> &AssociateRequest {
+    let requested = happened.iter().find_map(|happening| match happening {
+        Happening::Requested(request) => Some(request),
+        _ => None,
+    });
+    requested.expect("an association was requested")
 }
 
 /// How it ended; nothing may happen after the end.

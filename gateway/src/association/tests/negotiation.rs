@@ -50,8 +50,7 @@ fn storage_is_told_from_the_other_services() {
 
 fn chosen(abstract_syntax: &str, proposed: &[&str], preference: &Preference) -> Result<Uid, ContextRefusal> {
     let mut side = Side::acceptor(&AcceptorSettings::default());
-    side.feed(&Request::default().bytes());
-    let mut request = side.channel.request().unwrap().clone();
+    let mut request = the_request(&side.feed(&Request::default().bytes())).clone();
     request.contexts = vec![ProposedContext {
         id: 1,
         abstract_syntax: Some(uid(abstract_syntax)),

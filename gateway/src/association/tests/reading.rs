@@ -104,7 +104,7 @@ proptest! {
         ul::write_pdu(&mut bytes, &pdu).unwrap();
         let mut side = Side::acceptor(&AcceptorSettings::default());
         let happened = side.feed(&bytes);
-        let requested = side.channel.request().expect("it is read");
+        let requested = the_request(&happened);
         prop_assert_eq!(requested.calling_ae.as_str(), calling);
         prop_assert_eq!(requested.max_pdu, max_pdu);
         let read: Vec<_> = requested
