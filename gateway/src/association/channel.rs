@@ -6,6 +6,7 @@
 //! [`Channel::deadline`].
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::buf::Limit;
@@ -64,7 +65,7 @@ impl fmt::Debug for Indication {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Happening {
     /// The peer requests an association: [`Channel::decide`].
-    Requested(Box<AssociateRequest>),
+    Requested(Arc<AssociateRequest>),
     /// The association that we requested is established.
     Accepted,
     /// The peer does something on the established association.
@@ -172,6 +173,11 @@ impl Channel {
     /// Where to put bytes from the peer; then [`Channel::handle_input`].
     pub(super) fn input(&mut self) -> Limit<&mut BytesMut> {
         self.machine.input()
+    }
+
+    /// How many bytes of the peer can be held at most after what is read next.
+    pub(super) fn next_held(&mut self) -> usize {
+        self.machine.next_held()
     }
 
     /// So many bytes were put into the input.

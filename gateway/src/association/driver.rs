@@ -62,27 +62,41 @@ impl Driver {
     /// [`Happening::Ended`]: that is a failure, and the connection is closed then.
     pub(super) async fn happening(&mut self) -> Result<Happening, Failure> {
         loop {
-            if self.over {
-                return Err(Failure::Ended(End::Closed { received_anything: true }));
-            }
-            if !self.posting {
-                self.flush(Watch::No).await?;
-            }
-            match self.channel.poll_event(now()) {
+            match self.step().await? {
                 Some(Happening::Ended(end)) => return Err(self.finish(end).await),
                 Some(happening) => return Ok(happening),
                 None => {}
             }
-            let end = if self.posting {
-                self.write_or_read().await?
-            } else if self.channel.output().is_empty() {
-                self.wait_for_input().await?
-            } else {
-                None
-            };
-            if let Some(end) = end {
-                return Err(self.finish(end).await);
-            }
+        }
+    }
+
+    /// What has happened already; if nothing has, the one wait for bytes or a time-out after which something may have. An
+    /// end is the caller's to [`Driver::finish`].
+    pub(super) async fn step(&mut self) -> Result<Option<Happening>, Failure> {
+        if self.over {
+            return Err(Failure::Ended(End::Closed { received_anything: true }));
+        }
+        if !self.posting {
+            self.flush(Watch::No).await?;
+        }
+        if let Some(happening) = self.channel.poll_event(now()) {
+            return Ok(Some(happening));
+        }
+        let end = if self.posting {
+            self.write_or_read().await?
+        } else if self.channel.output().is_empty() {
+            self.wait_for_input().await?
+        } else {
+            None
+        };
+        Ok(end.map(Happening::Ended))
+    }
+
+    /// Waits for the room for what is read next, as the caller gives it, or until a time-out has expired.
+    pub(super) async fn wait_for_room(&mut self, room: impl Future<Output = ()>) -> Option<End> {
+        match within(self.channel.deadline(), room).await {
+            Some(()) => None,
+            None => self.channel.handle_timeout(now()),
         }
     }
 

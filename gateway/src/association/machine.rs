@@ -5,6 +5,7 @@
 //! `confirm_release` and `abort`; outputs are [`Machine::poll_event`], [`Machine::output`], [`Machine::deadline`] and
 //! [`Machine::ending`]. After an input or a command, poll events until there is none, then write the output.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::buf::Limit;
@@ -52,7 +53,7 @@ enum State {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// An association is requested: [`Machine::accept`] or [`Machine::reject`] it.
-    Requested(Box<AssociateRequest>),
+    Requested(Arc<AssociateRequest>),
     /// An association was requested that cannot be accepted, and has been rejected.
     Refused { rejection: Rejection, calling: String, called: String },
     /// Our request was accepted.
@@ -94,7 +95,8 @@ pub(super) struct Machine {
     knows_users: bool,
     own_max_pdu: u32,
     peer_max_pdu: u32,
-    request: Option<Box<AssociateRequest>>,
+    /// What was requested, until it is answered.
+    request: Option<Arc<AssociateRequest>>,
     contexts: Vec<Context>,
     refused: Vec<(u8, ContextRefusal)>,
     /// The answers to role selections, given or received.
@@ -146,13 +148,13 @@ impl Machine {
     pub(super) fn requestor(request: AssociateRequest, timeouts: Timeouts, now: Instant) -> Self {
         let mut machine = Self::new(Role::Requestor, State::AwaitingAnswer, request.max_pdu, timeouts, now);
         machine.output.extend_from_slice(&request.encode());
-        machine.request = Some(Box::new(request));
+        machine.request = Some(Arc::new(request));
         machine
     }
 
     // ---- Getters.
 
-    /// The request for this association, once there is one.
+    /// What was requested, by us or of us; `None` before that and from the answer on.
     pub(super) fn request(&self) -> Option<&AssociateRequest> {
         self.request.as_deref()
     }
@@ -212,14 +214,29 @@ impl Machine {
         if self.state == State::Closing {
             self.input.clear();
         }
-        let longest = match self.state {
-            State::AwaitingRequest | State::AwaitingDecision | State::AwaitingAnswer => MAX_ASSOCIATE,
-            _ => self.own_max_pdu,
-        };
-        let longest = HEAD + usize::try_from(longest).unwrap_or(usize::MAX);
-        let room = longest.saturating_sub(self.input.len()).max(1);
+        let room = self.longest_input().saturating_sub(self.input.len()).max(1);
         self.input.reserve(room.min(STEP.max(self.input.len())));
         (&mut self.input).limit(room)
+    }
+
+    /// How many bytes of the peer can be held at most after what is read next.
+    pub(super) fn next_held(&mut self) -> usize {
+        let capacity = self.input().get_ref().capacity();
+        capacity.min(self.longest_input())
+    }
+
+    /// The most bytes that the input has a use for. Of a request or its answer no more is taken than the PDU has, as soon
+    /// as that is known.
+    fn longest_input(&self) -> usize {
+        let whole = |length: u32| usize::try_from(length).unwrap_or(usize::MAX).saturating_add(HEAD);
+        match self.state {
+            State::AwaitingRequest | State::AwaitingAnswer => match Head::read(&self.input, self.own_max_pdu) {
+                Ok(Some(head)) => HEAD + head.length,
+                _ => whole(MAX_ASSOCIATE),
+            },
+            State::AwaitingDecision => whole(MAX_ASSOCIATE),
+            _ => whole(self.own_max_pdu),
+        }
     }
 
     /// The peer has closed its side of the connection.
@@ -264,13 +281,13 @@ impl Machine {
         self.roles = negotiation::roles(&request, answers);
         let answer = request.accept(answers, &self.roles, self.own_max_pdu, self.knows_users);
         self.output.extend_from_slice(&answer);
-        self.request = Some(request);
         self.establish(now)
     }
 
     /// Rejects the request.
     pub(super) fn reject(&mut self, now: Instant, rejection: Rejection) {
         if self.state == State::AwaitingDecision {
+            self.request = None;
             self.turn_away(now, rejection);
         }
     }
@@ -497,8 +514,9 @@ impl Machine {
         match AssociateRequest::read(content) {
             Ok(request) => {
                 self.state = State::AwaitingDecision;
-                self.request = Some(Box::new(request.clone()));
-                Event::Requested(Box::new(request))
+                let request = Arc::new(request);
+                self.request = Some(Arc::clone(&request));
+                Event::Requested(request)
             }
             Err(Unacceptable::Violation(violation)) => self.violated(now, violation),
             Err(Unacceptable::Rejected { rejection, calling, called }) => {
@@ -517,7 +535,6 @@ impl Machine {
         let answers: Vec<_> = request.contexts.iter().map(|proposed| credible(proposed, &accept.contexts)).collect();
         self.settle(&request, &answers, accept.max_pdu);
         self.roles = negotiation::credible_roles(&request.roles, &accept.roles);
-        self.request = Some(request);
         match self.establish(now) {
             Ok(()) => Event::Accepted,
             Err(violation) => Event::Violated(violation),

@@ -8,7 +8,8 @@
 //! - **Nothing is buffered on a peer's word.** The six bytes of a PDU head are checked against what the present state
 //!   allows (type and length) before anything behind them is waited for; a bad head is answered with an A-ABORT at the
 //!   sixth byte. An A-ASSOCIATE-RQ may have 256 KiB, a P-DATA-TF what we announced, everything else a few bytes. Memory
-//!   is taken as bytes arrive, never by a declared length.
+//!   is taken as bytes arrive, never by a declared length; for a request only as much as the caller has room for, and
+//!   what was a request is freed as soon as it is decided.
 //! - **Back-pressure.** One PDU is decoded at a time and one PDV handed on at a time; nothing is read from the stream
 //!   while an event is unconsumed. The data of a PDV are handed on as [`bytes::Bytes`] without a copy.
 //! - **Every wait ends.** ARTIM bounds the TLS handshake and the negotiation, an idle time-out the silence between

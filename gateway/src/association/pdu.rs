@@ -17,8 +17,9 @@ pub(super) const PDV_HEAD: usize = 6;
 /// The longest A-ASSOCIATE-RQ or -AC that is taken, in bytes after the head.
 ///
 /// The most that a real one has are 128 contexts with every transfer syntax that its maker knows: 130 KB from DCMTK, 158 KB
-/// from pynetdicom, and 216 KB with all of the standard. Each connection that has not come to an association can hold on
-/// to so much by keeping back its last byte: the lobby has 256 places, which makes 64 MiB together.
+/// from pynetdicom, and 216 KB with all of the standard. Each connection that has not come to an association could hold on
+/// to so much by keeping back its last byte; a caller who cannot afford that says how much there is room for
+/// (`transport::accept_within`).
 pub(super) const MAX_ASSOCIATE: u32 = 256 * 1024;
 
 /// The fixed fields of A-ASSOCIATE-RQ and -AC after the head: version, AE titles, reserved.

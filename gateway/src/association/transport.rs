@@ -13,6 +13,8 @@
 //!
 //! Time is tokio's, so that tests can pause it.
 
+use std::future::ready;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -70,6 +72,24 @@ pub async fn accept(
     connected: Instant,
     decide: impl FnOnce(&AssociateRequest) -> Decision,
 ) -> Result<Association, AcceptError> {
+    accept_within(stream, settings, connected, |_| ready(()), decide).await
+}
+
+/// Does what [`accept`] does, for a caller who has only so much memory for requests.
+///
+/// `room` is called with how many bytes of the request can be held after what is read next; nothing is read before the
+/// future that it returns is done. It is called with 0 when there is no request any more that is not decided. ARTIM
+/// goes on.
+///
+/// # Errors
+/// As of [`accept`].
+pub async fn accept_within<R: Future<Output = ()>>(
+    stream: impl Stream + 'static,
+    settings: &AcceptorSettings,
+    connected: Instant,
+    room: impl Fn(usize) -> R,
+    decide: impl FnOnce(&AssociateRequest) -> Decision,
+) -> Result<Association, AcceptError> {
     let artim = settings.timeouts.association;
     let failed = |failure| match failure {
         Failure::Ended(End::Refused { rejection, calling, called }) => {
@@ -83,15 +103,28 @@ pub async fn accept(
         Failure::Io(error) => AcceptError::Io(error),
     };
     let mut driver = Driver::new(stream, Channel::acceptor(settings, connected));
-    loop {
-        let Happening::Requested(request) = driver.happening().await.map_err(failed)? else { continue };
-        let decision = decide(&request);
-        if let Some(end) = driver.channel.decide(now(), &decision) {
-            return Err(failed(driver.finish(end).await));
+    let end = loop {
+        let held = driver.channel.next_held();
+        if let Some(end) = driver.wait_for_room(room(held)).await {
+            break end;
         }
-        driver.flush(Watch::No).await.map_err(failed)?;
-        return Ok(Association::new(driver, *request));
-    }
+        match driver.step().await.map_err(failed)? {
+            Some(Happening::Requested(request)) => {
+                let decision = decide(&request);
+                if let Some(end) = driver.channel.decide(now(), &decision) {
+                    break end;
+                }
+                room(0).await;
+                driver.flush(Watch::No).await.map_err(failed)?;
+                return Ok(Association::new(driver, Arc::unwrap_or_clone(request)));
+            }
+            Some(Happening::Ended(end)) => break end,
+            _ => {}
+        }
+    };
+    // Who is told no may take his time to go: nothing of his request is held so long.
+    room(0).await;
+    Err(failed(driver.finish(end).await))
 }
 
 /// Turns away a peer that has connected and not asked for an association: A-ABORT, half-close, and the wait for its end of
@@ -167,6 +200,12 @@ impl Association {
     #[must_use]
     pub fn request(&self) -> &AssociateRequest {
         &self.request
+    }
+
+    /// Forgets the proposed presentation contexts: those of a wide request take a lot of memory. From then on, [`Association::request`]
+    /// has none.
+    pub fn forget_proposals(&mut self) {
+        self.request.contexts = Vec::new();
     }
 
     /// The presentation contexts that were accepted, in the order of their proposal.

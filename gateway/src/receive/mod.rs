@@ -69,6 +69,10 @@ use throttle::Throttles;
 /// Connections that may be on their way to an association at a time.
 const LOBBY: usize = 256;
 
+/// Bytes of requests that are not complete, in all, beyond what each may hold anyway. Ten of the widest requests can
+/// come at the same time.
+const LOBBY_RESERVE: usize = 2 * 1024 * 1024;
+
 /// Who may send; replaced as a whole at a reload. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct CurrentAdmission(watch::Sender<Arc<Admission>>);
@@ -169,7 +173,7 @@ impl Reception {
             metrics,
             slots: Slots::new(limits.max_associations as usize, limits.max_associations_per_address as usize),
             throttles: Throttles::default(),
-            lobby: Lobby::new(LOBBY),
+            lobby: Lobby::new(LOBBY, LOBBY_RESERVE),
             sessions: TaskTracker::new(),
             shutdown,
             abandoned: CancellationToken::new(),

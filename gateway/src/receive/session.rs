@@ -56,7 +56,8 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
     let subject = secured.as_ref().and_then(|secured| secured.subject.clone());
     let visitor = Visitor::new(peer.ip(), secured.is_some(), subject);
     let mut asked = None;
-    let accepted = transport::accept(stream, &reception.settings, arrived, |request| {
+    let room = |bytes| guest.hold(bytes);
+    let accepted = transport::accept_within(stream, &reception.settings, arrived, room, |request| {
         asked = Some((request.calling_ae.clone(), Request::of(request)));
         let decided = pass(request, peer.ip(), secured.as_ref(), reception);
         let decision = admission::decision(&decided, request);
@@ -143,6 +144,7 @@ async fn attend(
     reception.metrics.association_accepted();
     let calling = association.request().calling_ae.clone();
     let request = Request::answered(&association);
+    association.forget_proposals();
     let contexts = request.contexts_accepted;
     match &secured {
         None => info!(peer:%, calling:%, contexts; "association accepted"),
@@ -208,11 +210,11 @@ async fn attend(
     visitor.went((pass.modality.as_deref(), &calling), request, (outcome, problem, sentence), brought, reception);
 }
 
-/// The connection had to make way for another before it came to an association. Not worth a line: whoever opens that
-/// many connections would write the log.
+/// The connection had to make way for another before it came to an association: there were too many of them, or too much
+/// of requests that are not complete. Not worth a line: whoever opens that many connections would write the log.
 pub(super) fn displaced(peer: SocketAddr, reception: &Reception) {
     reception.metrics.association_rejected(Rejection::Congestion);
-    debug!(peer:%; "closed a connection that asked for nothing, to make way for another");
+    debug!(peer:%; "closed a connection that had not come to a request, to make way for another");
 }
 
 /// Logs, counts and enters a connection that came to no association.

@@ -1,11 +1,12 @@
 //! The transport over pipes, with the runtime's clock paused: a wait takes no time, and takes as long as it should.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::{Future, pending};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::association::transport::{accept, connect, echo};
+use crate::association::transport::{accept, accept_within, connect, echo};
 use crate::association::{
     Abort, AcceptError, Association, AssociationError, ConnectError, EchoError, Rejection, Sent, Timeouts,
 };
@@ -308,5 +309,76 @@ fn associations_and_their_futures_are_send() {
         let _ = association.send_data(1, &[], true).await;
         let _ = association.response(SECOND).await;
         association.release().await.unwrap();
+    }
+}
+
+/// What may be held is asked for piece by piece, and a wide request does not outlive its decision.
+#[tokio::test(start_paused = true)]
+async fn room_for_a_request_is_asked_for_before_it_is_read_and_given_back_when_it_is_decided() {
+    let request = Request::widest().bytes();
+    let asked = RefCell::new(Vec::new());
+    let room = |bytes| {
+        asked.borrow_mut().push(bytes);
+        tokio::task::yield_now()
+    };
+    let (ours, mut theirs) = duplex(request.len());
+    theirs.write_all(&request).await.unwrap();
+    let accepted = accept_within(ours, &AcceptorSettings::default(), connected(), room, accept_all).await;
+    let asked = asked.into_inner();
+    let Some((0, asked)) = asked.split_last() else { panic!("nothing is held in the end: {asked:?}") };
+    assert!(asked.is_sorted() && asked[0] < 10_000, "{asked:?}");
+    assert_eq!(asked.last(), Some(&request.len()));
+    let mut association = accepted.unwrap();
+    assert_eq!(association.request().contexts.len(), 128);
+    association.forget_proposals();
+    assert!(association.request().contexts.is_empty());
+    assert_eq!(association.accepted_contexts().len(), 128);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_without_room_and_artim_goes_on() {
+    const LIMIT: usize = 32 * 1024;
+    let request = Request::widest().bytes();
+    let (ours, mut theirs) = duplex(100);
+    let room = async |bytes| {
+        if bytes > LIMIT {
+            pending().await
+        }
+    };
+    let settings = AcceptorSettings::default();
+    let began = of_runtime();
+    let accepting = async {
+        let ended = accept_within(ours, &settings, connected(), room, accept_all).await;
+        assert!(matches!(ended, Err(AcceptError::TimedOut(_))));
+    };
+    let sending = async {
+        let mut sent = 0;
+        while let Ok(length) = theirs.write(&request[sent..]).await {
+            sent += length;
+        }
+        sent
+    };
+    let ((), sent) = tokio::join!(accepting, sending);
+    assert!((LIMIT / 2..=LIMIT + 100).contains(&sent), "{sent}");
+    assert!(of_runtime() - began >= settings.timeouts.association);
+}
+
+/// A request that is refused goes at once, however long the peer takes to close.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_refused_request_is_held_while_the_peer_takes_its_time_to_go() {
+    let settings = AcceptorSettings::default();
+    let refuse = |_: &AssociateRequest| Decision::Reject(Rejection::LOCAL_LIMIT_EXCEEDED);
+    for request in [Request::widest(), Request { version: 2, ..Request::widest() }] {
+        let (ours, mut theirs) = duplex(1 << 20);
+        theirs.write_all(&request.bytes()).await.unwrap();
+        let given_back = RefCell::new(None);
+        let room = async |bytes| {
+            given_back.replace((bytes == 0).then(of_runtime));
+        };
+        let began = of_runtime();
+        let ended = accept_within(ours, &settings, connected(), room, refuse).await;
+        assert!(matches!(ended, Err(AcceptError::Rejected { .. })));
+        assert_eq!(given_back.into_inner(), Some(began));
+        assert!(of_runtime() - began >= settings.timeouts.linger);
     }
 }
