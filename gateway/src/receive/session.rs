@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
 use super::Reception;
@@ -80,11 +80,19 @@ pub(super) async fn run(stream: impl Stream + 'static, caller: Caller, reception
             return;
         }
     };
-    let shared = Arc::clone(reception);
+    let (shared, shared_runtime) = (Arc::clone(reception), Handle::current());
     // The pass, and with it the slot, is held to the end of the association.
-    let serving = move |runtime: &Runtime| {
-        relocation.ask();
-        (runtime.block_on(attend(association, peer, &visitor, secured, &pass, &shared)), pass)
+    let serving = move || {
+        let attending = attend(association, peer, &visitor, secured, &pass, &shared);
+        match runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+            Ok(own) => {
+                relocation.ask();
+                own.block_on(attending);
+            }
+            // There are no file descriptors for it: it goes on where it began.
+            Err(_) => shared_runtime.block_on(attending),
+        }
+        pass
     };
     let attended = on_a_thread(serving).await;
     if let Err(error) = attended {
@@ -119,17 +127,13 @@ fn pass(
     Ok(Pass { modality, throttle, _slot: slot })
 }
 
-/// Does something on a thread with a runtime of its own. A session hashes, compresses and waits for the disk: there it holds
-/// up nobody else, and hands nothing from thread to thread. The limit on associations bounds the threads.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce(&Runtime) -> T + Send + 'static) -> io::Result<T> {
+/// Does something on a thread of its own. A session hashes, compresses and waits for the disk: there it holds up nobody
+/// else, and hands nothing from thread to thread. The limit on associations bounds the threads.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, ended) = oneshot::channel();
-    let work = move || {
-        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        // Whoever asked is gone only with everything else.
-        let _ = done.send(runtime.map(|runtime| work(&runtime)));
-    };
+    let work = move || drop(done.send(work()));
     std::thread::Builder::new().name("session".to_owned()).spawn(work)?;
-    ended.await.map_err(|_| io::Error::other("its thread has ended early"))?
+    ended.await.map_err(|_| io::Error::other("its thread has ended early"))
 }
 
 /// Serves an association to its end.
