@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long)]
     before: Option<PathBuf>,
     /// Says `cargo bench`.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     mode: Option<Mode>,
