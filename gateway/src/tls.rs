@@ -44,7 +44,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 
-pub use self::clients::{Clients, ClientsChanges};
+pub use self::clients::Clients;
 pub use self::concern::Concern;
 pub use self::explain::explain;
 pub use self::files::{Authorities, Identity, TlsFileError};

@@ -77,18 +77,6 @@ const LOBBY_RESERVE: usize = 2 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct CurrentAdmission(watch::Sender<Arc<Admission>>);
 
-/// Tells when who may send has changed.
-struct AdmissionChanges(watch::Receiver<Arc<Admission>>);
-
-impl AdmissionChanges {
-    /// Ready when it has changed since this was ready last. Can be dropped and called again without loss.
-    async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending().await
-        }
-    }
-}
-
 impl CurrentAdmission {
     /// This one, until it is replaced.
     #[must_use]
@@ -106,8 +94,8 @@ impl CurrentAdmission {
         self.0.send_replace(Arc::new(admission));
     }
 
-    fn changes(&self) -> AdmissionChanges {
-        AdmissionChanges(self.0.subscribe())
+    fn changes(&self) -> watch::Receiver<Arc<Admission>> {
+        self.0.subscribe()
     }
 }
 

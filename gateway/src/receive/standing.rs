@@ -1,10 +1,15 @@
 //! Whether who has an association would still be let in: after a reload, and with new authorities and revocation lists.
 
+use std::future::pending;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{AdmissionChanges, Reception, admission};
+use rustls::server::danger::ClientCertVerifier;
+use tokio::sync::watch;
+
+use super::{Reception, admission};
 use crate::association::AssociateRequest;
-use crate::config::Candidate;
+use crate::config::{Admission, Candidate};
 use crate::model::AeTitle;
 use crate::{clock, tls};
 
@@ -15,8 +20,8 @@ pub(super) struct Standing<'a> {
     address: IpAddr,
     secured: Option<&'a tls::Peer>,
     reception: &'a Reception,
-    admission: AdmissionChanges,
-    certificates: tls::ClientsChanges,
+    admission: watch::Receiver<Arc<Admission>>,
+    certificates: watch::Receiver<Option<Arc<dyn ClientCertVerifier>>>,
     /// Nothing has changed since it was looked at. Between the request and this something may have.
     looked_at: bool,
 }
@@ -50,8 +55,8 @@ impl<'a> Standing<'a> {
                 self.looked_at = true;
             }
             tokio::select! {
-                () = self.admission.next() => {}
-                () = self.certificates.next() => {}
+                () = change(&mut self.admission) => {}
+                () = change(&mut self.certificates) => {}
             }
             self.looked_at = false;
         }
@@ -70,5 +75,12 @@ impl<'a> Standing<'a> {
         }
         let chain = self.secured.map(|secured| secured.chain.as_slice()).unwrap_or_default();
         self.reception.clients.refuse(chain, clock::wall())
+    }
+}
+
+/// Waits until it has changed since this was ready last. Can be dropped and called again without loss.
+async fn change<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        pending().await
     }
 }

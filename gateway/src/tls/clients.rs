@@ -20,9 +20,6 @@ pub struct Clients(watch::Sender<Verifier>);
 /// Nothing if modalities are not asked for certificates.
 pub(super) type Verifier = Option<Arc<dyn ClientCertVerifier>>;
 
-/// Tells when it has changed.
-pub struct ClientsChanges(watch::Receiver<Verifier>);
-
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients").finish_non_exhaustive()
@@ -51,16 +48,7 @@ impl Clients {
 
     /// To wait for what changes from now on.
     #[must_use]
-    pub fn changes(&self) -> ClientsChanges {
-        ClientsChanges(self.0.subscribe())
-    }
-}
-
-impl ClientsChanges {
-    /// Ready when something has changed since this was ready last. Can be dropped and called again without loss.
-    pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending().await
-        }
+    pub fn changes(&self) -> watch::Receiver<Option<Arc<dyn ClientCertVerifier>>> {
+        self.0.subscribe()
     }
 }
