@@ -89,8 +89,10 @@ pub fn admit(
     }
     let path = config::modality_file(data, &modality.name);
     let text = text(&modality, aet, now);
-    if disk.open(&path, false).is_ok() {
-        return Err(AdmitError::FileThere(path));
+    match disk.open(&path, false) {
+        Ok(_) => return Err(AdmitError::FileThere(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(AdmitError::Disk(path, error)),
     }
     source.fits(now, data, &path, &text).map_err(|why| AdmitError::Unfit(knock.to_owned(), why))?;
     write(disk, data, &path, &text)?;
@@ -136,11 +138,6 @@ fn write(disk: &dyn Disk, data: &Path, path: &Path, text: &str) -> Result<(), Ad
     let failed = |error| AdmitError::Disk(path.to_owned(), error);
     let folder = data.join(config::MODALITIES);
     disk.create_dir(&folder).and_then(|()| disk.sync_dir(data)).map_err(failed)?;
-    match disk.open(path, false) {
-        Ok(_) => return Err(AdmitError::FileThere(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
     replace(disk, path, text.as_bytes()).map_err(|error| {
         // It may have its name already, and nobody is to be let in by a file that was refused.
         let _ = disk.remove(path);
