@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::associate::{ProposedContext, RoleSelection};
 use super::identity::IdentityForm;
+use super::negotiation::{EXPLICIT_LE, IMPLICIT_LE, VERIFICATION};
 use crate::model::{AeTitle, Uid};
 
 /// The maximum PDU length that we announce unless told otherwise, in bytes. DCMTK's own maximum.
@@ -110,6 +111,16 @@ impl RequestorSettings {
             });
         }
         self
+    }
+
+    /// Proposes a presentation context for C-ECHO (PS3.4 A).
+    #[must_use]
+    pub fn propose_verification(self) -> Self {
+        let uid = |text: &str| text.parse::<Uid>().ok();
+        match uid(VERIFICATION) {
+            Some(verification) => self.propose(&verification, [IMPLICIT_LE, EXPLICIT_LE].into_iter().filter_map(uid)),
+            None => self,
+        }
     }
 
     /// Proposes to be SCP of a SOP class, and not its SCU (PS3.7 D.3.3.4). Whether the peer agrees is told by

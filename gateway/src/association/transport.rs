@@ -24,7 +24,7 @@ use super::channel::{Channel, End, Happening, Indication};
 use super::codes::{Abort, ContextRefusal};
 use super::driver::{Driver, Failure, Watch};
 use super::error::{AcceptError, AssociationError, ConnectError, EchoError, Violation};
-use super::negotiation::{Context, Decision, EXPLICIT_LE, IMPLICIT_LE, VERIFICATION};
+use super::negotiation::{Context, Decision, VERIFICATION};
 use super::settings::{AcceptorSettings, RequestorSettings};
 use crate::clock::of_runtime as now;
 use crate::dimse::{CEcho, Command, Response, StatusClass};
@@ -169,26 +169,15 @@ pub async fn connect(stream: impl Stream + 'static, settings: &RequestorSettings
 /// # Errors
 /// The peer gave none, or no good one.
 pub async fn echo(stream: impl Stream + 'static, settings: &RequestorSettings) -> Result<Duration, EchoError> {
-    let uid = |text: &str| text.parse::<Uid>().ok();
-    let verification = uid(VERIFICATION).ok_or(EchoError::NotSupported)?;
-    let settings = RequestorSettings { contexts: Vec::new(), ..settings.clone() }
-        .propose(&verification, [IMPLICIT_LE, EXPLICIT_LE].into_iter().filter_map(uid));
+    let settings = RequestorSettings { contexts: Vec::new(), ..settings.clone() }.propose_verification();
     let mut association = connect(stream, &settings).await?;
-    let Some(context) = association.accepted_contexts().first().map(|context| context.id) else {
-        association.abort(Abort::BY_USER).await;
-        return Err(EchoError::NotSupported);
-    };
-    let asked = now();
-    let command = Command::CEcho(CEcho { message_id: 1, sop_class_uid: Some(verification) });
-    association.send_command(context, &command).await?;
-    let response = association.response(settings.timeouts.association).await?;
-    let took = now().saturating_duration_since(asked);
-    // The answer is there; a peer that then mismanages the release is none the worse for it.
-    let _ = association.release().await;
-    match response.status.class() {
-        StatusClass::Success | StatusClass::Warning => Ok(took),
-        _ => Err(EchoError::Status(response.status)),
+    let echoed = association.echo(settings.timeouts.association).await;
+    match &echoed {
+        // The answer is there; a peer that then mismanages the release is none the worse for it.
+        Ok(_) | Err(EchoError::Status(_)) => drop(association.release().await),
+        Err(_) => association.abort(Abort::BY_USER).await,
     }
+    echoed
 }
 
 impl Association {
@@ -202,8 +191,8 @@ impl Association {
         &self.request
     }
 
-    /// Forgets the proposed presentation contexts: those of a wide request take a lot of memory. From then on, [`Association::request`]
-    /// has none.
+    /// Forgets the proposed presentation contexts: those of a wide request take a lot of memory. From then on,
+    /// [`Association::request`] has none.
     pub fn forget_proposals(&mut self) {
         self.request.contexts = Vec::new();
     }
@@ -237,6 +226,25 @@ impl Association {
     #[must_use]
     pub fn peer_max_pdu(&self) -> u32 {
         self.driver.channel.peer_max_pdu()
+    }
+
+    /// Asks the peer for a sign of life with C-ECHO (PS3.4 A), and tells how long the answer took, which may be `patience`
+    /// at most. The context for it was [proposed](RequestorSettings::propose_verification).
+    ///
+    /// # Errors
+    /// The peer gave none, or no good one; after anything but [`EchoError::NotSupported`] and [`EchoError::Status`] the
+    /// association is over.
+    pub async fn echo(&mut self, patience: Duration) -> Result<Duration, EchoError> {
+        let verification = |context: &&Context| context.abstract_syntax.as_str() == VERIFICATION;
+        let context = self.accepted_contexts().iter().find(verification).ok_or(EchoError::NotSupported)?.clone();
+        let asked = now();
+        let command = Command::CEcho(CEcho { message_id: 1, sop_class_uid: Some(context.abstract_syntax) });
+        self.send_command(context.id, &command).await?;
+        let response = self.response(patience).await?;
+        match response.status.class() {
+            StatusClass::Success | StatusClass::Warning => Ok(now().saturating_duration_since(asked)),
+            _ => Err(EchoError::Status(response.status)),
+        }
     }
 
     /// What the peer does next. Can be dropped and called again without loss.

@@ -27,6 +27,7 @@
 mod admission;
 mod changes;
 mod commitment;
+mod destinations;
 mod document;
 mod finding;
 mod left_out;

@@ -10,13 +10,13 @@ use std::io::Read;
 use log::{debug, warn};
 use rustls::ClientConfig;
 
+use super::courier::Settings;
 use super::cstore::{self, StoreError};
 use super::open::{self, OpenError};
 use super::pump;
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
-use super::worker::Settings;
-use crate::association::{Abort, Association, ContextRefusal, RequestorSettings};
+use crate::association::{Abort, Association, ContextRefusal, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
@@ -91,11 +91,16 @@ impl Archive {
         self.association.is_some() && self.offered.contains(kind)
     }
 
-    /// Opens an association for these kinds; the first is in it for certain, the others as far as contexts last.
-    pub(super) async fn open(&mut self, kinds: &[Kind]) -> Result<(), OpenError> {
+    /// Opens an association for these kinds; the first is in it for certain, the others as far as contexts last. With
+    /// `prove`, the archive must answer a C-ECHO on it if it takes any, before it counts as open.
+    pub(super) async fn open(&mut self, kinds: &[Kind], prove: bool) -> Result<(), OpenError> {
         self.close().await;
         let mut settings = RequestorSettings::new(self.settings.calling.clone(), self.peer.aet.clone());
         settings.timeouts = self.settings.timeouts.clone();
+        if prove {
+            settings = settings.propose_verification();
+        }
+        let most = MOST_CONTEXTS - settings.contexts.len();
         self.offered.clear();
         let mut proposed = HashSet::new();
         for kind in kinds {
@@ -104,7 +109,7 @@ impl Archive {
                 .chain(conversions)
                 .filter(|syntax| !proposed.contains(&(kind.sop_class.clone(), syntax.clone())))
                 .collect();
-            if proposed.len() + wanted.len() > MOST_CONTEXTS {
+            if proposed.len() + wanted.len() > most {
                 break;
             }
             for syntax in wanted {
@@ -114,7 +119,17 @@ impl Archive {
             self.offered.insert(kind.clone());
         }
         let connector = self.tls.as_ref().map(Current::connector);
-        let association = open::associate(&self.peer, connector.as_ref(), &self.settings.own, &settings).await?;
+        let mut association = open::associate(&self.peer, connector.as_ref(), &self.settings.own, &settings).await?;
+        if prove {
+            match association.echo(self.settings.timeouts.association).await {
+                // Not every archive takes C-ECHO on an association for storage; its associations are proof enough then.
+                Ok(_) | Err(EchoError::NotSupported) => {}
+                Err(source) => {
+                    association.abort(Abort::BY_USER).await;
+                    return Err(OpenError::Echo { peer: self.peer.to_string(), source });
+                }
+            }
+        }
         debug!(
             destination:% = self.peer.host, proposed = proposed.len(), accepted = association.accepted_contexts().len();
             "association established"

@@ -30,7 +30,8 @@
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
-//! - `worker`: the loop above, one task per destination.
+//! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `destination`: what
+//!   others see of it.
 //!
 //! # Deliberately absent
 //!
@@ -38,7 +39,9 @@
 
 mod archive;
 pub mod circuit;
+mod courier;
 pub mod cstore;
+mod destination;
 pub mod folder;
 pub mod open;
 pub mod pump;
@@ -48,4 +51,6 @@ pub mod transcode;
 pub mod verdict;
 mod worker;
 
-pub use worker::{Activity, Destination, Health, Route, Settings, run};
+pub use courier::{Route, Settings};
+pub use destination::{Activity, Destination, Health};
+pub use worker::run;

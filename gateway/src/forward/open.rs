@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::association::transport::{self, Stream};
-use crate::association::{Association, ConnectError, RequestorSettings};
+use crate::association::{Association, ConnectError, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
 use crate::tls;
 
@@ -51,6 +51,14 @@ pub enum OpenError {
         peer: String,
         /// Cause and remedy.
         reason: String,
+    },
+    /// The association stands, and nobody works behind it.
+    #[error("{peer} accepts associations and gives no good answer to a C-ECHO, so nothing is sent yet: {source}")]
+    Echo {
+        /// AE title, host and port.
+        peer: String,
+        /// What came instead of an answer.
+        source: EchoError,
     },
     /// Whatever was sent there would come back, and be sent there again.
     #[error("{peer} is this gateway itself: correct the address of the destination")]

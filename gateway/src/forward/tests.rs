@@ -122,6 +122,9 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
     let mut data = Vec::new();
     while let Ok(indication) = association.next().await {
         match indication {
+            Indication::Command { context, command: command @ Command::CEcho(_) } => {
+                association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
+            }
             Indication::Command { context, command } => {
                 script.lock().unwrap().begun += 1;
                 store = Some((context, command));

@@ -1,0 +1,192 @@
+//! Couriers: how deliveries are handed to a destination, whatever it speaks.
+//!
+//! A courier gets the best claims of a queue and tries as many of them, from the first on, as it hands over in one go; the
+//! others tell it what will come next, and are released. It says what came of those it tried, or that the destination is
+//! to blame and nothing was tried. It does not wait, retry or record: that is the worker's.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::archive::{Archive, Kind};
+use super::destination::{Activity, Destination};
+use super::folder::{self, Filing, FilingError};
+use super::verdict::Verdict;
+use crate::association::Timeouts;
+use crate::config::DicomPeer;
+use crate::dataset::part10::FileMeta;
+use crate::model::AeTitle;
+use crate::retry::Backoff;
+use crate::spool::{Claim, Spool};
+use crate::tls::Current;
+
+/// How a destination is reached. There is no way to have TLS in the address and none on the wire.
+#[derive(Clone)]
+pub enum Route {
+    /// C-STORE in the clear.
+    Plain(DicomPeer),
+    /// C-STORE over TLS.
+    Tls(DicomPeer, Current<ClientConfig>),
+    /// Files below a folder.
+    Folder(PathBuf),
+}
+
+/// How a destination is worked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The AE title under which the gateway calls.
+    pub calling: AeTitle,
+    /// Where the gateway itself listens: nothing is ever delivered there.
+    pub own: Vec<SocketAddr>,
+    /// The pace of retries.
+    pub backoff: Backoff,
+    /// Time-outs of the association.
+    pub timeouts: Timeouts,
+    /// How often an instance that the destination refuses is offered before it is parked.
+    pub tries: u32,
+    /// How long an archive may take for its answer to one instance.
+    pub patience: Duration,
+}
+
+/// What came of handing claims to a courier.
+pub(super) enum Attempt {
+    /// The destination could be reached: what it means for each delivery that was tried.
+    Made(Vec<(Claim, Verdict)>),
+    /// The destination could not be reached, or takes nothing from us: nothing was tried with an instance.
+    DestinationFailed(String),
+    /// The gateway stops: nothing was tried.
+    Stopped,
+}
+
+/// What a courier works with, beside the way to its destination.
+pub(super) struct Bench {
+    pub(super) destination: Arc<Destination>,
+    pub(super) settings: Settings,
+    pub(super) spool: Spool,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Bench {
+    /// Waits for what is not to outlive the gateway's wish to stop; nothing if it stops first.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            () = self.shutdown.cancelled() => None,
+            done = work => Some(done),
+        }
+    }
+
+    pub(super) fn show(&self, activity: Activity, sending: u64) {
+        self.destination.show(|health| {
+            health.activity = activity;
+            health.sending = sending;
+        });
+    }
+}
+
+/// See the module.
+pub(super) enum Courier {
+    Archive(Box<Archive>),
+    Folder(PathBuf),
+}
+
+impl Courier {
+    pub(super) fn new(route: Route, settings: &Settings) -> Self {
+        let archive = |peer: DicomPeer, tls| Self::Archive(Box::new(Archive::new(peer, tls, settings.clone())));
+        match route {
+            Route::Plain(peer) => archive(peer, None),
+            Route::Tls(peer, tls) => archive(peer, Some(tls)),
+            Route::Folder(folder) => Self::Folder(folder),
+        }
+    }
+
+    /// Whether something is kept open that costs the destination something.
+    pub(super) fn is_warm(&self) -> bool {
+        matches!(self, Self::Archive(archive) if archive.is_open())
+    }
+
+    /// Tries the first of `claims`, and more if it takes several in one go. With `prove`, the destination has been in
+    /// trouble, and must answer a cheap question before data moves.
+    pub(super) async fn deliver(&mut self, claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
+        match self {
+            Self::Folder(root) => file(root, claims, bench).await,
+            Self::Archive(archive) => send(archive, claims, prove, bench).await,
+        }
+    }
+
+    /// Lets go of what is kept open.
+    pub(super) async fn rest(&mut self) {
+        if let Self::Archive(archive) = self {
+            archive.close().await;
+        }
+    }
+}
+
+async fn send(archive: &mut Archive, mut claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
+    let kinds: Vec<Kind> = distinct(claims.iter().map(Kind::of));
+    // The others were only looked at, to propose all their kinds in one association.
+    claims.truncate(1);
+    let (Some(claim), Some(kind)) = (claims.pop(), kinds.first()) else { return Attempt::Made(Vec::new()) };
+    loop {
+        if !archive.knows(kind) {
+            bench.show(Activity::Connecting, 0);
+            match bench.unless_stopped(archive.open(&kinds, prove)).await {
+                None => return Attempt::Stopped,
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Attempt::DestinationFailed(error.to_string()),
+            }
+        }
+        bench.show(Activity::Sending, 1);
+        let once_more = archive.is_proven();
+        match archive.deliver(&claim, &bench.spool).await {
+            Ok(verdict) => return Attempt::Made(vec![(claim, verdict)]),
+            // The archive may have ended the association while nothing was on it.
+            Err(_) if once_more => {}
+            Err(broken) => return Attempt::Made(vec![(claim, Verdict::Later { answer: broken.0 })]),
+        }
+    }
+}
+
+/// The distinct kinds, in the order in which they are due.
+fn distinct(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
+    let mut seen = HashSet::new();
+    kinds.filter(|kind| seen.insert(kind.clone())).collect()
+}
+
+async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
+    claims.truncate(1);
+    let Some(claim) = claims.pop() else { return Attempt::Made(Vec::new()) };
+    bench.show(Activity::Sending, 1);
+    let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);
+    let (root, spool, calling) = (root.to_owned(), bench.spool.clone(), bench.settings.calling.clone());
+    let filed = tokio::task::spawn_blocking(move || {
+        let meta = FileMeta {
+            sop_class_uid: header.sop_class_uid,
+            sop_instance_uid: header.sop_instance_uid,
+            transfer_syntax: header.transfer_syntax,
+            source_ae: Some(calling),
+        };
+        let filing = Filing {
+            meta: &meta,
+            study: header.study_instance_uid.as_ref(),
+            series: header.series_instance_uid.as_ref(),
+            hash,
+        };
+        folder::file(&root, &filing, spool.read(id)?)
+    });
+    let verdict = match filed.await {
+        Ok(Ok(path)) => Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false },
+        Ok(Err(FilingError::Spool(error))) => Verdict::of_spool(&error),
+        Ok(Err(FilingError::Payload(error))) => Verdict::of_payload(&error),
+        Ok(Err(error @ FilingError::Io { .. })) => Verdict::Refused { answer: error.to_string() },
+        Ok(Err(error @ (FilingError::FolderMissing(_) | FilingError::Volume { .. }))) => {
+            return Attempt::DestinationFailed(error.to_string());
+        }
+        Err(_) => Verdict::Later { answer: "the filing ended unexpectedly".into() },
+    };
+    Attempt::Made(vec![(claim, verdict)])
+}

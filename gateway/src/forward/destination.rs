@@ -1,0 +1,90 @@
+//! One destination as the rest of the process sees it: what it is doing, and how to tell it that there is work.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use super::circuit;
+use crate::model::DestinationName;
+
+/// What a destination is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Nothing waits, or nothing is due yet.
+    Idle,
+    /// Building the connection or the association.
+    Connecting,
+    /// Sending.
+    Sending,
+    /// The last attempt failed; waiting for the next.
+    Waiting,
+    /// Deliveries are kept for it, but the configuration does not name it.
+    NotConfigured,
+}
+
+/// One destination: what others may ask of it and tell it.
+#[derive(Debug)]
+pub struct Destination {
+    /// Its name in the configuration.
+    pub name: DestinationName,
+    health: Mutex<Health>,
+    pub(super) queued: Notify,
+    /// How often somebody has asked for an attempt at once.
+    pub(super) hastened: watch::Sender<u64>,
+}
+
+/// What a destination is doing, as far as others may see.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// What its worker is doing.
+    pub activity: Activity,
+    /// Failures of the destination in a row.
+    pub failures: u32,
+    /// Whether the latest attempt went wrong.
+    pub troubled: bool,
+    /// The latest failure.
+    pub last_failure: Option<circuit::Failure>,
+    /// When the next attempt is made, while the circuit is open.
+    pub next_attempt: Option<Instant>,
+    /// Deliveries being sent.
+    pub sending: u64,
+}
+
+impl Destination {
+    /// A destination that has not been tried yet.
+    #[must_use]
+    pub fn new(name: DestinationName) -> Self {
+        let health = Health {
+            activity: Activity::Idle,
+            failures: 0,
+            troubled: false,
+            last_failure: None,
+            next_attempt: None,
+            sending: 0,
+        };
+        Self { name, health: Mutex::new(health), queued: Notify::new(), hastened: watch::Sender::new(0) }
+    }
+
+    /// What it is doing now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells it that something may be due.
+    pub fn queued(&self) {
+        self.queued.notify_one();
+    }
+
+    /// Asks for the next attempt now instead of after the delay.
+    pub fn hasten(&self) {
+        self.hastened.send_modify(|times| *times += 1);
+    }
+
+    pub(super) fn show(&self, change: impl FnOnce(&mut Health)) {
+        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
