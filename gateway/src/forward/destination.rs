@@ -1,6 +1,5 @@
 //! One destination as the rest of the process sees it: what it is doing, and how to tell it that there is work.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ pub enum Activity {
 pub struct Destination {
     /// Its name in the configuration.
     pub name: DestinationName,
-    health: Mutex<Health>,
+    health: watch::Sender<Health>,
     pub(super) queued: Notify,
     /// How often somebody has asked for an attempt at once.
     pub(super) hastened: watch::Sender<u64>,
@@ -65,13 +64,19 @@ impl Destination {
             next_attempt: None,
             sending: 0,
         };
-        Self { name, health: Mutex::new(health), queued: Notify::new(), hastened: watch::Sender::new(0) }
+        Self { name, health: watch::Sender::new(health), queued: Notify::new(), hastened: watch::Sender::new(0) }
     }
 
     /// What it is doing now.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health.borrow().clone()
+    }
+
+    /// To wait for what it does next.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
     }
 
     /// Tells it that something may be due.
@@ -85,6 +90,6 @@ impl Destination {
     }
 
     pub(super) fn show(&self, change: impl FnOnce(&mut Health)) {
-        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+        self.health.send_modify(change);
     }
 }

@@ -48,6 +48,7 @@ pub mod pump;
 #[cfg(test)]
 mod tests;
 pub mod transcode;
+pub mod turns;
 pub mod verdict;
 mod worker;
 

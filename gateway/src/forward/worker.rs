@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 use super::circuit::{self, Circuit};
@@ -58,13 +59,12 @@ struct Worker {
 impl Worker {
     async fn work(&mut self) -> Result<(), SpoolError> {
         while !self.bench.shutdown.is_cancelled() {
-            if let Some(until) = self.circuit.closed_before(clock::now()) {
+            if let Some(until) = self.circuit.closed_before(clock::of_runtime()) {
                 self.wait_for_circuit(until).await;
                 continue;
             }
-            let claims = tokio::task::block_in_place(|| {
-                self.bench.spool.claim(&self.bench.destination.name, self.bench.spool.time(), AHEAD)
-            })?;
+            let claims =
+                blocking(|| self.bench.spool.claim(&self.bench.destination.name, self.bench.spool.time(), AHEAD))?;
             match claims.is_empty() {
                 true => self.wait_for_work().await?,
                 false => self.deliver(claims).await,
@@ -90,7 +90,7 @@ impl Worker {
 
     async fn wait_for_work(&mut self) -> Result<(), SpoolError> {
         self.bench.destination.show(|health| health.activity = Activity::Idle);
-        let due = tokio::task::block_in_place(|| self.bench.spool.next_due(&self.bench.destination.name))?;
+        let due = blocking(|| self.bench.spool.next_due(&self.bench.destination.name))?;
         let due = due.map(|due| due.until(self.bench.spool.time()));
         let warm = self.courier.is_warm();
         tokio::select! {
@@ -153,7 +153,7 @@ impl Worker {
             }
             Outcome::Released => {}
         }
-        tokio::task::block_in_place(|| self.bench.spool.record(claim, outcome));
+        blocking(|| self.bench.spool.record(claim, outcome));
     }
 
     fn succeed(&mut self) {
@@ -171,7 +171,7 @@ impl Worker {
             warn!(destination:% = self.bench.destination.name, failures = self.circuit.failures() + 1; "{sentence}");
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.circuit.failed(clock::now(), fastrand::f64(), failure);
+        self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }
 
@@ -179,7 +179,7 @@ impl Worker {
     fn stumble(&mut self, answer: &str) {
         let sentence = format!("the latest attempt failed, others are made: {answer}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.circuit.stumbled(clock::now(), fastrand::f64(), failure);
+        self.circuit.stumbled(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }
 
@@ -189,5 +189,14 @@ impl Worker {
             health.troubled = self.circuit.is_troubled();
             health.last_failure = self.circuit.last_failure().cloned();
         });
+    }
+}
+
+/// Does what may have to wait for the disk.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        // Virtual time has one thread only, which may wait.
+        _ => work(),
     }
 }

@@ -1,7 +1,10 @@
 //! The worker against an archive that follows a script. The archive is built on our own acceptor, over a real socket;
 //! strange archives of other makes are in `tests/`.
 
-use std::collections::VecDeque;
+mod answers;
+mod away;
+
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,6 +53,8 @@ enum Act {
     AbortMidway,
     /// Take the whole data set, then close without an answer.
     Forget,
+    /// Take the whole data set, and never answer.
+    Hang,
     /// Reject the association.
     Reject(Rejection),
 }
@@ -58,8 +63,25 @@ enum Act {
 #[derive(Default)]
 struct Script {
     acts: VecDeque<Act>,
+    /// What is done with the first offers of each instance, and how many they are.
+    at_first: Option<(Act, u32)>,
+    offers: HashMap<Uid, u32>,
     arrived: Vec<(Uid, Uid, Vec<u8>)>,
     begun: u32,
+}
+
+impl Script {
+    /// What is done with this instance, which has been offered once more.
+    fn act(&mut self, instance: &Uid) -> Option<Act> {
+        let offers = self.offers.entry(instance.clone()).or_default();
+        match &self.at_first {
+            Some((act, times)) if *offers < *times => {
+                *offers += 1;
+                Some(act.clone())
+            }
+            _ => self.acts.pop_front(),
+        }
+    }
 }
 
 /// An archive on loopback; when the script is over, it answers everything with 0000.
@@ -77,9 +99,22 @@ impl Drop for Archive {
 
 impl Archive {
     async fn start(acts: impl IntoIterator<Item = Act>, accepts: &'static [&'static str]) -> Self {
+        Self::with(Script { acts: acts.into_iter().collect(), ..Script::default() }, accepts).await
+    }
+
+    /// An archive that does this with the first offers of each instance.
+    async fn at_first(act: Act, times: u32) -> Self {
+        Self::with(Script { at_first: Some((act, times)), ..Script::default() }, &[]).await
+    }
+
+    async fn with(script: Script, accepts: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, script, accepts)
+    }
+
+    fn on(listener: TcpListener, script: Script, accepts: &'static [&'static str]) -> Self {
         let port = listener.local_addr().unwrap().port();
-        let script = Arc::new(Mutex::new(Script { acts: acts.into_iter().collect(), ..Script::default() }));
+        let script = Arc::new(Mutex::new(script));
         let task = tokio::spawn({
             let script = Arc::clone(&script);
             async move {
@@ -118,7 +153,7 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
     };
     let settings = AcceptorSettings::default();
     let Ok(mut association) = transport::accept(stream, &settings, clock::now(), decide).await else { return };
-    let mut store = None;
+    let (mut store, mut act) = (None, None);
     let mut data = Vec::new();
     while let Ok(indication) = association.next().await {
         match indication {
@@ -126,14 +161,16 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                 association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
             }
             Indication::Command { context, command } => {
-                script.lock().unwrap().begun += 1;
+                let Command::CStore(request) = &command else { return };
+                let mut script = script.lock().unwrap();
+                script.begun += 1;
+                act = script.act(&request.sop_instance_uid);
                 store = Some((context, command));
                 data.clear();
             }
             Indication::Data(bytes) => {
                 data.extend_from_slice(&bytes);
-                if matches!(script.lock().unwrap().acts.front(), Some(Act::AbortMidway)) {
-                    next();
+                if matches!(act, Some(Act::AbortMidway)) {
                     return association.abort(Abort::BY_USER).await;
                 }
             }
@@ -142,8 +179,9 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                 let Command::CStore(request) = &command else { return };
                 let syntax = association.context(context).unwrap().transfer_syntax.clone();
                 script.lock().unwrap().arrived.push((request.sop_instance_uid.clone(), syntax, data.clone()));
-                let status = match next() {
+                let status = match act.take() {
                     Some(Act::Forget) => return,
+                    Some(Act::Hang) => continue,
                     Some(Act::Answer(status)) => Status(status),
                     Some(Act::AnswerAndLeave) => {
                         association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
@@ -188,6 +226,10 @@ impl Station {
     }
 
     fn deliver_to(&mut self, destination: &str, route: Route) -> Arc<Destination> {
+        self.deliver_with(destination, route, |_| {})
+    }
+
+    fn deliver_with(&mut self, destination: &str, route: Route, change: impl Fn(&mut Settings)) -> Arc<Destination> {
         let destination = Arc::new(Destination::new(name(destination)));
         let listener = Arc::clone(&destination);
         self.spool.on_queued(move |name| {
@@ -195,7 +237,7 @@ impl Station {
                 listener.queued();
             }
         });
-        let settings = Settings {
+        let mut settings = Settings {
             calling: "WAYSTATION".parse().unwrap(),
             own: Vec::new(),
             backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
@@ -203,6 +245,7 @@ impl Station {
             tries: 3,
             patience: Duration::from_secs(20),
         };
+        change(&mut settings);
         let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
         self.workers.push(tokio::spawn(async move {
             super::run(d, route, settings, spool, Metrics::new(), shutdown).await.unwrap();

@@ -1,0 +1,66 @@
+//! A month without an archive, in virtual time.
+
+use super::*;
+
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(5), cap: Duration::from_secs(15 * 60) };
+
+/// The worker runs as it does in a clinic, on the runtime's clock, which jumps to the next timer whenever all wait. While
+/// the archive is away its port refuses connections. Nothing here depends on how long anything really takes.
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_was_away_for_a_month_gets_everything_and_was_called_at_a_bounded_rate() {
+    let mut station = Station::new();
+    let mut kept = Vec::new();
+    for slice in 0..20 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await);
+    }
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let route = Route::Plain(DicomPeer { aet: "ARCHIVE".parse().unwrap(), host: "127.0.0.1".into(), port });
+    let began = clock::of_runtime();
+    let destination = station.deliver_with("central", route, |settings| settings.backoff = BACKOFF);
+
+    let (mut failures, mut last, mut longest) = (0, began, Duration::ZERO);
+    let mut changes = destination.changes();
+    while clock::of_runtime() - began < MONTH {
+        changes.changed().await.unwrap();
+        let health = destination.health();
+        if health.failures > failures {
+            let now = clock::of_runtime();
+            longest = longest.max(now - last);
+            (failures, last) = (health.failures, now);
+        }
+    }
+    // Every delay is at least the shortest, and no two calls are further apart than the longest: neither a storm nor an
+    // end. Half of the longest is the mean, so this is far from what the bounds allow.
+    assert!((2_880..20_000).contains(&failures), "{failures} calls in a month");
+    assert!(longest <= BACKOFF.cap + Duration::from_secs(1), "{longest:?} without a call");
+    let status = station.spool.status().unwrap();
+    assert_eq!(status.destinations[0].queued.instances, kept.len() as u64, "it waits as it did on the first day");
+
+    let archive = Archive::on(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), Script::default(), &[]);
+    for (id, _) in &kept {
+        let state = station.settled(*id, "central").await;
+        assert!(is_delivered(&state), "{state:?}");
+    }
+    let arrived: Vec<Vec<u8>> = archive.arrived().into_iter().map(|(_, _, data)| data).collect();
+    assert!(kept.iter().all(|(_, data)| arrived.contains(data)));
+    station.stop().await;
+}
+
+/// An archive that answers and takes nothing is called as rarely, however many instances wait for it.
+#[test]
+fn an_archive_that_is_out_of_resources_for_a_month_is_offered_something_at_a_bounded_rate() {
+    use crate::forward::circuit::{Circuit, Failure};
+
+    let mut circuit = Circuit::new(BACKOFF);
+    let began = clock::now();
+    let (mut now, mut offers) = (began, 0u32);
+    while now - began < MONTH {
+        offers += 1;
+        let failure = Failure { at: Timestamp::from_millis(0), sentence: "A700".into() };
+        circuit.stumbled(now, f64::from(offers % 10) / 10.0, failure);
+        now = circuit.closed_before(now).unwrap();
+    }
+    // 40 seconds at most between two offers, five at least.
+    assert!((64_800..250_000).contains(&offers), "{offers} offers in a month");
+}
