@@ -69,6 +69,8 @@ fn keep(spool: &Spool, sample: &Sample, number: usize, piece: usize) -> Committe
         priority: Priority::Routine,
         modality: None,
         destinations: vec!["central".parse().unwrap()],
+        rule: None,
+        withheld: false,
     };
     let (sender, receiver) = sync_channel(1);
     incoming.commit(header, Box::new(move |committed| sender.send(committed).unwrap()));

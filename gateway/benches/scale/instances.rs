@@ -26,6 +26,8 @@ pub(crate) fn header() -> Result<InstanceHeader, Failure> {
         priority: Priority::Routine,
         modality: Some("CT".to_owned()),
         destinations: vec![destination()?],
+        rule: None,
+        withheld: false,
     })
 }
 

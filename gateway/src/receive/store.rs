@@ -102,6 +102,8 @@ impl Store {
             priority: self.sender.priority,
             modality: scan.modality,
             destinations: self.sender.destinations,
+            rule: None,
+            withheld: false,
         };
         let (done, safe) = oneshot::channel();
         // The session may be gone when the flush returns; then nobody is left to be told.

@@ -39,6 +39,8 @@ fn receive(spool: &Spool, number: u64) {
         priority: Priority::Routine,
         modality: None,
         destinations: vec!["central".parse().unwrap()],
+        rule: None,
+        withheld: false,
     };
     let mut incoming = spool.receive().unwrap();
     incoming.write(&data_set(number)).unwrap();

@@ -180,6 +180,35 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
 }
 
 #[test]
+fn what_a_rule_withholds_is_kept_like_a_delivered_copy_until_a_destination_is_named() {
+    let withheld = |number| InstanceHeader {
+        destinations: Vec::new(),
+        rule: Some("no-reports".parse().unwrap()),
+        withheld: true,
+        ..header(number)
+    };
+    let disk = MemoryDisk::new();
+    let (spool, ..) = open(&disk);
+    receive(&spool, withheld(1), b"one").unwrap();
+    receive(&spool, withheld(2), b"two").unwrap();
+    wait_for(&spool, 2);
+    spool.tend();
+    assert_eq!(spool.status().unwrap().cache.instances, 2, "it has its time");
+    assert_eq!(spool.instances(None, 1).unwrap()[0].header, withheld(1));
+    // The rule was changed, and the modality sends the second again.
+    receive(&spool, header(2), b"two").unwrap();
+    until(|| spool.status().unwrap().destinations.iter().any(|central| central.queued.instances == 1));
+    assert_eq!(spool.instances(Some(InstanceId(1)), 1).unwrap()[0].header, header(2));
+    spool.close();
+    let (spool, ..) = open_with(&disk, SpoolOptions { keep_delivered: Duration::ZERO, ..options() });
+    spool.tend();
+    assert_eq!(kept(&spool), BTreeSet::from([2]), "somebody waits for it");
+    deliver(&spool, |_| true);
+    spool.tend();
+    assert!(kept(&spool).is_empty());
+}
+
+#[test]
 fn an_instance_that_goes_nowhere_or_to_a_forgotten_destination_is_kept() {
     let disk = MemoryDisk::new();
     let (spool, ..) = open_with(&disk, SpoolOptions { keep_delivered: Duration::ZERO, ..options() });

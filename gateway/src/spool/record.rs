@@ -55,9 +55,20 @@ pub struct InstanceHeader {
     pub modality: Option<String>,
     /// Every destination it must reach: the routing decision, taken at arrival.
     pub destinations: Vec<DestinationName>,
+    /// The routing rule that decided, if one did. Records of earlier versions have none.
+    #[serde(default)]
+    pub rule: Option<DestinationName>,
+    /// The rule says that it goes nowhere. Then there are no destinations, and it is kept like a delivered copy.
+    #[serde(default)]
+    pub withheld: bool,
 }
 
 impl InstanceHeader {
+    /// Whether a rule says that it goes nowhere. One that has a destination goes there, whatever was said before.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.withheld && self.destinations.is_empty()
+    }
+
     /// The header as a CBOR map.
     ///
     /// # Errors
@@ -79,17 +90,19 @@ impl InstanceHeader {
 }
 
 /// An address as text, in every serialisation format.
-mod as_text {
+pub(super) mod as_text {
     use std::net::IpAddr;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
-    pub(super) fn serialize<S: Serializer>(value: &Option<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::spool) fn serialize<S: Serializer>(value: &Option<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(|address| address.to_string()).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    pub(in crate::spool) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<IpAddr>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
@@ -299,6 +312,8 @@ pub(super) mod tests {
             priority: Priority::Routine,
             modality: Some("CT".into()),
             destinations: vec!["central".parse().unwrap()],
+            rule: None,
+            withheld: false,
         }
     }
 
@@ -391,6 +406,22 @@ pub(super) mod tests {
         let mut bytes = Vec::new();
         ciborium::into_writer(&map, &mut bytes).unwrap();
         assert_eq!(InstanceHeader::decode(&bytes), Some(header(3)));
+    }
+
+    #[test]
+    fn a_record_of_a_version_without_rules_is_read() {
+        let mut map: ciborium::Value = ciborium::from_reader(&header(3).encode().unwrap()[..]).unwrap();
+        map.as_map_mut().unwrap().retain(|(key, _)| !matches!(key.as_text(), Some("rule" | "withheld")));
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&map, &mut bytes).unwrap();
+        assert_eq!(InstanceHeader::decode(&bytes), Some(header(3)));
+        let withheld = InstanceHeader {
+            destinations: Vec::new(),
+            rule: Some("no-reports".parse().unwrap()),
+            withheld: true,
+            ..header(4)
+        };
+        assert_eq!(InstanceHeader::decode(&withheld.encode().unwrap()), Some(withheld));
     }
 
     #[test]

@@ -228,6 +228,7 @@ impl Writer {
             }
             Ok(Verdict::Again { instance, destinations }) => {
                 finished.header.destinations = destinations;
+                finished.header.withheld = finished.header.is_withheld();
                 match finished.header.encode() {
                     Ok(encoded) => {
                         finished.encoded_header = encoded;

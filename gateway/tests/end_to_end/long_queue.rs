@@ -31,6 +31,8 @@ fn receive(spool: &Spool, instances: u64) {
             priority: Priority::Routine,
             modality: Some("CT".to_owned()),
             destinations: vec!["archive".parse().unwrap()],
+            rule: None,
+            withheld: false,
         };
         let mut incoming = spool.receive().unwrap();
         incoming.write(&fastrand::u128(..).to_le_bytes()).unwrap();

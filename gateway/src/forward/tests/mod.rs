@@ -273,6 +273,8 @@ impl Station {
             priority: Priority::Routine,
             modality: None,
             destinations: destinations.iter().map(|d| name(d)).collect(),
+            rule: None,
+            withheld: false,
         };
         let (done, safe) = oneshot::channel();
         incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));

@@ -2,8 +2,8 @@
 //!
 //! **Undelivered data is untouchable by construction.** The one function of the spool that takes a payload from the disk
 //! ([`free`](crate::spool::free::free)) takes an [`Expendable`], and an [`Expendable`] can be made in this file only: by
-//! [`Tables`], inside a write transaction, after the tables have proved that every delivery of the instance is made, or
-//! that a later record holds the same content with at least the same routing. The proof is durable before the value
+//! [`Tables`], inside a write transaction, after the tables have proved that every delivery of the instance is made (or
+//! that a rule withholds it from everybody), or that a later record holds the same content with at least the same routing. The proof is durable before the value
 //! leaves the transaction: it stands in the table `freeing` until the payload is gone, so a crash in between does not
 //! lose track of it.
 //!
@@ -142,8 +142,8 @@ impl Tables<'_> {
         Ok(proved)
     }
 
-    /// Whether every destination of the instance has confirmed it, and none waits for it. What goes nowhere is kept:
-    /// nobody has confirmed it.
+    /// Whether every destination of the instance has it, and none waits for it. What goes nowhere is kept, unless a rule
+    /// says that it is to go nowhere.
     pub(super) fn is_done(&mut self, id: InstanceId, row: &InstanceRow) -> Result<bool, IndexError> {
         for name in &row.header.destinations {
             let Some(destination) = self.known_destination(name)? else { return Ok(false) };
@@ -153,10 +153,10 @@ impl Tables<'_> {
                 return Ok(false);
             }
         }
-        Ok(!row.header.destinations.is_empty())
+        Ok(!row.header.destinations.is_empty() || row.header.is_withheld())
     }
 
-    /// Takes note of an instance that every destination has, if it is one.
+    /// Takes note of an instance that every destination has or that goes nowhere by a rule, if it is one.
     pub(super) fn note_done(&mut self, id: InstanceId, row: &InstanceRow, now: SpoolTime) -> Result<(), IndexError> {
         if let Some(place) = row.place
             && self.is_done(id, row)?

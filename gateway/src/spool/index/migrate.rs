@@ -5,6 +5,9 @@
 //! | 1 | the first: seven tables |
 //! | 2 | `uids`, `conflicts`, `segments`, `done`, `freeing`, `damaged`, the history and the scrub in `meta`; the place of a payload in the log can be empty and can change |
 //! | 3 | `freed` |
+//! | 4 | the rule that decided the routing, and whether it withholds the instance |
+
+use std::net::IpAddr;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -14,8 +17,8 @@ use super::{
     unpack,
 };
 use crate::clock::SpoolTime;
-use crate::model::InstanceId;
-use crate::spool::record::InstanceHeader;
+use crate::model::{AeTitle, DestinationName, InstanceId, Priority, Timestamp, Uid};
+use crate::spool::record::{InstanceHeader, as_text};
 
 /// Rows that are in memory at a time.
 const AT_ONCE: usize = 1_000;
@@ -25,12 +28,27 @@ const AT_ONCE: usize = 1_000;
 /// # Errors
 /// Its schema is not known, or the database failed; nothing was changed then.
 pub(super) fn to_present(database: &Database) -> Result<(), IndexError> {
-    match version(&database.begin_read()?)? {
-        SCHEMA => Ok(()),
-        1 => from_1(database),
-        2 => from_2(database),
-        other => Err(IndexError::Schema(other)),
+    let from = match version(&database.begin_read()?)? {
+        SCHEMA => return Ok(()),
+        from @ 1..SCHEMA => from,
+        other => return Err(IndexError::Schema(other)),
+    };
+    let transaction = begin(database, from)?;
+    if from == 1 {
+        from_1(&transaction)?;
+    } else {
+        instances_of_3(&transaction)?;
     }
+    let mut tables = Tables::open(&transaction)?;
+    let time = SpoolTime(tables.state.time);
+    tables.for_each_instance(|tables, id, row| match from {
+        1 => tables.note_done(id, row, time),
+        2 => tables.note_freed(id, row),
+        _ => Ok(()),
+    })?;
+    tables.close()?;
+    transaction.commit()?;
+    Ok(())
 }
 
 pub(super) fn version(transaction: &ReadTransaction) -> Result<u64, IndexError> {
@@ -42,6 +60,33 @@ pub(super) fn version(transaction: &ReadTransaction) -> Result<u64, IndexError> 
     row.value().try_into().map(u64::from_le_bytes).map_err(|_| IndexError::Row("meta"))
 }
 
+/// A header as it was in the rows of the schemas 1 to 3.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct InstanceHeader3 {
+    sop_class_uid: Uid,
+    sop_instance_uid: Uid,
+    study_instance_uid: Option<Uid>,
+    series_instance_uid: Option<Uid>,
+    transfer_syntax: Uid,
+    calling_ae: AeTitle,
+    called_ae: AeTitle,
+    #[serde(with = "as_text")]
+    peer: Option<IpAddr>,
+    received_at: Timestamp,
+    priority: Priority,
+    modality: Option<String>,
+    destinations: Vec<DestinationName>,
+}
+
+/// An instance as the schemas 2 and 3 had it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct InstanceRow3 {
+    pub(super) place: Option<PlaceRow>,
+    pub(super) hash: [u8; 32],
+    pub(super) length: u64,
+    pub(super) header: InstanceHeader3,
+}
+
 /// An instance as schema 1 had it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct InstanceRow1 {
@@ -51,7 +96,7 @@ pub(super) struct InstanceRow1 {
     pub(super) hash: [u8; 32],
     pub(super) length: u64,
     pub(super) stored_length: u64,
-    pub(super) header: InstanceHeader,
+    pub(super) header: InstanceHeader3,
 }
 
 /// The state as schema 1 had it.
@@ -76,60 +121,61 @@ fn begin(database: &Database, from: u64) -> Result<WriteTransaction, IndexError>
     Ok(transaction)
 }
 
-fn from_2(database: &Database) -> Result<(), IndexError> {
-    let transaction = begin(database, 2)?;
-    let mut tables = Tables::open(&transaction)?;
-    tables.for_each_instance(Tables::note_freed)?;
-    tables.close()?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn from_1(database: &Database) -> Result<(), IndexError> {
-    let transaction = begin(database, 1)?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        let state = match meta.get("state")? {
-            Some(row) => unpack::<State1>("meta", row.value())?.into(),
-            None => State::default(),
-        };
-        meta.insert("state", &pack::<State>("meta", &state)?[..])?;
-        let mut instances = transaction.open_table(INSTANCES)?;
-        let mut uids = transaction.open_table(UIDS)?;
-        let mut conflicts = transaction.open_table(CONFLICTS)?;
-        let mut segments = transaction.open_table(SEGMENTS)?;
-        let mut next = 0;
-        loop {
-            let mut rows = Vec::with_capacity(AT_ONCE);
-            for row in instances.range(next..)?.take(AT_ONCE) {
-                let (id, row) = row?;
-                rows.push((id.value(), unpack::<InstanceRow1>("instances", row.value())?));
-            }
-            let Some((last, _)) = rows.last() else { break };
-            next = last.saturating_add(1);
-            for (id, row) in rows {
-                let uid = row.header.sop_instance_uid.as_str();
-                // The same content twice was possible: the first of them stays the one that is found.
-                if uids.get((uid, &row.hash))?.is_none() {
-                    let other = uids.range((uid, &[0; 32])..=(uid, &[0xff; 32]))?.next().transpose()?;
-                    if let Some(other) = other.map(|(_, other)| other.value()) {
-                        conflicts.insert(id, other)?;
-                    }
-                    uids.insert((uid, &row.hash), id)?;
-                }
-                if !row.large {
-                    let count = segments.get(row.segment)?.map_or(0, |count| count.value());
-                    segments.insert(row.segment, count + 1)?;
-                }
-                instances.insert(id, &pack("instances", &InstanceRow::from((id, row)))?[..])?;
-            }
+/// Brings the rows of the instances from schema 2 or 3 to the present one.
+fn instances_of_3(transaction: &WriteTransaction) -> Result<(), IndexError> {
+    let mut instances = transaction.open_table(INSTANCES)?;
+    let mut next = 0;
+    loop {
+        let mut rows = Vec::with_capacity(AT_ONCE);
+        for row in instances.range(next..)?.take(AT_ONCE) {
+            let (id, row) = row?;
+            rows.push((id.value(), unpack::<InstanceRow3>("instances", row.value())?));
+        }
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        next = last.saturating_add(1);
+        for (id, row) in rows {
+            instances.insert(id, &pack("instances", &InstanceRow::from(row))?[..])?;
         }
     }
-    let mut tables = Tables::open(&transaction)?;
-    let time = SpoolTime(tables.state.time);
-    tables.for_each_instance(|tables, id, row| tables.note_done(id, row, time))?;
-    tables.close()?;
-    transaction.commit()?;
+}
+
+fn from_1(transaction: &WriteTransaction) -> Result<(), IndexError> {
+    let mut meta = transaction.open_table(META)?;
+    let state = match meta.get("state")? {
+        Some(row) => unpack::<State1>("meta", row.value())?.into(),
+        None => State::default(),
+    };
+    meta.insert("state", &pack::<State>("meta", &state)?[..])?;
+    let mut instances = transaction.open_table(INSTANCES)?;
+    let mut uids = transaction.open_table(UIDS)?;
+    let mut conflicts = transaction.open_table(CONFLICTS)?;
+    let mut segments = transaction.open_table(SEGMENTS)?;
+    let mut next = 0;
+    loop {
+        let mut rows = Vec::with_capacity(AT_ONCE);
+        for row in instances.range(next..)?.take(AT_ONCE) {
+            let (id, row) = row?;
+            rows.push((id.value(), unpack::<InstanceRow1>("instances", row.value())?));
+        }
+        let Some((last, _)) = rows.last() else { break };
+        next = last.saturating_add(1);
+        for (id, row) in rows {
+            let uid = row.header.sop_instance_uid.as_str();
+            // The same content twice was possible: the first of them stays the one that is found.
+            if uids.get((uid, &row.hash))?.is_none() {
+                let other = uids.range((uid, &[0; 32])..=(uid, &[0xff; 32]))?.next().transpose()?;
+                if let Some(other) = other.map(|(_, other)| other.value()) {
+                    conflicts.insert(id, other)?;
+                }
+                uids.insert((uid, &row.hash), id)?;
+            }
+            if !row.large {
+                let count = segments.get(row.segment)?.map_or(0, |count| count.value());
+                segments.insert(row.segment, count + 1)?;
+            }
+            instances.insert(id, &pack("instances", &InstanceRow::from((id, row)))?[..])?;
+        }
+    }
     Ok(())
 }
 
@@ -158,7 +204,73 @@ impl Tables<'_> {
 impl From<(u64, InstanceRow1)> for InstanceRow {
     fn from((id, row): (u64, InstanceRow1)) -> Self {
         let InstanceRow1 { large, segment, offset, hash, length, stored_length, header } = row;
-        Self { place: Some(PlaceRow { large, segment, offset, record: id, stored_length }), hash, length, header }
+        let place = Some(PlaceRow { large, segment, offset, record: id, stored_length });
+        InstanceRow3 { place, hash, length, header }.into()
+    }
+}
+
+impl From<InstanceRow3> for InstanceRow {
+    fn from(row: InstanceRow3) -> Self {
+        let InstanceRow3 { place, hash, length, header } = row;
+        Self { place, hash, length, header: header.into() }
+    }
+}
+
+#[cfg(test)]
+impl InstanceHeader3 {
+    pub(super) fn of(header: InstanceHeader) -> Self {
+        let InstanceHeader { sop_class_uid, sop_instance_uid, study_instance_uid, series_instance_uid, .. } = header;
+        let InstanceHeader { transfer_syntax, calling_ae, called_ae, peer, received_at, priority, .. } = header;
+        let InstanceHeader { modality, destinations, .. } = header;
+        Self {
+            sop_class_uid,
+            sop_instance_uid,
+            study_instance_uid,
+            series_instance_uid,
+            transfer_syntax,
+            calling_ae,
+            called_ae,
+            peer,
+            received_at,
+            priority,
+            modality,
+            destinations,
+        }
+    }
+}
+
+impl From<InstanceHeader3> for InstanceHeader {
+    fn from(header: InstanceHeader3) -> Self {
+        let InstanceHeader3 {
+            sop_class_uid,
+            sop_instance_uid,
+            study_instance_uid,
+            series_instance_uid,
+            transfer_syntax,
+            calling_ae,
+            called_ae,
+            peer,
+            received_at,
+            priority,
+            modality,
+            destinations,
+        } = header;
+        Self {
+            sop_class_uid,
+            sop_instance_uid,
+            study_instance_uid,
+            series_instance_uid,
+            transfer_syntax,
+            calling_ae,
+            called_ae,
+            peer,
+            received_at,
+            priority,
+            modality,
+            destinations,
+            rule: None,
+            withheld: false,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use redb::ReadableTable;
+
 use super::tests::arrival;
 use super::*;
 use crate::durable::memory::{MemoryDisk, Survivors};
@@ -68,7 +70,7 @@ fn rows_of_schema_1() -> Vec<(u64, migrate::InstanceRow1, &'static str)> {
         hash: [hash; 32],
         length: 100 * id,
         stored_length: 50 * id,
-        header: header(uid),
+        header: migrate::InstanceHeader3::of(header(uid)),
     };
     let mut rows = vec![
         (1, row(1, 1, 1, false), "queued"),
@@ -138,9 +140,9 @@ fn a_power_cut_during_the_migration_from_schema_1_leaves_the_old_index_or_the_ne
     });
 }
 
-/// Writes an index as schema 2 had it: what it wrote is what is written today, without `freed`. Of 1,500 instances the
-/// first 1,200 are delivered, and the first 1,100 are freed.
-fn fixture_of_schema_2(disk: &MemoryDisk, path: &Path) {
+/// Writes an index as schema 2 or 3 had it: what is written today without what came since. Of 1,500 instances the first
+/// 1,200 are delivered, and the first 1,100 are freed.
+fn fixture(schema: u64, disk: &MemoryDisk, path: &Path) {
     let index = Index::create(disk, path).unwrap();
     index
         .write(|tables| {
@@ -159,15 +161,61 @@ fn fixture_of_schema_2(disk: &MemoryDisk, path: &Path) {
         })
         .unwrap();
     let transaction = index.database.begin_write().unwrap();
-    assert!(transaction.delete_table(FREED).unwrap());
-    transaction.open_table(META).unwrap().insert("schema", &2_u64.to_le_bytes()[..]).unwrap();
+    if schema == 2 {
+        assert!(transaction.delete_table(FREED).unwrap());
+    }
+    back_to_3(&transaction);
+    transaction.open_table(META).unwrap().insert("schema", &schema.to_le_bytes()[..]).unwrap();
     transaction.commit().unwrap();
+}
+
+/// Takes out what schema 4 brought.
+fn back_to_3(transaction: &redb::WriteTransaction) {
+    let mut instances = transaction.open_table(INSTANCES).unwrap();
+    let rows: Vec<_> = instances.iter().unwrap().map(|row| row.unwrap()).collect();
+    let rows: Vec<_> =
+        rows.into_iter().map(|(id, row)| (id.value(), unpack("instances", row.value()).unwrap())).collect();
+    for (id, row) in rows {
+        let InstanceRow { place, hash, length, header } = row;
+        let row = migrate::InstanceRow3 { place, hash, length, header: migrate::InstanceHeader3::of(header) };
+        instances.insert(id, &pack("instances", &row).unwrap()[..]).unwrap();
+    }
+}
+
+#[test]
+fn an_index_of_schema_3_is_migrated_with_everything_that_it_knew() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    fixture(3, &disk, path);
+    for _ in 0..2 {
+        let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
+        let view = index.read().unwrap();
+        assert_eq!(view.state().unwrap().all.instances, 400);
+        let central = view.destinations().unwrap().remove(0);
+        assert_eq!((central.delivered.instances, central.queued.instances), (1_200, 300));
+        assert_eq!(view.freed(SpoolTime(77), usize::MAX).unwrap().len(), 1_100);
+        assert_eq!(view.done(SpoolTime(10_000), usize::MAX).unwrap().len(), 100);
+        let views = view.instances(None, usize::MAX).unwrap();
+        assert_eq!(views.len(), 1_500);
+        for view in views {
+            assert_eq!((view.header, view.stored_length.is_some()), (header(view.id.0), view.id.0 > 1_100));
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_during_the_migration_from_schema_3_leaves_the_old_index_or_the_new_one() {
+    let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
+    fixture(3, &disk, path);
+    cut_everywhere(&disk, path, |view| {
+        assert_eq!(view.state().unwrap().all.instances, 400);
+        assert_eq!(view.instances(Some(InstanceId(1_499)), 9).unwrap()[0].header, header(1_500));
+    });
 }
 
 #[test]
 fn an_index_of_schema_2_is_migrated_and_forgets_what_it_had_freed_before() {
     let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
-    fixture_of_schema_2(&disk, path);
+    fixture(2, &disk, path);
     for _ in 0..2 {
         let Opened::Usable(index) = Index::open(&disk, path, false).unwrap() else { panic!("it is migrated") };
         let view = index.read().unwrap();
@@ -191,7 +239,7 @@ fn an_index_of_schema_2_is_migrated_and_forgets_what_it_had_freed_before() {
 #[test]
 fn a_power_cut_during_the_migration_from_schema_2_leaves_the_old_index_or_the_new_one() {
     let (disk, path) = (MemoryDisk::new(), Path::new("/data/index.redb"));
-    fixture_of_schema_2(&disk, path);
+    fixture(2, &disk, path);
     cut_everywhere(&disk, path, |view| {
         assert_eq!(view.state().unwrap().all.instances, 400);
         assert_eq!(view.freed(SpoolTime(77), usize::MAX).unwrap().len(), 1_100);
