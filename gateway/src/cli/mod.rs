@@ -260,7 +260,7 @@ pub(crate) struct Ask {
 pub(crate) struct Receipts {
     #[command(flatten)]
     pub(crate) ask: Ask,
-    /// Only those in this state: queued, delivered or parked
+    /// Only those in this state: queued, delivered, confirmed or parked
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub(crate) state: Option<DeliveryState>,
 }
@@ -269,8 +269,9 @@ fn state(text: &str) -> Result<DeliveryState, String> {
     match text {
         "queued" => Ok(DeliveryState::Queued),
         "delivered" => Ok(DeliveryState::Delivered),
+        "confirmed" => Ok(DeliveryState::Confirmed),
         "parked" => Ok(DeliveryState::Parked),
-        _ => Err("queued, delivered or parked are possible".into()),
+        _ => Err("queued, delivered, confirmed or parked are possible".into()),
     }
 }
 

@@ -145,6 +145,7 @@ fn delivery_state(state: DeliveryState) -> &'static str {
     match state {
         DeliveryState::Queued => "queued",
         DeliveryState::Delivered => "delivered",
+        DeliveryState::Confirmed => "confirmed",
         DeliveryState::Parked => "parked",
     }
 }

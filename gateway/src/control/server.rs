@@ -134,6 +134,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
     let now = clock::wall();
     for queue in &spool.destinations {
         let waiting = queue.queued.instances + queue.parked.instances;
+        gateway.metrics.unverified(&queue.name, queue.unverified.instances);
         gateway.metrics.queue(&queue.name, waiting, queue.oldest_received_at.map(|since| now.saturating_since(since)));
     }
     let commitment = gateway.commitments.status();
@@ -260,6 +261,8 @@ fn describe(
         queued: Amount::default(),
         sending: health.sending,
         delivered: Amount::default(),
+        unverified: Amount::default(),
+        confirmed: Amount::default(),
         parked: Amount::default(),
         oldest_queued_at: None,
     };
@@ -294,6 +297,8 @@ fn not_configured(queue: &spool::DestinationStatus) -> super::Destination {
         queued: Amount::default(),
         sending: 0,
         delivered: Amount::default(),
+        unverified: Amount::default(),
+        confirmed: Amount::default(),
         parked: Amount::default(),
         oldest_queued_at: None,
     };
@@ -305,6 +310,8 @@ fn fill(described: &mut super::Destination, queue: &spool::DestinationStatus) {
     let amount = |tally: Tally| Amount { instances: tally.instances, bytes: tally.bytes };
     described.queued = amount(queue.queued);
     described.delivered = amount(queue.delivered);
+    described.unverified = amount(queue.unverified);
+    described.confirmed = amount(queue.confirmed);
     described.parked = amount(queue.parked);
     described.oldest_queued_at = queue.oldest_received_at;
 }
@@ -316,8 +323,11 @@ fn receipts_of(instance: &spool::InstanceView) -> Vec<Receipt> {
             spool::DeliveryState::Queued { attempts, last_at, last_answer, .. } => {
                 (DeliveryState::Queued, *attempts, *last_at, last_answer.clone())
             }
-            spool::DeliveryState::Delivered { attempts, at, answer } => {
+            spool::DeliveryState::Delivered { attempts, at, answer, .. } => {
                 (DeliveryState::Delivered, *attempts, Some(*at), Some(answer.clone()))
+            }
+            spool::DeliveryState::Confirmed { attempts, at, answer, confirmation, .. } => {
+                (DeliveryState::Confirmed, *attempts, Some(*at), Some(format!("{answer}; {confirmation}")))
             }
             spool::DeliveryState::Parked { attempts, at, reason } => {
                 (DeliveryState::Parked, *attempts, Some(*at), Some(reason.clone()))

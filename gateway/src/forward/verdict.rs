@@ -104,7 +104,7 @@ impl Verdict {
             reason: format!("{reason}; to try again afterwards: waystation retry {destination}"),
         };
         match self {
-            Self::Delivered { answer, .. } => Outcome::Delivered { answer },
+            Self::Delivered { answer, .. } => Outcome::Delivered { answer, verify: None },
             Self::Later { answer } => Outcome::Retry { after, answer },
             Self::Refused { answer } if refusals < tries => Outcome::Retry { after, answer },
             Self::Refused { answer } => {

@@ -137,7 +137,7 @@ impl Worker {
         let Settings { backoff, tries, .. } = &self.bench.settings;
         let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
         match &outcome {
-            Outcome::Delivered { answer } if warned => {
+            Outcome::Delivered { answer, .. } if warned => {
                 self.metrics.delivery(name, Delivery::Warned, length);
                 warn!(destination:% = name, id:%; "delivered with a warning: {answer}");
             }

@@ -60,7 +60,7 @@ fn dead_box(data: &Path) {
             claimed += 1;
             let number: u64 = claim.header.sop_instance_uid.as_str()[6..].parse().unwrap();
             let outcome = match number % 2 {
-                0 => Outcome::Delivered { answer: "0000".into() },
+                0 => Outcome::Delivered { answer: "0000".into(), verify: None },
                 _ => Outcome::Retry { after: Duration::from_secs(3_600), answer: "A700".into() },
             };
             spool.record(claim, outcome);

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::index::{Index, IndexError};
+use super::index::{Index, IndexError, Open};
 use super::record::InstanceHeader;
 use crate::clock::SpoolTime;
-use crate::model::{ContentHash, DestinationName, InstanceId};
+use crate::model::{ContentHash, DestinationName, InstanceId, Timestamp, Uid};
 
 /// The right to send one instance to one destination. Dropping it gives the right back.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum Outcome {
     Delivered {
         /// What it said.
         answer: String,
+        /// If it has to be asked later whether it has it for good: not before this time has passed.
+        verify: Option<Duration>,
     },
     /// It is tried again.
     Retry {
@@ -53,17 +55,86 @@ pub enum Outcome {
     Released,
 }
 
+/// The right to ask a destination about one instance that was delivered to it. Dropping it gives the right back.
+#[derive(Debug)]
+pub struct Unverified {
+    /// The instance.
+    pub id: InstanceId,
+    /// Who is to be asked.
+    pub destination: DestinationName,
+    /// SOP Class UID.
+    pub sop_class_uid: Uid,
+    /// SOP Instance UID.
+    pub sop_instance_uid: Uid,
+    /// Study Instance UID, if the data set has a valid one.
+    pub study_instance_uid: Option<Uid>,
+    /// Series Instance UID, if the data set has a valid one.
+    pub series_instance_uid: Option<Uid>,
+    /// SHA-256 of its data set.
+    pub hash: ContentHash,
+    /// When the destination answered the delivery.
+    pub delivered_at: Timestamp,
+    /// How often it was asked before.
+    pub tries: u32,
+    pub(super) lease: Lease,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verification {
+    /// The destination has it for good.
+    Confirmed {
+        /// What it said.
+        answer: String,
+    },
+    /// It does not have it: it is delivered again.
+    Missing {
+        /// What it said.
+        answer: String,
+    },
+    /// Nothing is known yet; it is asked again.
+    Later {
+        /// Not before this time has passed.
+        after: Duration,
+        /// What came of this time.
+        answer: String,
+    },
+}
+
 type Listener = Box<dyn Fn(&DestinationName) + Send + Sync>;
 
 /// Everything that is claimed, and whoever wants to know when there may be something to claim.
 #[derive(Default)]
 pub(super) struct Leases {
-    held: Mutex<BTreeMap<DestinationName, BTreeSet<InstanceId>>>,
+    held: Mutex<BTreeMap<DestinationName, Held>>,
     listeners: RwLock<Vec<Listener>>,
 }
 
+/// What is claimed of one destination.
+#[derive(Default)]
+struct Held {
+    sending: BTreeSet<InstanceId>,
+    verifying: BTreeSet<InstanceId>,
+}
+
+/// What a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Sending,
+    Verifying,
+}
+
+impl Held {
+    fn of(&mut self, purpose: Purpose) -> &mut BTreeSet<InstanceId> {
+        match purpose {
+            Purpose::Sending => &mut self.sending,
+            Purpose::Verifying => &mut self.verifying,
+        }
+    }
+}
+
 impl Leases {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<DestinationName, BTreeSet<InstanceId>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<DestinationName, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,7 +148,7 @@ impl Leases {
     }
 
     pub(super) fn count(&self, destination: &DestinationName) -> u64 {
-        self.lock().get(destination).map_or(0, BTreeSet::len) as u64
+        self.lock().get(destination).map_or(0, |held| held.sending.len()) as u64
     }
 
     /// Claims up to `limit` due deliveries.
@@ -92,7 +163,7 @@ impl Leases {
         limit: usize,
     ) -> Result<Vec<Claim>, IndexError> {
         let mut all = self.lock();
-        let held = all.entry(destination.clone()).or_default();
+        let held = &mut all.entry(destination.clone()).or_default().sending;
         let due = index.read()?.due(destination, now, limit, |id| held.contains(&id))?;
         held.extend(due.iter().map(|(id, ..)| *id));
         let claims = due.into_iter().map(|(id, attempts, row)| Claim {
@@ -102,9 +173,40 @@ impl Leases {
             hash: row.hash,
             length: row.length,
             attempts,
-            lease: Lease { leases: Arc::clone(self), destination: destination.clone(), id },
+            lease: self.lease(destination, id, Purpose::Sending),
         });
         Ok(claims.collect())
+    }
+
+    /// As [`Leases::claim`], for deliveries about which the destination has to be asked.
+    pub(super) fn claim_unverified(
+        self: &Arc<Self>,
+        index: &Index,
+        destination: &DestinationName,
+        now: SpoolTime,
+        limit: usize,
+    ) -> Result<Vec<Unverified>, IndexError> {
+        let mut all = self.lock();
+        let held = &mut all.entry(destination.clone()).or_default().verifying;
+        let open = index.read()?.unverified(destination, now, limit, |id| held.contains(&id))?;
+        held.extend(open.iter().map(|open| open.id));
+        let claims = open.into_iter().map(|Open { id, row, delivered_at, tries }| Unverified {
+            id,
+            destination: destination.clone(),
+            sop_class_uid: row.header.sop_class_uid,
+            sop_instance_uid: row.header.sop_instance_uid,
+            study_instance_uid: row.header.study_instance_uid,
+            series_instance_uid: row.header.series_instance_uid,
+            hash: row.hash,
+            delivered_at,
+            tries,
+            lease: self.lease(destination, id, Purpose::Verifying),
+        });
+        Ok(claims.collect())
+    }
+
+    fn lease(self: &Arc<Self>, destination: &DestinationName, id: InstanceId, purpose: Purpose) -> Lease {
+        Lease { leases: Arc::clone(self), destination: destination.clone(), id, purpose }
     }
 
     /// When the next delivery that nobody has claimed is due.
@@ -115,27 +217,39 @@ impl Leases {
     ) -> Result<Option<SpoolTime>, IndexError> {
         let all = self.lock();
         let held = all.get(destination);
-        index.read()?.next_due(destination, |id| held.is_some_and(|held| held.contains(&id)))
+        index.read()?.next_due(destination, |id| held.is_some_and(|held| held.sending.contains(&id)))
+    }
+
+    /// When the destination may be asked about the next delivery that nobody has claimed.
+    pub(super) fn next_unverified_due(
+        &self,
+        index: &Index,
+        destination: &DestinationName,
+    ) -> Result<Option<SpoolTime>, IndexError> {
+        let all = self.lock();
+        let held = all.get(destination);
+        index.read()?.next_unverified_due(destination, |id| held.is_some_and(|held| held.verifying.contains(&id)))
     }
 }
 
-/// Holds a delivery for one claim until it is dropped.
+/// Holds a delivery for one claim, to send it or to ask about it, until it is dropped.
 pub(super) struct Lease {
     leases: Arc<Leases>,
     pub(super) destination: DestinationName,
     pub(super) id: InstanceId,
+    purpose: Purpose,
 }
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Lease({} to {})", self.id, self.destination)
+        write!(f, "Lease({:?} {} to {})", self.purpose, self.id, self.destination)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(held) = self.leases.lock().get_mut(&self.destination) {
-            held.remove(&self.id);
+            held.of(self.purpose).remove(&self.id);
         }
         self.leases.notify(&self.destination);
     }

@@ -79,7 +79,7 @@ fn a_pass_reads_everything_and_tells_so_and_a_copy_that_everybody_has_is_no_alar
     wait_for(&spool, 100);
     let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
     assert_eq!(claim.id, InstanceId(1));
-    spool.record(claim, Outcome::Delivered { answer: "0000".into() });
+    spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     disk.flip(Path::new("/data/log/0000000001.seg"), 4_096 + 1_000, 8);
     assert_eq!(spool.status().unwrap().scrub.last, None);

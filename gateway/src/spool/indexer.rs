@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::claims::{Lease, Leases, Outcome};
+use super::chores::{self, Chore};
+use super::claims::{Lease, Leases, Outcome, Verification};
 use super::error::{Doing, SpoolError};
 use super::index::{Arrival, Change, Entered, Expendable, Index, IndexError, Tables, guarded};
 use super::room;
@@ -31,8 +32,6 @@ const PAUSE_PER_COMMIT: u32 = 4;
 /// The shortest pause after a commit in which several instances arrived: more are coming, and of those that come fast
 /// fewer than one in a hundred is to meet a commit.
 const PAUSE_WHILE_RECEIVING: Duration = Duration::from_millis(400);
-/// Parked deliveries that are queued again in one commit. What waits is committed between two of them.
-const RETRIED_AT_ONCE: usize = 1_000;
 
 /// What the index thread is asked to do.
 pub(super) enum IndexJob {
@@ -45,11 +44,15 @@ pub(super) enum IndexJob {
         now: SpoolTime,
         at: Timestamp,
     },
-    /// Parked deliveries are to be tried again; the number of them is the answer.
-    RetryParked {
-        destination: DestinationName,
-        answer: SyncSender<Result<u64, SpoolError>>,
+    /// A destination was asked whether it has what was delivered.
+    Verified {
+        lease: Lease,
+        verification: Verification,
+        now: SpoolTime,
+        at: Timestamp,
     },
+    /// Something that is done in steps.
+    Chore(Chore),
     /// The keeper changes what is kept.
     Keep {
         change: Change,
@@ -58,16 +61,6 @@ pub(super) enum IndexJob {
     /// Whoever asks wants to know when everything before this is committed.
     Settle(SyncSender<()>),
     Close,
-}
-
-/// Parked deliveries that are being queued again, step by step, in order of arrival.
-struct Retry {
-    destination: DestinationName,
-    answer: SyncSender<Result<u64, SpoolError>>,
-    /// The id to go on with, and the last one. What is parked behind the one or beyond the other is not meant.
-    next: u64,
-    last: Option<u64>,
-    done: u64,
 }
 
 /// See the module.
@@ -85,23 +78,23 @@ impl Indexer {
     /// Works until it is told to close, or until nobody is left who could ask for anything.
     pub(super) fn run(self, jobs: &Receiver<IndexJob>) {
         let mut pause_ends: Option<Instant> = None;
-        let mut retries = VecDeque::new();
+        let mut chores = VecDeque::new();
         let mut closing = false;
         while !closing {
-            let Some(batch) = gather(jobs, pause_ends, !retries.is_empty()) else { break };
+            let Some(batch) = gather(jobs, pause_ends, !chores.is_empty()) else { break };
             closing = matches!(batch.last(), Some(IndexJob::Close));
             let arrived = batch.iter().filter(|job| matches!(job, IndexJob::Arrived(_))).count();
             let began = clock::now();
-            self.commit(batch, &mut retries);
-            if let Some(retry) = retries.pop_front() {
-                retries.extend(self.retry_some(retry));
+            self.commit(batch, &mut chores);
+            if let Some(chore) = chores.pop_front() {
+                chores.extend(self.step(chore));
             }
             let ended = clock::now();
             pause_ends = Some(ended + pause_after(arrived, ended.saturating_duration_since(began)));
         }
     }
 
-    fn commit(&self, batch: Vec<IndexJob>, retries: &mut VecDeque<Retry>) {
+    fn commit(&self, batch: Vec<IndexJob>, chores: &mut VecDeque<Chore>) {
         if self.shared.check().is_err() {
             return;
         }
@@ -110,13 +103,13 @@ impl Indexer {
         let mut changes = Vec::new();
         for job in batch {
             match job {
-                IndexJob::RetryParked { destination, answer } => {
-                    retries.push_back(Retry { destination, answer, next: 0, last: None, done: 0 });
-                }
+                IndexJob::Chore(chore) => chores.push_back(chore),
                 IndexJob::Keep { change, answer } => keeping.push((change, answer)),
                 IndexJob::Settle(answer) => settling.push(answer),
                 IndexJob::Close => {}
-                job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. }) => changes.push(job),
+                job @ (IndexJob::Arrived(_) | IndexJob::Outcome { .. } | IndexJob::Verified { .. }) => {
+                    changes.push(job)
+                }
             }
         }
         while !changes.is_empty() {
@@ -174,7 +167,10 @@ impl Indexer {
                     IndexJob::Outcome { lease, outcome, now, at } => {
                         tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
                     }
-                    IndexJob::RetryParked { .. } | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
+                    IndexJob::Verified { lease, verification, now, at } => {
+                        tables.verified(&lease.destination, lease.id, verification, *now, *at)?;
+                    }
+                    IndexJob::Chore(_) | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
                 }
             }
             tables.set_time(time);
@@ -190,35 +186,28 @@ impl Indexer {
         Ok(queued)
     }
 
-    /// Queues some parked deliveries again; gives what is left to do.
-    fn retry_some(&self, mut retry: Retry) -> Option<Retry> {
+    /// Does one step of a chore; gives what is left to do.
+    fn step(&self, mut chore: Chore) -> Option<Chore> {
         // Without an answer it is said that the spool was closed or has failed.
         self.shared.check().ok()?;
-        let limit = room::wait_for_commit(&self.shared, RETRIED_AT_ONCE)?;
-        let now = self.shared.time();
-        let retried = guarded(|| {
-            self.write(|tables| {
-                let last = *retry.last.get_or_insert(tables.last_id());
-                tables.retry_parked(&retry.destination, retry.next..=last, limit, now)
-            })
-        });
-        // Whoever asked may have gone.
-        match retried {
-            Ok((number, next)) => {
-                retry.done += number;
-                self.leases.notify(&retry.destination);
-                match next {
-                    Some(next) => return Some(Retry { next, ..retry }),
-                    None => drop(retry.answer.send(Ok(retry.done))),
-                }
+        let limit = room::wait_for_commit(&self.shared, chores::AT_ONCE)?;
+        let (now, at) = (self.shared.time(), clock::wall());
+        match guarded(|| self.write(|tables| chore.step(tables, limit, now, at))) {
+            Ok(progress) => {
+                progress.concerned.iter().for_each(|destination| self.leases.notify(destination));
+                chore.go_on(&progress)
             }
-            Err(error) => drop(retry.answer.send(Err(self.failed(&error)))),
+            Err(error) => {
+                chore.answer(Err(self.failed(&error)));
+                None
+            }
         }
-        None
     }
 
+    /// Every transaction of a running spool. What has to be on stable storage before the index forgets that it had to be
+    /// done belongs between `change` and the commit, which is the end of this closure.
     fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
-        self.shared.index_pulse.during(|| self.index.write(change))
+        self.shared.index_pulse.during(|| self.index.write(|tables| change(tables)))
     }
 
     fn failed(&self, error: &IndexError) -> SpoolError {

@@ -16,7 +16,7 @@ fn deliver(spool: &Spool, wanted: impl Fn(u64) -> bool) {
     let (now, rest): (Vec<_>, Vec<_>) =
         spool.claim(&central(), spool.time(), usize::MAX).unwrap().into_iter().partition(|claim| wanted(claim.id.0));
     drop(rest);
-    now.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into() }));
+    now.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None }));
     until(|| spool.status().unwrap().destinations[0].sending == 0);
 }
 
@@ -153,7 +153,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
     // Not a byte is left, and the ballast is what the delivery can still be recorded with.
     disk.set_capacity(Some(disk.used()));
-    spool.record(claim, Outcome::Delivered { answer: "0000".into() });
+    spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     assert!(!disk.names().contains(&ballast));
     assert!(matches!(spool.receive(), Err(SpoolError::NoRoom(_))));
@@ -172,7 +172,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     // Closing does not wait for room.
     disk.set_capacity(Some(0));
     let claim = spool.claim(&central(), spool.time(), 1).unwrap();
-    claim.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into() }));
+    claim.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None }));
     spool.close();
     disk.set_capacity(None);
     let (spool, ..) = open(&disk);

@@ -108,7 +108,7 @@ fn receiving_claiming_and_recording_take_logarithmic_room_on_the_disk() {
         traffic(disk, || {
             for _ in 0..TIMES {
                 let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
-                spool.record(claim, Outcome::Delivered { answer: "0000".into() });
+                spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
                 until(|| spool.status().unwrap().destinations[0].sending == 0);
             }
         })
@@ -138,7 +138,7 @@ fn what_is_received_is_indexed_while_very_many_parked_deliveries_are_queued_agai
     let (told, index) = (Arc::clone(&seen), Arc::clone(&spool.inner.index));
     spool.on_queued(move |_| {
         let view = index.read().unwrap();
-        let (parked, all) = (view.destinations().unwrap()[0].parked.instances, view.state().unwrap().last_id);
+        let (parked, all) = (view.destinations().unwrap()[0].counts.parked.instances, view.state().unwrap().last_id);
         let mut told = told.lock().unwrap();
         if told.is_empty() {
             began.send(()).unwrap();
@@ -187,7 +187,7 @@ fn a_flush_that_hangs_is_told_by_the_name_of_its_thread_and_a_slow_one_is_not() 
 
     let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
     disk.hold_syncs(true);
-    spool.record(claim, Outcome::Delivered { answer: "0000".into() });
+    spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.stalled(clock::now() + LIMIT, LIMIT).is_some_and(|stall| stall.thread == "spool-index"));
     disk.hold_syncs(false);
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);

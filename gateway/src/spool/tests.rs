@@ -195,7 +195,7 @@ fn claims_come_by_priority_and_arrival_and_are_exclusive_until_they_end() {
     spool.record(claims.pop().unwrap(), Outcome::Released);
     let first = claims.pop().unwrap();
     assert_eq!((first.length, first.attempts, &first.header.sop_instance_uid), (4, 0, &header(4).sop_instance_uid));
-    spool.record(first, Outcome::Delivered { answer: "0000".into() });
+    spool.record(first, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     until(|| spool.status().unwrap().destinations[0].sending == 0);
     assert_eq!(ids(&spool.claim(&central(), spool.time(), 9).unwrap()), [2, 3, 1]);

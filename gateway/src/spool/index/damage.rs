@@ -57,11 +57,10 @@ impl Tables<'_> {
             let key = (number, report.id.0);
             let queued = self.queued.get(key)?.map(|row| unpack::<QueuedRow>("queued", row.value())).transpose()?;
             let Some(queued) = queued else { continue };
-            self.dequeue(name, number, report.id, &queued, row.length)?;
+            self.dequeue(name, number, report.id, &queued, &row)?;
             let reason = format!("{}; send it again from the modality, which mends it", report.problem);
             let parked = ParkedRow { at, attempts: queued.attempts, reason };
-            self.parked.insert(key, &pack("parked", &parked)?[..])?;
-            self.tally(name, |destination| destination.parked.add(row.length));
+            self.park(name, number, report.id, &parked, &row)?;
             if !damaged.parked.contains(&number) {
                 damaged.parked.push(number);
             }
@@ -76,9 +75,8 @@ impl Tables<'_> {
         let Some(damaged) = damaged.transpose()? else { return Ok(()) };
         for name in &row.header.destinations {
             let number = self.destination(name)?.number;
-            if damaged.parked.contains(&number) && self.parked.remove((number, id.0))?.is_some() {
-                self.tally(name, |destination| destination.parked.take(row.length));
-                self.enqueue_fresh(name, id, row, now)?;
+            if damaged.parked.contains(&number) {
+                self.unpark(name, number, id, now)?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@
 //! lose track of it.
 //!
 //! ```text
-//! transaction: every delivery delivered? ── place := none, row in `freeing` ──▶ Expendable
+//! transaction: all delivered and settled? ── place := none, row in `freeing` ──▶ Expendable
 //!      punch the record / unlink the segment, flush
 //! transaction: row out of `freeing`
 //! ```
@@ -142,14 +142,14 @@ impl Tables<'_> {
         Ok(proved)
     }
 
-    /// Whether every destination of the instance has it, and none waits for it. What goes nowhere is kept, unless a rule
+    /// Whether every destination of the instance has it, for good where it has to be asked, and none waits for it. What goes nowhere is kept, unless a rule
     /// says that it is to go nowhere.
     pub(super) fn is_done(&mut self, id: InstanceId, row: &InstanceRow) -> Result<bool, IndexError> {
         for name in &row.header.destinations {
             let Some(destination) = self.known_destination(name)? else { return Ok(false) };
             let key = (destination.number, id.0);
             let open = self.queued.get(key)?.is_some() || self.parked.get(key)?.is_some();
-            if open || self.delivered.get(key)?.is_none() {
+            if open || !self.is_settled(destination.number, id)? {
                 return Ok(false);
             }
         }

@@ -50,9 +50,7 @@ impl Tables<'_> {
         }
         for name in &row.header.destinations {
             let number = self.destination(name)?.number;
-            if self.delivered.remove((number, id.0))?.is_some() {
-                self.tally(name, |destination| destination.delivered.take(row.length));
-            }
+            self.take_delivered(name, number, id, &row)?;
         }
         self.uids.remove((row.header.sop_instance_uid.as_str(), &row.hash))?;
         self.instances.remove(id.0)?;

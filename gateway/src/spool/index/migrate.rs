@@ -5,7 +5,7 @@
 //! | 1 | the first: seven tables |
 //! | 2 | `uids`, `conflicts`, `segments`, `done`, `freeing`, `damaged`, the history and the scrub in `meta`; the place of a payload in the log can be empty and can change |
 //! | 3 | `freed` |
-//! | 4 | the rule that decided the routing, and whether it withholds the instance |
+//! | 4 | the rule that decided the routing, and whether it withholds the instance; `verifying`, and with it what is known about a delivery beyond its answer |
 
 use std::net::IpAddr;
 
@@ -13,8 +13,8 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTabl
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CONFLICTS, INSTANCES, IndexError, InstanceRow, META, PlaceRow, SCHEMA, SEGMENTS, State, Tables, Tally, UIDS, pack,
-    unpack,
+    CONFLICTS, Counts, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META,
+    PlaceRow, SCHEMA, SEGMENTS, State, Tables, Tally, UIDS, VerificationRow, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{AeTitle, DestinationName, InstanceId, Priority, Timestamp, Uid};
@@ -39,6 +39,8 @@ pub(super) fn to_present(database: &Database) -> Result<(), IndexError> {
     } else {
         instances_of_3(&transaction)?;
     }
+    destinations_of_3(&transaction)?;
+    delivered_of_3(&transaction)?;
     let mut tables = Tables::open(&transaction)?;
     let time = SpoolTime(tables.state.time);
     tables.for_each_instance(|tables, id, row| match from {
@@ -85,6 +87,23 @@ pub(super) struct InstanceRow3 {
     pub(super) hash: [u8; 32],
     pub(super) length: u64,
     pub(super) header: InstanceHeader3,
+}
+
+/// The counters of a destination as the schemas 1 to 3 had them.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct DestinationRow3 {
+    pub(super) number: u32,
+    pub(super) queued: Tally,
+    pub(super) delivered: Tally,
+    pub(super) parked: Tally,
+}
+
+/// A delivery that was made as the schemas 1 to 3 had it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct DeliveredRow3 {
+    pub(super) at: Timestamp,
+    pub(super) attempts: u32,
+    pub(super) answer: String,
 }
 
 /// An instance as schema 1 had it.
@@ -135,6 +154,40 @@ fn instances_of_3(transaction: &WriteTransaction) -> Result<(), IndexError> {
         next = last.saturating_add(1);
         for (id, row) in rows {
             instances.insert(id, &pack("instances", &InstanceRow::from(row))?[..])?;
+        }
+    }
+}
+
+/// Brings the counters of the destinations from schema 1, 2 or 3 to the present one.
+fn destinations_of_3(transaction: &WriteTransaction) -> Result<(), IndexError> {
+    let mut destinations = transaction.open_table(DESTINATIONS)?;
+    let mut rows = Vec::new();
+    for row in destinations.iter()? {
+        let (name, row) = row?;
+        rows.push((name.value().to_owned(), unpack::<DestinationRow3>("destinations", row.value())?));
+    }
+    for (name, DestinationRow3 { number, queued, delivered, parked }) in rows {
+        let row = DestinationRow { number, counts: Counts { queued, delivered, parked, ..Counts::default() } };
+        destinations.insert(name.as_str(), &pack("destinations", &row)?[..])?;
+    }
+    Ok(())
+}
+
+/// Brings what was delivered from schema 1, 2 or 3 to the present one: nobody was ever asked about it, and nobody is.
+fn delivered_of_3(transaction: &WriteTransaction) -> Result<(), IndexError> {
+    let mut delivered = transaction.open_table(DELIVERED)?;
+    let mut next = (0, 0);
+    loop {
+        let mut rows = Vec::with_capacity(AT_ONCE);
+        for row in delivered.range(next..)?.take(AT_ONCE) {
+            let (key, row) = row?;
+            rows.push((key.value(), unpack::<DeliveredRow3>("delivered", row.value())?));
+        }
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        next = (last.0, last.1.saturating_add(1));
+        for (key, DeliveredRow3 { at, attempts, answer }) in rows {
+            let row = DeliveredRow { at, attempts, answer, verification: VerificationRow::Final };
+            delivered.insert(key, &pack("delivered", &row)?[..])?;
         }
     }
 }

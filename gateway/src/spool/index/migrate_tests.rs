@@ -31,7 +31,7 @@ fn fixture_of_schema_1(disk: &MemoryDisk, path: &Path, rows: &[(u64, migrate::In
         let mut queued = transaction.open_table(QUEUED).unwrap();
         let mut delivered = transaction.open_table(DELIVERED).unwrap();
         let mut parked = transaction.open_table(PARKED).unwrap();
-        let mut destination = DestinationRow { number: 1, ..DestinationRow::default() };
+        let mut destination = migrate::DestinationRow3 { number: 1, ..migrate::DestinationRow3::default() };
         for (id, row, state) in rows {
             instances.insert(id, &pack("instances", row).unwrap()[..]).unwrap();
             match *state {
@@ -41,7 +41,8 @@ fn fixture_of_schema_1(disk: &MemoryDisk, path: &Path, rows: &[(u64, migrate::In
                     queued.insert((1, *id), &pack("queued", &row).unwrap()[..]).unwrap();
                 }
                 "delivered" => {
-                    let row = DeliveredRow { at: Timestamp::from_millis(5), attempts: 1, answer: "0000".into() };
+                    let (at, answer) = (Timestamp::from_millis(5), "0000".into());
+                    let row = migrate::DeliveredRow3 { at, attempts: 1, answer };
                     delivered.insert((1, *id), &pack("delivered", &row).unwrap()[..]).unwrap();
                 }
                 _ => {
@@ -94,10 +95,10 @@ fn an_index_of_schema_1_is_migrated_with_everything_that_it_knew() {
         assert_eq!((state.segment, state.offset, state.time, state.last_id), (3, 8_192, 77, 2_499));
         assert_eq!(state.all.instances, rows.len() as u64);
         let central = "central".parse().unwrap();
-        let (queued, order, delivered, parked) = view.count(&central);
-        let counted = &view.destinations().unwrap()[0];
-        assert_eq!((counted.queued, counted.delivered, counted.parked), (queued, delivered, parked));
-        assert_eq!((order as u64, parked.instances), (queued.instances, 1));
+        let (counts, order) = view.count(&central);
+        assert_eq!(view.destinations().unwrap()[0].counts, counts);
+        assert_eq!((order as u64, counts.parked.instances), (counts.queued.instances, 1));
+        assert_eq!((counts.unverified, counts.confirmed), (Tally::default(), Tally::default()));
         assert_eq!(view.conflicts().unwrap(), 1);
         for (id, row, _) in &rows {
             let kept = view.instance(InstanceId(*id)).unwrap().unwrap().kept.unwrap();
@@ -151,7 +152,7 @@ fn fixture(schema: u64, disk: &MemoryDisk, path: &Path) {
                 tables.arrive(&arrival(id, &[0], Priority::Routine, 100, id), Conflicts::Deliver)?;
             }
             for id in 1..=1_200 {
-                let delivered = Outcome::Delivered { answer: "0000".into() };
+                let delivered = Outcome::Delivered { answer: "0000".into(), verify: None };
                 let central = "central".parse().unwrap();
                 tables.record(&central, InstanceId(id), &delivered, SpoolTime(id), Timestamp::from_millis(5))?;
             }
@@ -180,6 +181,20 @@ fn back_to_3(transaction: &redb::WriteTransaction) {
         let row = migrate::InstanceRow3 { place, hash, length, header: migrate::InstanceHeader3::of(header) };
         instances.insert(id, &pack("instances", &row).unwrap()[..]).unwrap();
     }
+    let mut delivered = transaction.open_table(DELIVERED).unwrap();
+    let rows: Vec<_> = delivered.iter().unwrap().map(|row| row.unwrap()).collect();
+    let rows: Vec<_> =
+        rows.into_iter().map(|(key, row)| (key.value(), unpack("delivered", row.value()).unwrap())).collect();
+    for (key, DeliveredRow { at, attempts, answer, .. }) in rows {
+        let row = migrate::DeliveredRow3 { at, attempts, answer };
+        delivered.insert(key, &pack("delivered", &row).unwrap()[..]).unwrap();
+    }
+    let mut destinations = transaction.open_table(super::DESTINATIONS).unwrap();
+    let row: DestinationRow = unpack("destinations", destinations.get("central").unwrap().unwrap().value()).unwrap();
+    let DestinationRow { number, counts: Counts { queued, delivered, parked, .. } } = row;
+    let row = migrate::DestinationRow3 { number, queued, delivered, parked };
+    destinations.insert("central", &pack("destinations", &row).unwrap()[..]).unwrap();
+    assert!(transaction.delete_table(VERIFYING).unwrap());
 }
 
 #[test]
@@ -191,7 +206,7 @@ fn an_index_of_schema_3_is_migrated_with_everything_that_it_knew() {
         let view = index.read().unwrap();
         assert_eq!(view.state().unwrap().all.instances, 400);
         let central = view.destinations().unwrap().remove(0);
-        assert_eq!((central.delivered.instances, central.queued.instances), (1_200, 300));
+        assert_eq!((central.counts.delivered.instances, central.counts.queued.instances), (1_200, 300));
         assert_eq!(view.freed(SpoolTime(77), usize::MAX).unwrap().len(), 1_100);
         assert_eq!(view.done(SpoolTime(10_000), usize::MAX).unwrap().len(), 100);
         let views = view.instances(None, usize::MAX).unwrap();
@@ -232,7 +247,7 @@ fn an_index_of_schema_2_is_migrated_and_forgets_what_it_had_freed_before() {
     let view = index.read().unwrap();
     assert_eq!(view.instances(None, usize::MAX).unwrap().len(), 400);
     let central = view.destinations().unwrap().remove(0);
-    assert_eq!((central.delivered.instances, central.queued.instances), (100, 300));
+    assert_eq!((central.counts.delivered.instances, central.counts.queued.instances), (100, 300));
     assert!(index.known().unwrap().find(&header(1).sop_instance_uid, super::tests::hash(1)).unwrap().is_none());
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::durable::memory::MemoryDisk;
 use crate::model::Priority;
-use crate::spool::claims::Outcome;
+use crate::spool::claims::{Outcome, Verification};
 use crate::spool::record::tests::header;
 use crate::spool::shared::Conflicts;
 
@@ -52,13 +52,55 @@ enum Step {
         destination: usize,
         limit: usize,
     },
+    Verify {
+        destination: usize,
+        id: u64,
+        verification: Verification,
+    },
+    /// A report by SOP Instance UID, entered by so many looks at a time.
+    Report {
+        destination: usize,
+        uids: Vec<u64>,
+        verification: Verification,
+        limit: usize,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Delivery {
     Queued { due: u64, attempts: u32 },
-    Delivered,
+    Final,
+    Unverified { due: u64, tries: u32, attempts: u32 },
+    Confirmed,
     Parked,
+}
+
+impl Delivery {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Queued { .. } => Stage::Queued,
+            Self::Final => Stage::Final,
+            Self::Unverified { .. } => Stage::Unverified,
+            Self::Confirmed => Stage::Confirmed,
+            Self::Parked => Stage::Parked,
+        }
+    }
+
+    fn verify(&mut self, verification: &Verification, now: u64) -> bool {
+        let Self::Unverified { tries, attempts, .. } = *self else { return false };
+        *self = match verification {
+            Verification::Confirmed { .. } => Self::Confirmed,
+            Verification::Missing { .. } => Self::Queued { due: now, attempts },
+            Verification::Later { after, .. } => {
+                Self::Unverified { due: now + millis(*after), tries: tries + 1, attempts }
+            }
+        };
+        true
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
 }
 
 /// What the index should say.
@@ -90,8 +132,9 @@ impl Model {
 
     fn is_done(&self, id: u64) -> bool {
         let destinations = &self.instances[&id].destinations;
-        let delivered = |destination: &usize| self.deliveries[&(*destination, id)] == Delivery::Delivered;
-        !destinations.is_empty() && destinations.iter().all(delivered)
+        let settled =
+            |destination: &usize| matches!(self.deliveries[&(*destination, id)], Delivery::Final | Delivery::Confirmed);
+        !destinations.is_empty() && destinations.iter().all(settled)
     }
 
     fn forget(&mut self, id: u64) {
@@ -141,11 +184,14 @@ impl Model {
                     && let Delivery::Queued { attempts, .. } = *delivery
                 {
                     match outcome {
-                        Outcome::Delivered { .. } => *delivery = Delivery::Delivered,
+                        Outcome::Delivered { verify: None, .. } => *delivery = Delivery::Final,
+                        Outcome::Delivered { verify: Some(after), .. } => {
+                            let (due, attempts) = (now + millis(*after), attempts + 1);
+                            *delivery = Delivery::Unverified { due, tries: 0, attempts };
+                        }
                         Outcome::Parked { .. } => *delivery = Delivery::Parked,
                         Outcome::Retry { after, .. } => {
-                            let due = now + u64::try_from(after.as_millis()).unwrap();
-                            *delivery = Delivery::Queued { due, attempts: attempts + 1 };
+                            *delivery = Delivery::Queued { due: now + millis(*after), attempts: attempts + 1 };
                         }
                         Outcome::Released => {}
                     }
@@ -157,6 +203,13 @@ impl Model {
                     *delivery = Delivery::Queued { due: now, attempts: 0 };
                 }
             }
+            Step::Verify { destination, id, verification } => {
+                if let Some(delivery) = self.deliveries.get_mut(&(*destination, *id)) {
+                    delivery.verify(verification, now);
+                }
+            }
+            // What the index says is compared with [`Model::report`] there.
+            Step::Report { .. } => {}
         }
     }
 
@@ -167,21 +220,45 @@ impl Model {
             .range((destination, 0)..=(destination, u64::MAX))
             .filter_map(|((_, id), delivery)| match delivery {
                 Delivery::Queued { due, attempts } => Some((self.instance(*id).0, *due, *id, *attempts)),
-                Delivery::Delivered | Delivery::Parked => None,
+                _ => None,
             })
             .collect();
         queue.sort_unstable();
         queue
     }
 
-    fn tally(&self, destination: usize, matches: impl Fn(&Delivery) -> bool) -> Tally {
-        let mut tally = Tally::default();
+    fn counts(&self, destination: usize) -> Counts {
+        let mut counts = Counts::default();
         for ((_, id), delivery) in self.deliveries.range((destination, 0)..=(destination, u64::MAX)) {
-            if matches(delivery) {
-                tally.add(self.instance(*id).1);
+            counts.add(delivery.stage(), self.instance(*id).1);
+        }
+        counts
+    }
+
+    /// (due, id, tries) of what has still to be asked about, in that order.
+    fn unverified(&self, destination: usize) -> Vec<(u64, u64, u32)> {
+        let all = self.deliveries.range((destination, 0)..=(destination, u64::MAX));
+        let mut open: Vec<_> = all
+            .filter_map(|((_, id), delivery)| match delivery {
+                Delivery::Unverified { due, tries, .. } => Some((*due, *id, *tries)),
+                _ => None,
+            })
+            .collect();
+        open.sort_unstable();
+        open
+    }
+
+    /// Applies a report, and gives to how many deliveries it applied.
+    fn report(&mut self, destination: usize, uids: &[u64], verification: &Verification, now: u64) -> u64 {
+        let mut applied = 0;
+        for uid in uids {
+            for (id, _) in self.instances.iter().filter(|(_, instance)| instance.uid == *uid) {
+                if let Some(delivery) = self.deliveries.get_mut(&(destination, *id)) {
+                    applied += u64::from(delivery.verify(verification, now));
+                }
             }
         }
-        tally
+        applied
     }
 }
 
@@ -236,13 +313,12 @@ fn check(index: &Index, model: &Model, now: u64) {
     for destination in 0..DESTINATIONS.len() {
         let name = name(destination);
         let queue = model.queue(destination);
-        let (queued, order, delivered, parked) = view.count(&name);
-        assert_eq!(order, queue.len());
-        assert_eq!(queued, model.tally(destination, |delivery| matches!(delivery, Delivery::Queued { .. })));
-        assert_eq!(delivered, model.tally(destination, |delivery| *delivery == Delivery::Delivered));
-        assert_eq!(parked, model.tally(destination, |delivery| *delivery == Delivery::Parked));
+        let (counts, order) = view.count(&name);
+        let unverified = model.unverified(destination);
+        assert_eq!((order, view.count_verifying(&name)), (queue.len(), unverified.len()));
+        assert_eq!(counts, model.counts(destination));
         if let Some(row) = known.iter().find(|row| row.name == name) {
-            assert_eq!((row.queued, row.delivered, row.parked), (queued, delivered, parked));
+            assert_eq!(row.counts, counts);
             assert_eq!(row.oldest.map(|oldest| oldest.id.0), queue.iter().map(|row| row.2).min());
         } else {
             assert!(queue.is_empty());
@@ -255,17 +331,35 @@ fn check(index: &Index, model: &Model, now: u64) {
         assert_eq!(due, expected);
         let next = view.next_due(&name, claimed).unwrap().map(|due| due.0);
         assert_eq!(next, free.map(|row| row.1).min());
+        let free = unverified.iter().filter(|row| !claimed(InstanceId(row.1)));
+        let open = view.unverified(&name, SpoolTime(now), 4, claimed).unwrap();
+        let open: Vec<_> = open.iter().map(|open| (open.id.0, open.tries)).collect();
+        let expected: Vec<_> = free.clone().filter(|row| row.0 <= now).map(|row| (row.1, row.2)).take(4).collect();
+        assert_eq!(open, expected);
+        let next = view.next_unverified_due(&name, claimed).unwrap().map(|due| due.0);
+        assert_eq!(next, free.map(|row| row.0).min());
     }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let priority = prop_oneof![Just(Priority::Stat), Just(Priority::Routine), Just(Priority::Low)];
     let outcome = prop_oneof![
-        Just(Outcome::Delivered { answer: "0000".into() }),
+        Just(Outcome::Delivered { answer: "0000".into(), verify: None }),
+        (0_u64..20).prop_map(|after| {
+            Outcome::Delivered { answer: "0000".into(), verify: Some(Duration::from_millis(after)) }
+        }),
         (0_u64..20).prop_map(|after| Outcome::Retry { after: Duration::from_millis(after), answer: "A700".into() }),
         Just(Outcome::Parked { reason: "é".repeat(400) }),
         Just(Outcome::Released),
     ];
+    let verification = || {
+        prop_oneof![
+            2 => Just(Verification::Confirmed { answer: "0000".into() }),
+            1 => Just(Verification::Missing { answer: "0112".into() }),
+            1 => (0_u64..20)
+                .prop_map(|after| Verification::Later { after: Duration::from_millis(after), answer: "no answer".into() }),
+        ]
+    };
     let step = prop_oneof![
         3 => (prop::collection::vec(0..DESTINATIONS.len(), 0..4), priority, 0_u64..1_000)
             .prop_map(|(destinations, priority, length)| Step::Arrive { destinations, priority, length }),
@@ -281,6 +375,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1_usize..4, any::<bool>()).prop_map(|(limit, gone)| Step::Expire { limit, gone }),
         1 => (0..DESTINATIONS.len(), 1_usize..4)
             .prop_map(|(destination, limit)| Step::RetryParked { destination, limit }),
+        3 => (0..DESTINATIONS.len(), 1_u64..20, verification())
+            .prop_map(|(destination, id, verification)| Step::Verify { destination, id, verification }),
+        1 => (0..DESTINATIONS.len(), prop::collection::vec(1_u64..20, 0..6), verification(), 1_usize..4).prop_map(
+            |(destination, uids, verification, limit)| Step::Report { destination, uids, verification, limit }
+        ),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -370,6 +469,21 @@ proptest! {
                         }
                         Step::RetryParked { destination, limit } => {
                             tables.retry_parked(&name(*destination), 0..=u64::MAX, *limit, SpoolTime(now))?;
+                        }
+                        Step::Verify { destination, id, verification } => {
+                            let at = Timestamp::from_millis(now);
+                            tables.verified(&name(*destination), InstanceId(*id), verification, SpoolTime(now), at)?;
+                        }
+                        Step::Report { destination, uids, verification, limit } => {
+                            let uid = |number: &u64| (header(*number).sop_instance_uid, verification.clone());
+                            let report: Vec<_> = uids.iter().map(uid).collect();
+                            let (mut applied, mut next) = (0, Some(ReportedTo::default()));
+                            while let Some(from) = next {
+                                let time = (SpoolTime(now), Timestamp::from_millis(now));
+                                let step = tables.reported(&name(*destination), &report, from, *limit, time)?;
+                                (applied, next) = (applied + step.0, step.1);
+                            }
+                            assert_eq!(applied, model.report(*destination, uids, verification, now));
                         }
                     }
                     model.apply(step, now);

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    CONFLICTS, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING, HISTORY,
-    INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS,
-    State, Tally, UIDS, pack, unpack,
+    CONFLICTS, Counts, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING,
+    HISTORY, INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED, QueuedRow, SCHEMA,
+    SEGMENTS, Stage, State, UIDS, VERIFYING, VerificationRow, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{DestinationName, InstanceId, Timestamp};
@@ -33,10 +33,11 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) freed: Table<'t, (u64, u64), PlaceKey>,
     pub(super) freeing: Table<'t, PlaceKey, u64>,
     pub(super) damaged: Table<'t, u64, &'static [u8]>,
+    pub(super) verifying: Table<'t, (u32, u64, u64), ()>,
     /// What was stored by day, if it was touched.
     history: Option<Vec<Day>>,
     /// The rows of destinations that were touched: written once, at the end.
-    touched: BTreeMap<DestinationName, DestinationRow>,
+    pub(super) touched: BTreeMap<DestinationName, DestinationRow>,
     pub(super) state: State,
 }
 
@@ -62,6 +63,7 @@ impl<'t> Tables<'t> {
             freed: transaction.open_table(FREED)?,
             freeing: transaction.open_table(FREEING)?,
             damaged: transaction.open_table(DAMAGED)?,
+            verifying: transaction.open_table(VERIFYING)?,
             history: None,
             touched: BTreeMap::new(),
             state,
@@ -133,12 +135,12 @@ impl<'t> Tables<'t> {
             Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?),
             None => return Ok(()),
         };
-        let (length, instance) = (row.length, row);
+        let instance = row;
         let attempts = before.attempts.saturating_add(1);
         match outcome {
             Outcome::Released => {}
             Outcome::Retry { after, answer } => {
-                self.dequeue(destination, number, id, &before, length)?;
+                self.dequeue(destination, number, id, &before, &instance)?;
                 let row = QueuedRow {
                     priority: before.priority,
                     due: now.after(*after).0,
@@ -146,20 +148,24 @@ impl<'t> Tables<'t> {
                     last_answer: Some(shortened(answer)),
                     last_at: Some(at),
                 };
-                self.enqueue(destination, number, id.0, &row, length)?;
+                self.enqueue(destination, number, id.0, &row, &instance)?;
             }
-            Outcome::Delivered { answer } => {
-                self.dequeue(destination, number, id, &before, length)?;
-                let row = DeliveredRow { at, attempts, answer: shortened(answer) };
-                self.delivered.insert(key, &pack("delivered", &row)?[..])?;
-                self.tally(destination, |row| row.delivered.add(length));
+            Outcome::Delivered { answer, verify } => {
+                self.dequeue(destination, number, id, &before, &instance)?;
+                let verification = verify.map_or(VerificationRow::Final, |after| VerificationRow::Unverified {
+                    due: now.after(after).0,
+                    tries: 0,
+                    last_answer: None,
+                    last_at: None,
+                });
+                let row = DeliveredRow { at, attempts, answer: shortened(answer), verification };
+                self.add_delivered(destination, number, id, &instance, &row)?;
                 self.note_done(id, &instance, now)?;
             }
             Outcome::Parked { reason } => {
-                self.dequeue(destination, number, id, &before, length)?;
+                self.dequeue(destination, number, id, &before, &instance)?;
                 let row = ParkedRow { at, attempts, reason: shortened(reason) };
-                self.parked.insert(key, &pack("parked", &row)?[..])?;
-                self.tally(destination, |row| row.parked.add(length));
+                self.park(destination, number, id, &row, &instance)?;
             }
         }
         Ok(())
@@ -185,15 +191,43 @@ impl<'t> Tables<'t> {
             ids.push(row?.0.value().1);
         }
         for id in &ids {
-            self.parked.remove((number, *id))?;
-            let InstanceRow { length, header, .. } = self.instance(InstanceId(*id))?;
-            self.tally(destination, |row| row.parked.take(length));
-            let row = QueuedRow { priority: header.priority as u8, due: now.0, ..QueuedRow::default() };
-            self.enqueue(destination, number, *id, &row, length)?;
+            self.unpark(destination, number, InstanceId(*id), now)?;
         }
         let next = ids.last().map(|last| last.saturating_add(1));
         let next = next.filter(|next| ids.len() == limit && next <= among.end());
         Ok((ids.len() as u64, next))
+    }
+
+    /// Queues a parked delivery again, as if it had never been tried. False if it is not parked.
+    pub(super) fn unpark(
+        &mut self,
+        destination: &DestinationName,
+        number: u32,
+        id: InstanceId,
+        now: SpoolTime,
+    ) -> Result<bool, IndexError> {
+        if self.parked.remove((number, id.0))?.is_none() {
+            return Ok(false);
+        }
+        let instance = self.instance(id)?;
+        self.count(destination, number, Stage::Parked, &instance, Counts::take)?;
+        let row = QueuedRow { priority: self.priority(&instance)?, due: now.0, ..QueuedRow::default() };
+        self.enqueue(destination, number, id.0, &row, &instance)?;
+        Ok(true)
+    }
+
+    pub(super) fn park(
+        &mut self,
+        destination: &DestinationName,
+        number: u32,
+        id: InstanceId,
+        row: &ParkedRow,
+        instance: &InstanceRow,
+    ) -> Result<(), IndexError> {
+        if self.parked.insert((number, id.0), &pack("parked", row)?[..])?.is_none() {
+            self.count(destination, number, Stage::Parked, instance, Counts::add)?;
+        }
+        Ok(())
     }
 
     pub(super) fn enqueue(
@@ -202,12 +236,11 @@ impl<'t> Tables<'t> {
         number: u32,
         id: u64,
         row: &QueuedRow,
-        length: u64,
+        instance: &InstanceRow,
     ) -> Result<(), IndexError> {
         self.queue.insert((number, row.priority, row.due, id), ())?;
         self.queued.insert((number, id), &pack("queued", row)?[..])?;
-        self.tally(destination, |row| row.queued.add(length));
-        Ok(())
+        self.count(destination, number, Stage::Queued, instance, Counts::add)
     }
 
     pub(super) fn dequeue(
@@ -216,18 +249,17 @@ impl<'t> Tables<'t> {
         number: u32,
         id: InstanceId,
         row: &QueuedRow,
-        length: u64,
+        instance: &InstanceRow,
     ) -> Result<(), IndexError> {
         self.queue.remove((number, row.priority, row.due, id.0))?;
         self.queued.remove((number, id.0))?;
-        self.tally(destination, |row| row.queued.take(length));
-        Ok(())
+        self.count(destination, number, Stage::Queued, instance, Counts::take)
     }
 
-    pub(super) fn tally(&mut self, destination: &DestinationName, change: impl FnOnce(&mut DestinationRow)) {
-        if let Some(row) = self.touched.get_mut(destination) {
-            change(row);
-        }
+    /// With which priority a delivery of an instance is queued.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "of the next step")]
+    pub(super) fn priority(&mut self, instance: &InstanceRow) -> Result<u8, IndexError> {
+        Ok(instance.header.priority as u8)
     }
 
     pub(super) fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
@@ -258,14 +290,13 @@ impl<'t> Tables<'t> {
             number = number.max(unpack::<DestinationRow>("destinations", row?.1.value())?.number);
         }
         number = self.touched.values().map(|row| row.number).fold(number, u32::max);
-        let nothing = Tally::default();
-        let row = DestinationRow { number: number + 1, queued: nothing, delivered: nothing, parked: nothing };
+        let row = DestinationRow { number: number + 1, counts: Counts::default() };
         self.touched.insert(name.clone(), row);
         Ok(row)
     }
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let end = (0..=LONGEST_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default().to_owned()
 }

@@ -1,0 +1,98 @@
+//! What concerns so many rows that one transaction would hold up everybody else: done by the index thread in steps, with
+//! what waits committed between two of them. The number of what was changed is the answer, when all of it is on stable
+//! storage.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::SyncSender;
+
+use super::claims::Verification;
+use super::error::SpoolError;
+use super::index::{IndexError, ReportedTo, Tables};
+use crate::clock::SpoolTime;
+use crate::model::{DestinationName, Timestamp, Uid};
+
+/// The most rows that one step changes.
+pub(super) const AT_ONCE: usize = 1_000;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Whatever is parked for a destination is to be tried again.
+    RetryParked(DestinationName),
+    /// A destination has said by itself what it has.
+    Report { destination: DestinationName, report: Vec<(Uid, Verification)> },
+}
+
+/// A task and how far it is.
+pub(super) struct Chore {
+    task: Task,
+    answer: SyncSender<Result<u64, SpoolError>>,
+    cursor: Cursor,
+    /// The last instance that there was when the task was begun: what comes later is not meant.
+    last: Option<u64>,
+    done: u64,
+}
+
+/// Where a task goes on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    /// In order of arrival.
+    next: u64,
+    reported: ReportedTo,
+}
+
+/// What came of a step.
+pub(super) struct Progress {
+    /// Who may have something to claim now.
+    pub(super) concerned: BTreeSet<DestinationName>,
+    changed: u64,
+    next: Option<Cursor>,
+}
+
+impl Chore {
+    pub(super) fn new(task: Task, answer: SyncSender<Result<u64, SpoolError>>) -> Self {
+        Self { task, answer, cursor: Cursor::default(), last: None, done: 0 }
+    }
+
+    /// Does up to `limit` rows of it.
+    pub(super) fn step(
+        &mut self,
+        tables: &mut Tables<'_>,
+        limit: usize,
+        now: SpoolTime,
+        at: Timestamp,
+    ) -> Result<Progress, IndexError> {
+        let last = *self.last.get_or_insert(tables.last_id());
+        let Cursor { next, reported } = self.cursor;
+        match &self.task {
+            Task::RetryParked(destination) => {
+                let (changed, next) = tables.retry_parked(destination, next..=last, limit, now)?;
+                let next = next.map(|next| Cursor { next, reported });
+                Ok(Progress { concerned: BTreeSet::from([destination.clone()]), changed, next })
+            }
+            Task::Report { destination, report } => {
+                let (changed, to) = tables.reported(destination, report, reported, limit, (now, at))?;
+                let next = to.map(|reported| Cursor { next, reported });
+                Ok(Progress { concerned: BTreeSet::from([destination.clone()]), changed, next })
+            }
+        }
+    }
+
+    /// Takes note of a step that is committed; gives what is left to do, or answers.
+    pub(super) fn go_on(mut self, progress: &Progress) -> Option<Self> {
+        self.done += progress.changed;
+        match progress.next {
+            Some(cursor) => Some(Self { cursor, ..self }),
+            None => {
+                let done = self.done;
+                self.answer(Ok(done));
+                None
+            }
+        }
+    }
+
+    pub(super) fn answer(self, result: Result<u64, SpoolError>) {
+        // Whoever asked may have gone.
+        let _ = self.answer.send(result);
+    }
+}

@@ -1,0 +1,120 @@
+//! What is asked after a delivery, and that nothing is freed before the answer.
+
+use std::time::Duration;
+
+use super::record::tests::header;
+use super::tests::{central, open, open_with, options, read, receive, until, wait_for};
+use super::*;
+use crate::durable::memory::MemoryDisk;
+
+/// Delivers everything that waits; it has to be asked about after `verify`.
+fn deliver(spool: &Spool, verify: Option<Duration>) {
+    for claim in spool.claim(&central(), spool.time(), usize::MAX).unwrap() {
+        spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify });
+    }
+    until(|| spool.status().unwrap().destinations[0].queued.instances == 0);
+}
+
+fn state(spool: &Spool, id: u64) -> DeliveryState {
+    spool.instances(Some(InstanceId(id - 1)), 1).unwrap().remove(0).deliveries.remove(0).state
+}
+
+fn unverified(spool: &Spool) -> Vec<Unverified> {
+    spool.claim_unverified(&central(), spool.time(), 9).unwrap()
+}
+
+fn counts(spool: &Spool) -> [u64; 4] {
+    let central = spool.status().unwrap().destinations.remove(0);
+    [central.queued, central.delivered, central.unverified, central.confirmed].map(|tally| tally.instances)
+}
+
+fn confirmed() -> Verification {
+    Verification::Confirmed { answer: "committed".into() }
+}
+
+#[test]
+fn what_has_to_be_confirmed_is_kept_until_it_is_and_what_is_missing_is_delivered_again() {
+    let (spool, ..) = open_with(&MemoryDisk::new(), SpoolOptions { keep_delivered: Duration::ZERO, ..options() });
+    for number in 1..=3 {
+        receive(&spool, header(number), b"content").unwrap();
+    }
+    wait_for(&spool, 3);
+    deliver(&spool, Some(Duration::ZERO));
+    spool.tend();
+    assert_eq!((counts(&spool), spool.status().unwrap().log.freed), ([0, 3, 3, 0], 0));
+    let [first, second, third] = unverified(&spool).try_into().unwrap();
+    assert_eq!((first.id.0, &first.sop_instance_uid, first.tries), (1, &header(1).sop_instance_uid, 0));
+    assert!(unverified(&spool).is_empty(), "they are claimed");
+    spool.verified(first, confirmed());
+    spool.verified(second, Verification::Missing { answer: "no such object".into() });
+    drop(third);
+    until(|| counts(&spool) == [1, 2, 1, 1]);
+    let DeliveryState::Confirmed { attempts: 1, answer, tries: 1, confirmation, .. } = state(&spool, 1) else {
+        panic!()
+    };
+    assert_eq!((&answer[..], &confirmation[..]), ("0000", "committed"));
+    let DeliveryState::Queued { attempts: 1, last_answer: Some(answer), .. } = state(&spool, 2) else { panic!() };
+    assert_eq!(answer, "no such object");
+    spool.tend();
+    assert!(matches!(spool.read(InstanceId(1)), Err(SpoolError::Freed(_))));
+    assert!(read(&spool, InstanceId(2)).is_ok() && read(&spool, InstanceId(3)).is_ok());
+    deliver(&spool, None);
+    spool.tend();
+    let DeliveryState::Delivered { attempts: 2, verifying: None, .. } = state(&spool, 2) else { panic!() };
+    assert!(matches!(spool.read(InstanceId(2)), Err(SpoolError::Freed(_))), "nothing has to be asked");
+}
+
+#[test]
+fn asking_is_put_off_and_survives_a_restart() {
+    let disk = MemoryDisk::new();
+    let (spool, ..) = open(&disk);
+    receive(&spool, header(1), b"content").unwrap();
+    wait_for(&spool, 1);
+    let before = spool.time();
+    deliver(&spool, Some(Duration::from_secs(3_600)));
+    assert!(unverified(&spool).is_empty(), "not before its time");
+    let due = spool.next_unverified_due(&central()).unwrap().unwrap();
+    assert!(due >= before.after(Duration::from_secs(3_600)));
+    let claim = spool.claim_unverified(&central(), due, 9).unwrap().remove(0);
+    assert_eq!(spool.next_unverified_due(&central()).unwrap(), None, "it is claimed");
+    spool.verified(claim, Verification::Later { after: Duration::ZERO, answer: "no association".into() });
+    until(|| spool.next_unverified_due(&central()).unwrap().is_some());
+    spool.close();
+    let (spool, ..) = open(&disk);
+    let DeliveryState::Delivered { verifying: Some(verifying), .. } = state(&spool, 1) else { panic!() };
+    assert_eq!((verifying.tries, verifying.last_answer.as_deref()), (1, Some("no association")));
+    assert_eq!(unverified(&spool).remove(0).tries, 1);
+}
+
+#[test]
+fn a_report_that_comes_by_itself_applies_to_every_content_with_that_uid_and_to_nothing_else() {
+    let (spool, ..) = open(&MemoryDisk::new());
+    for (number, data) in [(1, "one"), (1, "another one"), (2, "two"), (3, "three")] {
+        receive(&spool, header(number), data.as_bytes()).unwrap();
+    }
+    wait_for(&spool, 4);
+    deliver(&spool, Some(Duration::ZERO));
+    let claimed = unverified(&spool);
+    let uid = |number| header(number).sop_instance_uid;
+    let missing = Verification::Missing { answer: "0112".into() };
+    let report = vec![(uid(1), confirmed()), (uid(9), confirmed()), (uid(2), missing), (uid(1), confirmed())];
+    assert_eq!(spool.reported(&central(), report.clone()).unwrap(), 3);
+    assert_eq!(counts(&spool), [1, 3, 1, 2]);
+    assert_eq!(spool.reported(&central(), report).unwrap(), 0, "it has been applied");
+    assert_eq!(spool.reported(&"cloud".parse().unwrap(), vec![(uid(3), confirmed())]).unwrap(), 0);
+    // Whoever was asking meanwhile comes too late, but for the one that is still open.
+    claimed.into_iter().for_each(|claim| spool.verified(claim, confirmed()));
+    until(|| counts(&spool) == [1, 3, 0, 3]);
+}
+
+#[test]
+fn a_modality_is_told_that_an_instance_waits_until_it_is_confirmed() {
+    let (spool, ..) = open(&MemoryDisk::new());
+    receive(&spool, header(1), b"content").unwrap();
+    wait_for(&spool, 1);
+    let waiting = || spool.holdings().unwrap().of(&header(1).sop_instance_uid).unwrap().remove(0).waiting;
+    deliver(&spool, Some(Duration::ZERO));
+    assert_eq!(waiting(), 1);
+    spool.verified(unverified(&spool).remove(0), confirmed());
+    until(|| waiting() == 0);
+}
