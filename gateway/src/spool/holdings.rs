@@ -9,7 +9,7 @@ use super::shared::Shared;
 use crate::model::Uid;
 
 /// The most instances with one SOP Instance UID that are looked at. More than one is a contradiction already.
-const MOST: usize = 16;
+pub(super) const MOST: usize = 16;
 
 /// One instance as whoever answers for it sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use crate::durable::{Disk, Fate, publish};
 /// What a commit may take, in bytes: once, and for each change in it. Generous: redb writes every page that a change
 /// touches anew, and gives the old ones back only with the commit after.
 const PER_COMMIT: u64 = 512 << 10;
-const PER_CHANGE: u64 = 16 << 10;
+const PER_CHANGE: u64 = 24 << 10;
 /// The largest ballast, in bytes.
 const LARGEST_BALLAST: u64 = 256 << 20;
 const ASK_AGAIN: Duration = Duration::from_millis(200);

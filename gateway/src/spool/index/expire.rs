@@ -52,6 +52,7 @@ impl Tables<'_> {
             let number = self.destination(name)?.number;
             self.take_delivered(name, number, id, &row)?;
         }
+        self.leave_study(id, &row)?;
         self.uids.remove((row.header.sop_instance_uid.as_str(), &row.hash))?;
         self.instances.remove(id.0)?;
         Ok(())

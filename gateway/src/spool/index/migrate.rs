@@ -5,7 +5,7 @@
 //! | 1 | the first: seven tables |
 //! | 2 | `uids`, `conflicts`, `segments`, `done`, `freeing`, `damaged`, the history and the scrub in `meta`; the place of a payload in the log can be empty and can change |
 //! | 3 | `freed` |
-//! | 4 | the rule that decided the routing, and whether it withholds the instance; `verifying`, and with it what is known about a delivery beyond its answer |
+//! | 4 | the rule that decided the routing, and whether it withholds the instance; `verifying`, and with it what is known about a delivery beyond its answer; the four tables of studies |
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CONFLICTS, Counts, DELIVERED, DESTINATIONS, DeliveredRow, DestinationRow, INSTANCES, IndexError, InstanceRow, META,
-    PlaceRow, SCHEMA, SEGMENTS, State, Tables, Tally, UIDS, VerificationRow, pack, unpack,
+    PlaceRow, SCHEMA, SEGMENTS, Stage, State, Tables, Tally, UIDS, VerificationRow, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::model::{AeTitle, DestinationName, InstanceId, Priority, Timestamp, Uid};
@@ -43,10 +43,13 @@ pub(super) fn to_present(database: &Database) -> Result<(), IndexError> {
     delivered_of_3(&transaction)?;
     let mut tables = Tables::open(&transaction)?;
     let time = SpoolTime(tables.state.time);
-    tables.for_each_instance(|tables, id, row| match from {
-        1 => tables.note_done(id, row, time),
-        2 => tables.note_freed(id, row),
-        _ => Ok(()),
+    tables.for_each_instance(|tables, id, row| {
+        match from {
+            1 => tables.note_done(id, row, time)?,
+            2 => tables.note_freed(id, row)?,
+            _ => {}
+        }
+        tables.enter_study_of_3(id, row)
     })?;
     tables.close()?;
     transaction.commit()?;
@@ -233,6 +236,28 @@ fn from_1(transaction: &WriteTransaction) -> Result<(), IndexError> {
 }
 
 impl Tables<'_> {
+    /// Counts an instance and its deliveries to its study. All that is known of its arrival is the wall clock; nothing is
+    /// called late by that.
+    fn enter_study_of_3(&mut self, id: InstanceId, row: &InstanceRow) -> Result<(), IndexError> {
+        let time = SpoolTime(row.header.received_at.as_millis().min(self.state.time));
+        self.enter_study(id, row, time)?;
+        for name in &row.header.destinations {
+            let Some(number) = self.known_destination(name)?.map(|row| row.number) else { continue };
+            let key = (number, id.0);
+            let stage = if self.queued.get(key)?.is_some() {
+                Stage::Queued
+            } else if self.parked.get(key)?.is_some() {
+                Stage::Parked
+            } else if self.delivered.get(key)?.is_some() {
+                Stage::Final
+            } else {
+                continue;
+            };
+            self.count_in_study(number, stage, row, Counts::add)?;
+        }
+        Ok(())
+    }
+
     /// Visits every instance, by [`AT_ONCE`] of them at a time.
     fn for_each_instance(
         &mut self,
@@ -250,6 +275,7 @@ impl Tables<'_> {
                 let row = self.instance(InstanceId(id))?;
                 visit(self, InstanceId(id), &row)?;
             }
+            self.flush_studies()?;
         }
     }
 }
@@ -265,7 +291,7 @@ impl From<(u64, InstanceRow1)> for InstanceRow {
 impl From<InstanceRow3> for InstanceRow {
     fn from(row: InstanceRow3) -> Self {
         let InstanceRow3 { place, hash, length, header } = row;
-        Self { place, hash, length, header: header.into() }
+        Self { place, hash, length, header: header.into(), late: false }
     }
 }
 

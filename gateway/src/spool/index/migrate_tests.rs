@@ -4,7 +4,7 @@ use std::path::Path;
 
 use redb::ReadableTable;
 
-use super::tests::arrival;
+use super::tests::{arrival, header_of};
 use super::*;
 use crate::durable::memory::{MemoryDisk, Survivors};
 use crate::model::Priority;
@@ -111,6 +111,10 @@ fn an_index_of_schema_1_is_migrated_with_everything_that_it_knew() {
         assert!(find(2, 2).is_none());
         let counts: u64 = index.write(|tables| Ok(tables.records_in_segments())).unwrap();
         assert_eq!(counts, rows.len() as u64 - 1);
+        assert_eq!(view.count_studies(), [1, 1, rows.len() as u64, 1]);
+        let study = view.studies(None, 9, true).unwrap().remove(0);
+        assert_eq!((study.number.0, study.instances), (1, rows.len() as u64));
+        assert_eq!(study.deliveries[0].counts, view.destinations().unwrap()[0].counts);
     }
 }
 
@@ -177,7 +181,7 @@ fn back_to_3(transaction: &redb::WriteTransaction) {
     let rows: Vec<_> =
         rows.into_iter().map(|(id, row)| (id.value(), unpack("instances", row.value()).unwrap())).collect();
     for (id, row) in rows {
-        let InstanceRow { place, hash, length, header } = row;
+        let InstanceRow { place, hash, length, header, .. } = row;
         let row = migrate::InstanceRow3 { place, hash, length, header: migrate::InstanceHeader3::of(header) };
         instances.insert(id, &pack("instances", &row).unwrap()[..]).unwrap();
     }
@@ -195,6 +199,8 @@ fn back_to_3(transaction: &redb::WriteTransaction) {
     let row = migrate::DestinationRow3 { number, queued, delivered, parked };
     destinations.insert("central", &pack("destinations", &row).unwrap()[..]).unwrap();
     assert!(transaction.delete_table(VERIFYING).unwrap());
+    assert!(transaction.delete_table(STUDIES).unwrap() && transaction.delete_table(STUDY_ORDER).unwrap());
+    assert!(transaction.delete_table(STUDY_INSTANCES).unwrap() && transaction.delete_table(OPEN_STUDIES).unwrap());
 }
 
 #[test]
@@ -212,8 +218,24 @@ fn an_index_of_schema_3_is_migrated_with_everything_that_it_knew() {
         let views = view.instances(None, usize::MAX).unwrap();
         assert_eq!(views.len(), 1_500);
         for view in views {
-            assert_eq!((view.header, view.stored_length.is_some()), (header(view.id.0), view.id.0 > 1_100));
+            assert_eq!((view.header, view.stored_length.is_some()), (header_of(view.id.0), view.id.0 > 1_100));
         }
+        let study = "1.2.840.5".parse().unwrap();
+        let found = view.study(&study).unwrap().unwrap();
+        assert_eq!((found.number.0, found.instances, found.bytes, found.late), (5, 250, 25_000, 0));
+        assert_eq!(
+            (found.first_arrival, found.last_arrival),
+            (SpoolTime(77), SpoolTime(77)),
+            "not after the last time"
+        );
+        assert_eq!(
+            (&found.calling_aes[..], &found.modalities[..]),
+            (&["CT1".parse().unwrap()][..], &["CT".to_owned()][..])
+        );
+        let counts = found.deliveries[0].counts;
+        assert_eq!((counts.delivered.instances, counts.queued.instances, counts.confirmed.instances), (200, 50, 0));
+        assert_eq!(view.study_instances(&study, None, usize::MAX).unwrap().len(), 250);
+        assert_eq!(view.count_studies(), [5, 5, 1_250, 5]);
     }
 }
 
@@ -223,7 +245,8 @@ fn a_power_cut_during_the_migration_from_schema_3_leaves_the_old_index_or_the_ne
     fixture(3, &disk, path);
     cut_everywhere(&disk, path, |view| {
         assert_eq!(view.state().unwrap().all.instances, 400);
-        assert_eq!(view.instances(Some(InstanceId(1_499)), 9).unwrap()[0].header, header(1_500));
+        assert_eq!(view.instances(Some(InstanceId(1_499)), 9).unwrap()[0].header, header_of(1_500));
+        assert_eq!(view.count_studies(), [5, 5, 1_250, 5]);
     });
 }
 

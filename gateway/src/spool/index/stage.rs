@@ -62,7 +62,7 @@ impl Tables<'_> {
     pub(super) fn count(
         &mut self,
         destination: &DestinationName,
-        _number: u32,
+        number: u32,
         stage: Stage,
         instance: &InstanceRow,
         change: fn(&mut Counts, Stage, u64),
@@ -70,6 +70,6 @@ impl Tables<'_> {
         if let Some(row) = self.touched.get_mut(destination) {
             change(&mut row.counts, stage, instance.length);
         }
-        Ok(())
+        self.count_in_study(number, stage, instance, change)
     }
 }

@@ -12,6 +12,7 @@ use crate::model::Priority;
 use crate::spool::claims::{Outcome, Verification};
 use crate::spool::record::tests::header;
 use crate::spool::shared::Conflicts;
+use crate::spool::status::StudyDeliveries;
 
 const DESTINATIONS: [&str; 3] = ["central", "cloud", "nas"];
 
@@ -64,6 +65,8 @@ enum Step {
         verification: Verification,
         limit: usize,
     },
+    /// So many milliseconds pass.
+    Wait(u64),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +114,16 @@ struct Model {
     last_id: u64,
     deliveries: BTreeMap<(usize, u64), Delivery>,
     forgotten: BTreeMap<u64, ModelInstance>,
+    studies: BTreeMap<Uid, ModelStudy>,
+}
+
+#[derive(Debug, Clone)]
+struct ModelStudy {
+    number: u64,
+    first: u64,
+    last: u64,
+    /// Those that are late.
+    late: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -140,10 +153,24 @@ impl Model {
     fn forget(&mut self, id: u64) {
         self.forgotten.extend(self.instances.remove(&id).map(|instance| (id, instance)));
         self.deliveries.retain(|(_, other), _| *other != id);
+        let instances = &self.instances;
+        self.studies.retain(|uid, study| {
+            study.late.remove(&id);
+            instances.values().any(|instance| self::study(instance.uid).as_ref() == Some(uid))
+        });
     }
 
-    fn arrive(&mut self, instance: ModelInstance, delivery: &Delivery) {
+    fn arrive(&mut self, instance: ModelInstance, delivery: &Delivery, now: u64) {
         self.last_id += 1;
+        let number = self.last_id;
+        if let Some(uid) = study(instance.uid) {
+            let new = || ModelStudy { number, first: now, last: now, late: BTreeSet::new() };
+            let study = self.studies.entry(uid).or_insert_with(new);
+            if now - study.last > 3_600_000 {
+                study.late.insert(number);
+            }
+            study.last = now;
+        }
         for destination in &instance.destinations {
             self.deliveries.insert((*destination, self.last_id), delivery.clone());
         }
@@ -158,7 +185,7 @@ impl Model {
                 let (priority, length) = (*priority, *length);
                 let instance =
                     ModelInstance { priority, length, uid: id, hash: id, record: None, destinations, conflict: false };
-                self.arrive(instance, &Delivery::Queued { due: now, attempts: 0 });
+                self.arrive(instance, &Delivery::Queued { due: now, attempts: 0 }, now);
             }
             Step::Again { id, destinations } => {
                 let Some(instance) = self.instances.get_mut(id) else { return };
@@ -175,7 +202,7 @@ impl Model {
                 let destinations = destinations.iter().copied().collect();
                 let instance = ModelInstance { hash: self.last_id + 1, destinations, conflict: true, ..first };
                 let queued = Delivery::Queued { due: now, attempts: 0 };
-                self.arrive(instance, if *conflicts == Conflicts::Park { &Delivery::Parked } else { &queued });
+                self.arrive(instance, if *conflicts == Conflicts::Park { &Delivery::Parked } else { &queued }, now);
             }
             // Which of the done ones the index frees is seen there; that they are done is checked.
             Step::Free { .. } | Step::Expire { .. } => {}
@@ -209,7 +236,7 @@ impl Model {
                 }
             }
             // What the index says is compared with [`Model::report`] there.
-            Step::Report { .. } => {}
+            Step::Report { .. } | Step::Wait(_) => {}
         }
     }
 
@@ -225,6 +252,22 @@ impl Model {
             .collect();
         queue.sort_unstable();
         queue
+    }
+
+    fn of_study(&self, uid: &Uid) -> impl Iterator<Item = (&u64, &ModelInstance)> {
+        self.instances.iter().filter(move |(_, instance)| study(instance.uid).as_ref() == Some(uid))
+    }
+
+    /// What is known of the deliveries of a study.
+    fn study_deliveries(&self, uid: &Uid) -> Vec<StudyDeliveries> {
+        let mut all = BTreeMap::new();
+        for (id, instance) in self.of_study(uid) {
+            for destination in &instance.destinations {
+                let counts: &mut Counts = all.entry(name(*destination)).or_default();
+                counts.add(self.deliveries[&(*destination, *id)].stage(), instance.length);
+            }
+        }
+        all.into_iter().map(|(destination, counts)| StudyDeliveries { destination, counts }).collect()
     }
 
     fn counts(&self, destination: usize) -> Counts {
@@ -270,6 +313,15 @@ pub(super) fn hash(number: u64) -> ContentHash {
     ContentHash(std::array::from_fn(|at| number.to_le_bytes()[at % 8]))
 }
 
+/// Instances come in five studies, and some in none.
+fn study(number: u64) -> Option<Uid> {
+    Some(number % 6).filter(|study| *study > 0).map(|study| format!("1.2.840.{study}").parse().unwrap())
+}
+
+pub(super) fn header_of(number: u64) -> InstanceHeader {
+    InstanceHeader { study_instance_uid: study(number), ..header(number) }
+}
+
 pub(super) fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now: u64) -> Arrival {
     let destinations = destinations.iter().map(|destination| name(*destination)).collect();
     Arrival {
@@ -280,7 +332,7 @@ pub(super) fn arrival(id: u64, destinations: &[usize], priority: Priority, lengt
         hash: hash(id),
         length,
         stored_length: length / 2,
-        header: InstanceHeader { destinations, priority, ..header(id) },
+        header: InstanceHeader { destinations, priority, ..header_of(id) },
     }
 }
 
@@ -309,6 +361,7 @@ fn check(index: &Index, model: &Model, now: u64) {
         let found = known.find(&header(instance.uid).sop_instance_uid, hash(instance.hash)).unwrap();
         assert!(found.is_none(), "what comes again is new");
     }
+    check_studies(&view, model);
     let known = view.destinations().unwrap();
     for destination in 0..DESTINATIONS.len() {
         let name = name(destination);
@@ -339,6 +392,39 @@ fn check(index: &Index, model: &Model, now: u64) {
         let next = view.next_unverified_due(&name, claimed).unwrap().map(|due| due.0);
         assert_eq!(next, free.map(|row| row.0).min());
     }
+}
+
+fn check_studies(view: &View, model: &Model) {
+    let mut expected: Vec<_> = model.studies.iter().collect();
+    expected.sort_unstable_by_key(|(_, study)| std::cmp::Reverse(study.number));
+    let found = view.studies(None, usize::MAX, false).unwrap();
+    assert_eq!(found.len(), expected.len());
+    let mut open = Vec::new();
+    for (found, (uid, study)) in found.iter().zip(&expected) {
+        let all: Vec<_> = model.of_study(uid).collect();
+        assert_eq!((&found.study_instance_uid, found.number.0), (*uid, study.number));
+        assert_eq!((found.first_arrival.0, found.last_arrival.0), (study.first, study.last));
+        assert_eq!((found.instances, found.late), (all.len() as u64, study.late.len() as u64));
+        assert_eq!(found.bytes, all.iter().map(|(_, instance)| instance.length).sum::<u64>());
+        assert_eq!(found.deliveries, model.study_deliveries(uid));
+        assert_eq!(view.study(uid).unwrap().as_ref(), Some(found));
+        let listed = view.study_instances(uid, None, usize::MAX).unwrap();
+        assert_eq!(
+            listed.iter().map(|view| view.id.0).collect::<Vec<_>>(),
+            all.iter().map(|(id, _)| **id).collect::<Vec<_>>()
+        );
+        assert!(listed.iter().all(|view| view.late == study.late.contains(&view.id.0)));
+        if listed.iter().flat_map(|view| &view.deliveries).any(|delivery| !delivery.state.is_settled()) {
+            open.push(found.clone());
+        }
+    }
+    assert_eq!(view.studies(None, usize::MAX, true).unwrap(), open);
+    let (newest, rest) = (view.studies(None, 1, false).unwrap(), &found[1.min(found.len())..]);
+    let older = newest.first().map(|newest| view.studies(Some(newest.number), usize::MAX, false).unwrap());
+    assert_eq!(older.unwrap_or_default(), rest, "a page follows the other");
+    let in_studies = model.instances.values().filter(|instance| study(instance.uid).is_some()).count() as u64;
+    let studies = model.studies.len() as u64;
+    assert_eq!(view.count_studies(), [studies, studies, in_studies, open.len() as u64]);
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -380,6 +466,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..DESTINATIONS.len(), prop::collection::vec(1_u64..20, 0..6), verification(), 1_usize..4).prop_map(
             |(destination, uids, verification, limit)| Step::Report { destination, uids, verification, limit }
         ),
+        1 => prop_oneof![Just(10), Just(2_000_000), Just(3_600_000), Just(3_600_001)].prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -399,8 +486,9 @@ proptest! {
         for batch in steps.chunks(batch) {
             index.write(|tables| {
                 for step in batch {
-                    now += 1;
+                    now += if let Step::Wait(time) = step { *time } else { 1 };
                     match step {
+                        Step::Wait(_) => {}
                         Step::Arrive { destinations, priority, length } => {
                             let id = model.last_id + 1;
                             let arrival = arrival(id, destinations, *priority, *length, now);
@@ -412,7 +500,7 @@ proptest! {
                                 let record = model.last_id + 1;
                                 let to: Vec<usize> = first.destinations.iter().chain(destinations).copied().collect();
                                 let arrival = arrival(record, &to, first.priority, first.length, now);
-                                let header = InstanceHeader { destinations: arrival.header.destinations.clone(), ..header(first.uid) };
+                                let header = InstanceHeader { destinations: arrival.header.destinations.clone(), ..header_of(first.uid) };
                                 let arrival = Arrival { hash: hash(first.hash), header, ..arrival };
                                 assert_eq!(tables.arrive(&arrival, Conflicts::Park)?, Entered::Renewed(InstanceId(*id)));
                                 assert_eq!(tables.arrive(&arrival, Conflicts::Park)?, Entered::Known, "by a replay");
@@ -423,7 +511,7 @@ proptest! {
                                 let second = model.last_id + 1;
                                 let arrival = arrival(second, destinations, first.priority, first.length, now);
                                 let InstanceHeader { destinations, priority, .. } = arrival.header.clone();
-                                let header = InstanceHeader { destinations, priority, ..header(first.uid) };
+                                let header = InstanceHeader { destinations, priority, ..header_of(first.uid) };
                                 let arrival = Arrival { header, ..arrival };
                                 assert!(matches!(tables.arrive(&arrival, *conflicts)?, Entered::Conflict(_)));
                                 assert_eq!(tables.arrive(&arrival, *conflicts)?, Entered::Known, "by a replay");

@@ -5,13 +5,15 @@ use std::ops::RangeInclusive;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
+use super::studies::Touched;
 use super::{
     CONFLICTS, Counts, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING,
-    HISTORY, INSTANCES, IndexError, InstanceRow, META, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED, QueuedRow, SCHEMA,
-    SEGMENTS, Stage, State, UIDS, VERIFYING, VerificationRow, pack, unpack,
+    HISTORY, INSTANCES, IndexError, InstanceRow, META, OPEN_STUDIES, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED,
+    QueuedRow, SCHEMA, SEGMENTS, STUDIES, STUDY_INSTANCES, STUDY_ORDER, Stage, State, UIDS, VERIFYING, VerificationRow,
+    pack, unpack,
 };
 use crate::clock::SpoolTime;
-use crate::model::{DestinationName, InstanceId, Timestamp};
+use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
 use crate::spool::claims::Outcome;
 
 /// Answers and reasons are for people: what is longer than this, in bytes, is cut.
@@ -34,10 +36,16 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) freeing: Table<'t, PlaceKey, u64>,
     pub(super) damaged: Table<'t, u64, &'static [u8]>,
     pub(super) verifying: Table<'t, (u32, u64, u64), ()>,
+    pub(super) studies: Table<'t, &'static str, &'static [u8]>,
+    pub(super) study_order: Table<'t, u64, &'static str>,
+    pub(super) study_instances: Table<'t, (u64, u64), ()>,
+    pub(super) open_studies: Table<'t, u64, ()>,
     /// What was stored by day, if it was touched.
     history: Option<Vec<Day>>,
     /// The rows of destinations that were touched: written once, at the end.
     pub(super) touched: BTreeMap<DestinationName, DestinationRow>,
+    /// The same for studies.
+    pub(super) touched_studies: BTreeMap<Uid, Touched>,
     pub(super) state: State,
 }
 
@@ -64,8 +72,13 @@ impl<'t> Tables<'t> {
             freeing: transaction.open_table(FREEING)?,
             damaged: transaction.open_table(DAMAGED)?,
             verifying: transaction.open_table(VERIFYING)?,
+            studies: transaction.open_table(STUDIES)?,
+            study_order: transaction.open_table(STUDY_ORDER)?,
+            study_instances: transaction.open_table(STUDY_INSTANCES)?,
+            open_studies: transaction.open_table(OPEN_STUDIES)?,
             history: None,
             touched: BTreeMap::new(),
+            touched_studies: BTreeMap::new(),
             state,
         })
     }
@@ -77,6 +90,7 @@ impl<'t> Tables<'t> {
     }
 
     pub(super) fn close(mut self) -> Result<(), IndexError> {
+        self.flush_studies()?;
         for (name, row) in &self.touched {
             self.destinations.insert(name.as_str(), &pack("destinations", row)?[..])?;
         }
@@ -254,12 +268,6 @@ impl<'t> Tables<'t> {
         self.queue.remove((number, row.priority, row.due, id.0))?;
         self.queued.remove((number, id.0))?;
         self.count(destination, number, Stage::Queued, instance, Counts::take)
-    }
-
-    /// With which priority a delivery of an instance is queued.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "of the next step")]
-    pub(super) fn priority(&mut self, instance: &InstanceRow) -> Result<u8, IndexError> {
-        Ok(instance.header.priority as u8)
     }
 
     pub(super) fn instance(&self, id: InstanceId) -> Result<InstanceRow, IndexError> {
