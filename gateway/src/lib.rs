@@ -8,6 +8,7 @@
 //! - [`association`]: the DICOM upper layer (PS3.8), a protocol core without I/O, and the one transport that drives it;
 //! - [`dimse`]: DIMSE messages (PS3.7): command sets, assembler, status codes;
 //! - [`dataset`]: an iterative, bounded walk over data sets (PS3.5) and the Part 10 file format (PS3.10);
+//! - [`routing`]: who gets an instance, and what goes first;
 //! - [`receive`]: the services offered to modalities;
 //! - [`codec`]: the image filter in front of the spool's compression;
 //! - [`spool`]: the log, which is the truth, and its index;
@@ -35,5 +36,6 @@ pub mod phantom;
 pub mod receive;
 pub mod rescue;
 pub mod retry;
+pub mod routing;
 pub mod spool;
 pub mod tls;

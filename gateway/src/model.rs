@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod network;
+
+pub use network::{Network, NetworkError};
+
 /// Why a text is not a valid value of one of the types of this module.
 ///
 /// The message is written for the person who typed the value or looks at the peer that sent it.

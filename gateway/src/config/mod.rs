@@ -46,7 +46,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use self::admission::{Admission, Candidate, CommitmentLevel, Modality, Network, NetworkError, NotAdmitted};
+pub use self::admission::{Admission, Candidate, CommitmentLevel, Modality, NotAdmitted};
 pub use self::changes::{Source, Unfit};
 pub use self::finding::{Finding, Findings, Place};
 pub use self::left_out::LeftOut;

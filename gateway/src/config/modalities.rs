@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::admission::{Admission, Modality, Network, NetworkError};
+use super::admission::{Admission, Modality};
 use super::commitment;
 use super::document::Content;
 use super::finding::{Finding, Place, is_of_the_process, is_passing};
@@ -14,7 +14,7 @@ use super::settings::Destination;
 use super::units::Bytes;
 use super::validate::parsed;
 use super::{Unreadable, read_file};
-use crate::model::{AeTitle, DestinationName, Priority, Uid};
+use crate::model::{AeTitle, DestinationName, Network, NetworkError, Priority, Uid};
 use crate::tls::ClientCertificates;
 
 /// The folder in the data folder that holds the modalities which were admitted by command, a file for each.
