@@ -38,8 +38,8 @@ pub struct Modality {
     pub max_associations: Option<u32>,
     /// `max-rate`: bytes per second that it may send, over all its associations together.
     pub max_rate: Option<u64>,
-    /// `priority`: of everything that it sends.
-    pub priority: Priority,
+    /// `priority`: of everything that it sends; `None` for the one of each C-STORE-RQ.
+    pub priority: Option<Priority>,
     /// `to`: the destinations of what it sends; `None` for all of them.
     pub to: Option<Vec<DestinationName>>,
     /// `transfer-syntaxes`: what is preferred before the gateway's own order, the best first.
@@ -186,7 +186,7 @@ impl Modality {
             certificate_subject: None,
             max_associations: None,
             max_rate: None,
-            priority: Priority::Routine,
+            priority: None,
             to: None,
             transfer_syntaxes: Vec::new(),
             commitment: CommitmentLevel::Safe,

@@ -10,6 +10,7 @@ use super::settings::Config;
 use super::url::DestinationUrl;
 use super::{Flags, HandedOver, Surroundings};
 use crate::model::{DestinationName, Timestamp};
+use crate::routing::{Course, Rules};
 use crate::tls::ClientCertificates;
 
 /// Where a configuration came from, so that it can be read again.
@@ -92,6 +93,7 @@ impl Config {
             client_certificates,
             user_identity,
             admission: _,
+            rules: _,
             destinations,
             limits,
             spool,
@@ -138,6 +140,21 @@ impl Config {
             false => Arc::clone(modality),
         };
         Ok(Admission::Named(modalities.iter().map(renamed).collect(), left_out.clone()))
+    }
+
+    /// What decides where instances go, for a gateway that runs with `running`.
+    ///
+    /// # Errors
+    /// A rule sends to a destination that is there only after a restart; each sentence names one.
+    pub fn rules_within(&self, running: &Self) -> Result<Rules, Vec<String>> {
+        let is_there = |name: &&DestinationName| running.destinations.iter().any(|to| to.name == **name);
+        let early = self.rules.as_slice().iter().filter_map(|rule| {
+            let Some(Course::To(names)) = &rule.course else { return None };
+            let to = names.iter().find(|name| !is_there(name))?;
+            Some(format!("the rule {} sends to {to}, which is a destination only then", rule.name))
+        });
+        let early: Vec<_> = early.collect();
+        if early.is_empty() { Ok(self.rules.clone()) } else { Err(early) }
     }
 
     /// What a gateway that runs with this has not, and the modality needs.

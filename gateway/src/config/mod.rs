@@ -34,6 +34,7 @@ mod left_out;
 mod modalities;
 mod quantities;
 mod reader;
+mod rules;
 mod settings;
 mod units;
 mod url;
@@ -41,6 +42,8 @@ mod validate;
 
 #[cfg(test)]
 mod modality_tests;
+#[cfg(test)]
+mod rule_tests;
 #[cfg(test)]
 mod tests;
 

@@ -7,14 +7,13 @@ use std::sync::Arc;
 
 use super::admission::{Admission, Modality};
 use super::commitment;
-use super::document::Content;
 use super::finding::{Finding, Place, is_of_the_process, is_passing};
 use super::reader::{Given, Reader};
 use super::settings::Destination;
 use super::units::Bytes;
-use super::validate::parsed;
+use super::validate::{destination_names, parsed, priority};
 use super::{Unreadable, read_file};
-use crate::model::{AeTitle, DestinationName, Network, NetworkError, Priority, Uid};
+use crate::model::{AeTitle, DestinationName, Network, NetworkError, Uid};
 use crate::tls::ClientCertificates;
 
 /// The folder in the data folder that holds the modalities which were admitted by command, a file for each.
@@ -184,8 +183,9 @@ fn modality(
     );
     let rates = (Bytes(16 << 10), Bytes(1 << 40));
     let max_rate = reader.optional_quantity((TABLE, table, "max-rate"), rates, "leave the key out for no limit");
-    let priority = priority(reader, table);
-    let to = to(reader, table, neighbours);
+    let priority = priority(reader, (TABLE, table));
+    let everywhere = "leave the key out for every destination";
+    let to = destination_names(reader, (TABLE, table, "to"), neighbours.destinations, everywhere);
     let transfer_syntaxes = transfer_syntaxes(reader, table);
     let commitment = commitment::level(reader, table);
     let commitment_to = commitment::address(reader, table, neighbours.has_ca, warnings);
@@ -221,7 +221,7 @@ fn calling(reader: &mut Reader, header: &Given<String>) -> Option<(Given<String>
     Some((given, title))
 }
 
-/// `None` if there is no address at all; those that cannot be read are told and left out.
+/// `None` if there is no address at all.
 fn addresses(reader: &mut Reader, header: &Given<String>) -> Option<Vec<Network>> {
     let list = reader.list(TABLE, &header.value, "addresses").filter(|list| !list.is_empty());
     let Some(list) = list else {
@@ -229,8 +229,13 @@ fn addresses(reader: &mut Reader, header: &Given<String>) -> Option<Vec<Network>
         reader.refuse(header, "has no addresses", remedy);
         return None;
     };
+    Some(networks(reader, &list))
+}
+
+/// Those that cannot be read are told and left out.
+pub(super) fn networks(reader: &mut Reader, list: &[Given<String>]) -> Vec<Network> {
     let mut networks = Vec::with_capacity(list.len());
-    for given in &list {
+    for given in list {
         match given.value.parse::<Network>() {
             Ok(network) => networks.push(network),
             Err(error) => {
@@ -242,7 +247,7 @@ fn addresses(reader: &mut Reader, header: &Given<String>) -> Option<Vec<Network>
             }
         }
     }
-    Some(networks)
+    networks
 }
 
 /// Two modalities may share a title, as devices fresh from their maker do, if their addresses tell them apart.
@@ -264,7 +269,7 @@ fn refuse_twins(
 
 fn called(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> Vec<AeTitle> {
     let own = || neighbours.aet.cloned().into_iter().collect();
-    let Some(list) = given_list(reader, table, "called", "leave the key out for the gateway's own aet") else {
+    let Some(list) = reader.given_list(TABLE, table, "called", "leave the key out for the gateway's own aet") else {
         return own();
     };
     let remedy = "Give 1 to 16 printable ASCII characters, as the modality has it.";
@@ -310,44 +315,9 @@ fn trimmed_subject(text: &str) -> &str {
     }
 }
 
-fn priority(reader: &mut Reader, table: &str) -> Priority {
-    let Some(given) = reader.text(TABLE, table, "priority") else { return Priority::Routine };
-    match given.value.as_str() {
-        "stat" => Priority::Stat,
-        "routine" => Priority::Routine,
-        "low" => Priority::Low,
-        other => {
-            let what = format!("{other:?} is not a priority");
-            reader.refuse(&given, what, r#"Write "stat", "routine" (the default) or "low"."#);
-            Priority::Routine
-        }
-    }
-}
-
-/// `None` means every destination.
-fn to(reader: &mut Reader, table: &str, neighbours: &Neighbours<'_>) -> Option<Vec<DestinationName>> {
-    let list = given_list(reader, table, "to", "leave the key out for every destination")?;
-    let mut names: Vec<DestinationName> = Vec::with_capacity(list.len());
-    for given in &list {
-        let known = neighbours.destinations.iter().find(|to| to.value.name.as_str() == given.value);
-        match known.map(|to| to.value.name.clone()) {
-            Some(name) if names.contains(&name) => {
-                reader.refuse(given, format!("names {name} twice"), "Name each destination once.");
-            }
-            Some(name) => names.push(name),
-            None => {
-                let known: Vec<&str> = neighbours.destinations.iter().map(|to| to.value.name.as_str()).collect();
-                let what = format!("{:?} is no destination", given.value);
-                reader.refuse(given, what, format!("Name some of those that there are: {}.", known.join(", ")));
-            }
-        }
-    }
-    Some(names)
-}
-
 fn transfer_syntaxes(reader: &mut Reader, table: &str) -> Vec<Uid> {
     const EXAMPLE: &str = r#"Give UIDs of transfer syntaxes, the best first: ["1.2.840.10008.1.2.4.80"] is JPEG-LS."#;
-    let list = given_list(reader, table, "transfer-syntaxes", "leave the key out for the gateway's own order");
+    let list = reader.given_list(TABLE, table, "transfer-syntaxes", "leave the key out for the gateway's own order");
     let mut uids: Vec<Uid> = Vec::new();
     for given in &list.unwrap_or_default() {
         let Some(uid) = parsed::<Uid>(reader, given, EXAMPLE) else { continue };
@@ -363,13 +333,4 @@ fn transfer_syntaxes(reader: &mut Reader, table: &str) -> Vec<Uid> {
         }
     }
     uids
-}
-
-/// A list that must not be empty if it is given.
-fn given_list(reader: &mut Reader, table: &str, key: &str, otherwise: &str) -> Option<Vec<Given<String>>> {
-    let list = reader.list(TABLE, table, key)?;
-    if let Some(entry) = reader.document.get(TABLE, table, key).filter(|e| e.content == Content::List(Vec::new())) {
-        reader.add(entry.place, entry.label, "is empty", format!("Name at least one, or {otherwise}."));
-    }
-    Some(list)
 }

@@ -91,7 +91,7 @@ fn a_modality_may_be_told_everything_of_the_table_in_the_manual() {
     assert_eq!(ct1.called.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["PACS", "WAYSTATION"]);
     assert!(ct1.tls, "a certificate implies TLS");
     assert_eq!(ct1.certificate_subject.as_deref(), Some("CN=ct1"));
-    assert_eq!((ct1.max_associations, ct1.max_rate, ct1.priority), (Some(4), Some(2 << 20), Priority::Stat));
+    assert_eq!((ct1.max_associations, ct1.max_rate, ct1.priority), (Some(4), Some(2 << 20), Some(Priority::Stat)));
     assert_eq!(ct1.to.as_deref(), Some(&["archive".parse().unwrap()][..]));
     assert_eq!(ct1.transfer_syntaxes.len(), 2);
     assert!(read(&over_tls(folder.path(), "tls = true")).unwrap().admission.find("ct1").unwrap().tls);

@@ -107,6 +107,21 @@ impl Reader {
         Some(texts)
     }
 
+    /// A list that must not be empty if it is given; `otherwise` says what leaving it out means.
+    pub(super) fn given_list(
+        &mut self,
+        table: &str,
+        name: &str,
+        key: &str,
+        otherwise: &str,
+    ) -> Option<Vec<Given<String>>> {
+        let list = self.list(table, name, key)?;
+        if let Some(entry) = self.document.get(table, name, key).filter(|e| e.content == Content::List(Vec::new())) {
+            self.add(entry.place, entry.label, "is empty", format!("Name at least one, or {otherwise}."));
+        }
+        Some(list)
+    }
+
     /// Whether a list at the top has anything in it, right or wrong.
     pub(super) fn names_any(&mut self, key: &str) -> bool {
         self.document.get("", "", key).is_some_and(|entry| entry.content != Content::List(Vec::new()))

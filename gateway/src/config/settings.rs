@@ -9,6 +9,7 @@ use super::finding::Finding;
 use super::url::DestinationUrl;
 use crate::association::IdentityForm;
 use crate::model::{AeTitle, DestinationName};
+use crate::routing::Rules;
 use crate::spool::Conflicts;
 use crate::tls::{ClientCertificates, TlsFiles};
 
@@ -29,9 +30,11 @@ pub struct Config {
     pub client_certificates: ClientCertificates,
     /// `allow-any` or `[modality.*]`: who may send.
     pub admission: Admission,
+    /// `[rule.*]`: where instances go, and what goes first, before the modality is asked.
+    pub rules: Rules,
     /// `user-identity`: in which forms a user may be identified (PS3.7 D.3.3.7). `None`: it is not negotiated.
     pub user_identity: Option<Vec<IdentityForm>>,
-    /// `[to.*]`: where everything goes, in the order in which it was given. Never empty.
+    /// `[to.*]`: where instances go, in the order in which it was given. Never empty.
     pub destinations: Vec<Destination>,
     /// `[limits]`
     pub limits: Limits,
@@ -49,7 +52,15 @@ pub struct Config {
     pub warnings: Vec<Finding>,
 }
 
-/// One place that receives everything.
+impl Config {
+    /// Where an instance goes that neither a rule nor its modality sends anywhere else.
+    #[must_use]
+    pub fn default_destinations(&self) -> Vec<DestinationName> {
+        self.destinations.iter().map(|destination| destination.name.clone()).collect()
+    }
+}
+
+/// One place that instances are delivered to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     /// Its name in the configuration, in the log and in every record of a delivery.

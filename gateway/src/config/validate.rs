@@ -10,11 +10,12 @@ use super::finding::{Finding, is_passing};
 use super::modalities::{self, Neighbours};
 use super::quantities;
 use super::reader::{Given, Reader};
+use super::rules;
 use super::settings::{Config, Destination};
 use super::url::DestinationUrl;
 use super::{HandedOver, Surroundings};
 use crate::association::IdentityForm;
-use crate::model::AeTitle;
+use crate::model::{AeTitle, DestinationName, Priority};
 use crate::tls::{
     Authorities, ClientCertificates, Concern, Identity, IdentityFiles, RevocationLists, TlsFileError, TlsFiles,
 };
@@ -40,6 +41,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let neighbours =
         Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates, has_ca };
     let admission = modalities::admission(reader, &neighbours, &mut warnings);
+    let rules = rules::rules(reader, &destinations, &mut warnings);
     let user_identity = user_identity(reader);
     destinations::refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
@@ -55,6 +57,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         tls,
         client_certificates,
         admission,
+        rules,
         user_identity,
         destinations: destinations.into_iter().map(|given| given.value).collect(),
         limits,
@@ -97,6 +100,47 @@ where
     T::Err: std::fmt::Display,
 {
     given.value.parse().map_err(|error: T::Err| reader.refuse(given, error.to_string(), remedy)).ok()
+}
+
+/// `priority` of a named table.
+pub(super) fn priority(reader: &mut Reader, (table, name): (&str, &str)) -> Option<Priority> {
+    let given = reader.text(table, name, "priority")?;
+    match given.value.as_str() {
+        "stat" => Some(Priority::Stat),
+        "routine" => Some(Priority::Routine),
+        "low" => Some(Priority::Low),
+        other => {
+            let what = format!("{other:?} is not a priority");
+            reader.refuse(&given, what, r#"Write "stat", "routine" or "low"."#);
+            None
+        }
+    }
+}
+
+/// Names of destinations that there are, each once; `None` if the key is not given, which is what `otherwise` says.
+pub(super) fn destination_names(
+    reader: &mut Reader,
+    (table, name, key): (&str, &str, &str),
+    destinations: &[Given<Destination>],
+    otherwise: &str,
+) -> Option<Vec<DestinationName>> {
+    let list = reader.given_list(table, name, key, otherwise)?;
+    let mut names: Vec<DestinationName> = Vec::with_capacity(list.len());
+    for given in &list {
+        let known = destinations.iter().find(|to| to.value.name.as_str() == given.value);
+        match known.map(|to| to.value.name.clone()) {
+            Some(name) if names.contains(&name) => {
+                reader.refuse(given, format!("names {name} twice"), "Name each destination once.");
+            }
+            Some(name) => names.push(name),
+            None => {
+                let known: Vec<&str> = destinations.iter().map(|to| to.value.name.as_str()).collect();
+                let what = format!("{:?} is no destination", given.value);
+                reader.refuse(given, what, format!("Name some of those that there are: {}.", known.join(", ")));
+            }
+        }
+    }
+    Some(names)
 }
 
 fn user_identity(reader: &mut Reader) -> Option<Vec<IdentityForm>> {

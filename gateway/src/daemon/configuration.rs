@@ -1,4 +1,4 @@
-//! Reads the configuration again, and lets in and keeps out whom it names now.
+//! Reads the configuration again: lets in and keeps out whom it names now, and routes by the rules that it has now.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,16 +30,17 @@ impl Configuration {
         Self { source, started_with: config.clone(), reception, warnings }
     }
 
-    /// Reads it again and changes who may send. Whatever else has changed is named in the log; what is wrong, or asks for
+    /// Reads it again and changes who may send, and the rules that decide where it goes. Whatever else has changed is named in the log; what is wrong, or asks for
     /// what is there only after a restart, changes nothing, and stays among the warnings until it is right. Blocking.
     pub(super) fn read_again(&self) -> ReadAgain {
         let read = self.reception.change_admission(|before| {
             let config = self.source.load(clock::wall()).map_err(Unusable::Wrong)?;
             let admission = config.admission_within(&self.started_with, self.source.sockets);
             let admission = admission.map_err(Unusable::Early)?;
-            Ok::<_, Unusable>(((before.changes(&admission), config), admission))
+            let rules = config.rules_within(&self.started_with).map_err(Unusable::Early)?;
+            Ok::<_, Unusable>(((before.changes(&admission), rules, config), admission))
         });
-        let (changes, config) = match read {
+        let (changes, rules, config) = match read {
             Ok(read) => read,
             Err(unusable) => {
                 error!("{unusable}");
@@ -54,6 +55,10 @@ impl Configuration {
                 "who may send has changed: {}; open associations of those who still may go on as they began",
                 changes.join(", ")
             ),
+        }
+        let count = rules.as_slice().len();
+        if self.reception.change_rules(rules) {
+            info!("the rules that decide where instances go have changed; there are {count} now");
         }
         config.admission.left_out().iter().for_each(|left_out| error!("{left_out}"));
         for warning in &config.warnings {

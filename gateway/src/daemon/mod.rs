@@ -137,7 +137,6 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let destinations: Vec<_> =
         config.destinations.iter().map(|d| (d.url.clone(), Arc::new(Destination::new(d.name.clone())))).collect();
     wake_on_queued(&spool, &destinations);
-    let names = config.destinations.iter().map(|d| d.name.clone()).collect();
     let own = addresses(&sockets)?;
     let admission = CurrentAdmission::new(config.admission.clone());
     let dial = reports::dial(Arc::clone(&certificates), own.clone());
@@ -145,7 +144,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let reception = Arc::new(Reception::new(
         config.aet.clone(),
         (admission, certificates.clients().clone()),
-        names,
+        (config.default_destinations(), config.rules.clone()),
         AcceptorSettings {
             max_pdu: config.limits.max_pdu,
             timeouts: timeouts(&config),

@@ -53,6 +53,12 @@ pub fn sop_class_name(uid: &Uid) -> Option<&'static str> {
     StandardSopClassDictionary.by_uid(uid.as_str()).map(|entry| entry.name)
 }
 
+/// The UID of a SOP class of the standard by its keyword in PS3.6, such as `CTImageStorage`.
+#[must_use]
+pub fn sop_class_by_keyword(keyword: &str) -> Option<Uid> {
+    StandardSopClassDictionary.by_keyword(keyword).and_then(|entry| entry.uid.parse().ok())
+}
+
 /// Whether the standard makes the tag a sequence.
 #[must_use]
 pub fn is_sequence(tag: Tag) -> bool {
@@ -79,6 +85,12 @@ mod tests {
         assert_eq!(look_up(Tag(0x0028, 0x3006)), Entry::UsOrOw);
         assert_eq!(look_up(Tag(0x0008, 0x0000)), Entry::Exactly(Vr::UL));
         assert!(is_sequence(Tag(0x0008, 0x1140)));
+    }
+
+    #[test]
+    fn sop_classes_are_known_by_keyword() {
+        assert_eq!(sop_class_by_keyword("CTImageStorage").unwrap().as_str(), "1.2.840.10008.5.1.4.1.1.2");
+        assert_eq!(sop_class_by_keyword("CtImageStorage"), None);
     }
 
     #[test]

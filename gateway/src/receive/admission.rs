@@ -33,13 +33,13 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// What goes first, for everything that comes over this association. The DIMSE Priority that devices send is a
-    /// constant of their maker and decides nothing.
-    pub(super) fn priority(&self) -> Priority {
-        self.modality.as_ref().map_or(Priority::Routine, |modality| modality.priority)
+    /// What goes first, for everything that comes over this association, if the configuration says so. Where it does not,
+    /// each C-STORE-RQ says it.
+    pub(super) fn priority(&self) -> Option<Priority> {
+        self.modality.as_ref().and_then(|modality| modality.priority)
     }
 
-    /// Where everything goes that comes over this association.
+    /// Where everything goes that comes over this association, unless a rule says otherwise.
     pub(super) fn destinations(&self, all: &[DestinationName]) -> Vec<DestinationName> {
         let own = self.modality.as_ref().and_then(|modality| modality.to.clone());
         own.unwrap_or_else(|| all.to_vec())
@@ -316,16 +316,13 @@ mod tests {
             throttle: None,
             _slot: slots.take("192.168.7.20".parse().unwrap(), None).unwrap(),
         };
-        let stat = Modality { priority: Priority::Stat, to: Some(vec![all[1].clone()]), ..ct() };
+        let stat = Modality { priority: Some(Priority::Stat), to: Some(vec![all[1].clone()]), ..ct() };
         assert_eq!(
             (pass(Some(stat.clone())).priority(), pass(Some(stat)).destinations(&all)),
-            (Priority::Stat, vec![all[1].clone()])
+            (Some(Priority::Stat), vec![all[1].clone()])
         );
-        assert_eq!(
-            (pass(Some(ct())).priority(), pass(Some(ct())).destinations(&all)),
-            (Priority::Routine, all.clone())
-        );
-        assert_eq!((pass(None).priority(), pass(None).destinations(&all)), (Priority::Routine, all));
+        assert_eq!((pass(Some(ct())).priority(), pass(Some(ct())).destinations(&all)), (None, all.clone()));
+        assert_eq!((pass(None).priority(), pass(None).destinations(&all)), (None, all));
     }
 
     #[test]

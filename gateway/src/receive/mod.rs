@@ -55,6 +55,7 @@ use crate::config::{Admission, Limits, Modality, Source};
 use crate::durable::Disk;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName};
+use crate::routing::Rules;
 use crate::spool::Spool;
 use crate::tls;
 
@@ -110,6 +111,8 @@ pub struct Reception {
     changing: Mutex<()>,
     door: Arc<Keeper>,
     destinations: Vec<DestinationName>,
+    /// Replaced as a whole at a reload.
+    rules: watch::Sender<Arc<Rules>>,
     settings: AcceptorSettings,
     spool: Spool,
     commitments: Arc<Commitments>,
@@ -131,14 +134,14 @@ fn names(admission: &Admission) -> Vec<DestinationName> {
 impl Reception {
     /// Prepares the services of the application entity `aet`.
     ///
-    /// Every instance goes to all of `destinations`, unless its modality has others. After `shutdown`
+    /// Every instance goes to all of `destinations`, unless its modality has others or one of `rules` fits. After `shutdown`
     /// no association is accepted, and those that are open end at the next instance boundary.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "called once, by the daemon, with everything named there")]
     pub fn new(
         aet: AeTitle,
         (admission, clients): (CurrentAdmission, tls::Clients),
-        destinations: Vec<DestinationName>,
+        (destinations, rules): (Vec<DestinationName>, Rules),
         settings: AcceptorSettings,
         limits: &Limits,
         spool: Spool,
@@ -155,6 +158,7 @@ impl Reception {
             changing: Mutex::default(),
             door,
             destinations,
+            rules: watch::Sender::new(Arc::new(rules)),
             settings,
             spool,
             commitments,
@@ -181,6 +185,21 @@ impl Reception {
         self.admission.replace(admission);
         self.commitments.admission_has_changed();
         Ok(outcome)
+    }
+
+    /// What decides where instances go, and what goes first.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.borrow())
+    }
+
+    /// Changes that for every instance that begins to come from now on; whether it is a change at all.
+    pub fn change_rules(&self, rules: Rules) -> bool {
+        let changes = *self.rules() != rules;
+        if changes {
+            self.rules.send_replace(Arc::new(rules));
+        }
+        changes
     }
 
     /// Admits the stranger that the book calls `knock`, as the modality `name` or as he is called there. He is let in

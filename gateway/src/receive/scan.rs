@@ -2,7 +2,8 @@
 //!
 //! It follows the data set to its last byte, so that a truncated one is never acknowledged, and picks up a handful of
 //! attributes from the top level on the way. Memory is constant: a walker that counts levels, one value of at most
-//! [`LONGEST_VALUE`] bytes, and for deflated transfer syntaxes one inflate window.
+//! [`LONGEST_VALUE`] bytes, the texts that rules may ask for ([`Attributes`]), and for deflated transfer syntaxes one
+//! inflate window.
 //!
 //! # What is refused ([`Scan::check`])
 //!
@@ -34,11 +35,12 @@ use crate::dataset::transfer_syntax::{self, Encoding};
 use crate::dataset::walker::{Element, Event, Walker};
 use crate::dataset::{Defect, tags};
 use crate::model::Uid;
+use crate::routing::{self, Attributes};
 
 /// How much of a deflated data set is inflated for the scan, in bytes. Taken once, at about 1 GB/s.
 pub const INFLATED_LIMIT: u64 = 256 * 1024 * 1024;
 
-/// The longest value that is picked up, in bytes: a UID of 64 characters, padded, and one more to see that it is longer.
+/// The longest value that is picked up, in bytes, other than what rules may ask for: a UID of 64 characters, padded, and one more to see that it is longer.
 pub const LONGEST_VALUE: usize = 66;
 
 /// C-STORE status "Cannot understand" (PS3.4 B.2.3).
@@ -78,6 +80,8 @@ pub struct Scan {
     pub length: u64,
     /// When it was made, by the clock of the device: the latest time that it carries.
     pub made: Option<Moment>,
+    /// What rules of routing may ask for. For the decision only.
+    pub attributes: Attributes,
     /// The first thing that is wrong with it.
     pub defect: Option<Defect>,
 }
@@ -248,6 +252,7 @@ impl HeaderScan {
             image,
             length: self.length,
             made: self.found.moments.latest(),
+            attributes: self.found.attributes,
             defect,
         }
     }
@@ -259,7 +264,10 @@ struct Found {
     any_element: bool,
     /// The element whose value is passing, if it is wanted.
     current: Option<Element>,
+    /// How much of that value is looked at, in bytes.
+    most: usize,
     value: Vec<u8>,
+    attributes: Attributes,
     sop_class_uid: Option<Uid>,
     sop_instance_uid: Option<Uid>,
     study_instance_uid: Option<Uid>,
@@ -284,6 +292,7 @@ impl Found {
             Event::Element(element) => {
                 self.any_element = true;
                 self.current = (element.level == 0).then_some(element);
+                self.most = if Attributes::wants(element.tag) { routing::LONGEST_VALUE } else { LONGEST_VALUE };
                 self.value.clear();
                 if element.level == 0 && element.tag == tags::PIXEL_DATA {
                     let big_endian = element.encoding == Encoding::ExplicitBe;
@@ -295,7 +304,7 @@ impl Found {
                 self.current = None;
             }
             Event::Value(piece) if self.current.is_some() => {
-                let room = LONGEST_VALUE.saturating_sub(self.value.len());
+                let room = self.most.saturating_sub(self.value.len());
                 self.value.extend(piece.iter().take(room));
             }
             Event::ValueEnd => {
@@ -309,6 +318,7 @@ impl Found {
 
     /// The value is complete, or longer than anything wanted. An attribute that occurs twice is the first one.
     fn keep(&mut self, element: &Element) {
+        self.attributes.note(element.tag, &self.value);
         match element.tag {
             tags::SOP_CLASS_UID => self.sop_class_uid = self.uid(self.sop_class_uid.clone(), element),
             tags::SOP_INSTANCE_UID => self.sop_instance_uid = self.uid(self.sop_instance_uid.clone(), element),

@@ -354,6 +354,7 @@ async fn begin(
             address: peer.ip(),
             priority: pass.priority(),
             destinations: pass.destinations(&reception.destinations),
+            rules: reception.rules(),
         };
         let Some(transfer_syntax) = association.context(context).map(|context| context.transfer_syntax.clone()) else {
             return Err(AssociationError::OutOfTurn("a C-STORE on a presentation context that was not accepted"));

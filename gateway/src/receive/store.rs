@@ -10,6 +10,7 @@
 //! else.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use log::{debug, error, warn};
 use tokio::sync::oneshot;
@@ -19,6 +20,7 @@ use super::scan::HeaderScan;
 use crate::clock;
 use crate::dimse::{CStore, Command, Response, Status};
 use crate::model::{AeTitle, DestinationName, Priority, Uid};
+use crate::routing::{Rules, Subject, Without};
 use crate::spool::{Incoming, InstanceHeader, Spool, SpoolError};
 
 /// Who sends the instance.
@@ -26,10 +28,12 @@ pub(super) struct Sender {
     pub(super) calling: AeTitle,
     pub(super) called: AeTitle,
     pub(super) address: IpAddr,
-    /// What goes first, by the configuration.
-    pub(super) priority: Priority,
-    /// Where it goes, by the configuration.
+    /// What goes first, if the modality has a priority of its own.
+    pub(super) priority: Option<Priority>,
+    /// Where it goes if no rule says otherwise.
     pub(super) destinations: Vec<DestinationName>,
+    /// What decides before that, as it was when the instance began to come.
+    pub(super) rules: Arc<Rules>,
 }
 
 /// An instance that is being received.
@@ -89,6 +93,19 @@ impl Store {
         }
         let received_at = clock::wall();
         let lateness = scan.made.and_then(|made| skew::lateness(&made, received_at, &clock::zone()));
+        let decision = self.sender.rules.decide(
+            &Subject {
+                calling: &self.sender.calling,
+                called: &self.sender.called,
+                address: Some(self.sender.address),
+                sop_class: &self.request.sop_class_uid,
+                transfer_syntax: &self.transfer_syntax,
+                dimse_priority: self.request.priority,
+                length: scan.length,
+                attributes: &scan.attributes,
+            },
+            Without { destinations: &self.sender.destinations, priority: self.sender.priority },
+        );
         let header = InstanceHeader {
             sop_class_uid: self.request.sop_class_uid,
             sop_instance_uid: self.request.sop_instance_uid,
@@ -99,11 +116,11 @@ impl Store {
             called_ae: self.sender.called,
             peer: Some(self.sender.address),
             received_at,
-            priority: self.sender.priority,
+            priority: decision.priority,
             modality: scan.modality,
-            destinations: self.sender.destinations,
-            rule: None,
-            withheld: false,
+            destinations: decision.destinations,
+            rule: decision.rule,
+            withheld: decision.withheld,
         };
         let (done, safe) = oneshot::channel();
         // The session may be gone when the flush returns; then nobody is left to be told.
