@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Receipts(receipts) => cli::backend::receipts(&receipts.ask.data, receipts.ask.json, receipts.state),
         Command::Retry(retry) => cli::backend::retry(&retry.data, &retry.destination),
         Command::Door(door) => cli::door::run(door),
+        Command::Route(route) => cli::route::run(route),
         Command::Spool(spool) => cli::offline::run(spool, arguments.log_level()),
         Command::Phantom(phantom) => cli::backend::phantom(&phantom.folder, phantom.slices),
     };

@@ -106,6 +106,7 @@ fn summary(config: &Config) -> String {
             format!("admits {}: {} from {}{tls}", modality.name, modality.aet, addresses.join(", "))
         })),
     }
+    lines.extend(config.rules.as_slice().iter().map(|rule| format!("routes by {rule}")));
     lines.extend(config.destinations.iter().map(|to| format!("delivers to {}: {}", to.name, to.url)));
     lines.join("\n") + "\n"
 }

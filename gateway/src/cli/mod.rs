@@ -8,6 +8,7 @@ mod commands;
 pub(crate) mod door;
 pub(crate) mod offline;
 mod render;
+pub(crate) mod route;
 mod send;
 
 use std::path::PathBuf;
@@ -100,6 +101,13 @@ Examples:
   waystation door show ct1               (its last associations: proposed, agreed, how they ended)
   waystation door admit us2 --as echolab (lets in one who knocks, without a restart)")]
     Door(door::Door),
+    /// Show what would become of a DICOM file if a modality sent it: which rule fits, where it goes, and why
+    #[command(after_help = "\
+Example:
+  waystation route image.dcm --calling CT1 --address 192.168.1.20
+
+Exit status: 0 it is shown; 1 the file cannot be read, or would be refused; 64 the configuration is wrong.")]
+    Route(route::Route),
     /// Look at, mend or empty the data folder of a gateway that does not run
     #[command(
         subcommand,

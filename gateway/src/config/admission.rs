@@ -131,6 +131,16 @@ impl Admission {
         Ok(Some(modality))
     }
 
+    /// Which modality it is that calls itself so, from this address as far as that is known. Whether it would be admitted
+    /// depends on more: see [`Admission::admit`].
+    #[must_use]
+    pub fn sender(&self, calling: &AeTitle, address: Option<IpAddr>) -> Option<&Modality> {
+        let at_home = |modality: &Modality| {
+            address.is_none_or(|address| modality.addresses.iter().any(|network| network.contains(address)))
+        };
+        self.modalities().iter().map(Arc::as_ref).find(|modality| modality.aet == *calling && at_home(modality))
+    }
+
     /// The modality of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Modality>> {
@@ -278,6 +288,10 @@ mod tests {
         let admission = Admission::of(vec![Arc::new(ct()), Arc::new(other)]);
         let name = |address| admit(&admission, |c| c.2 = address).unwrap().unwrap().name.to_string();
         assert_eq!((name("192.168.7.20"), name("192.168.7.21")), ("ct".into(), "ct2".into()));
+        let calling = "CT1".parse().unwrap();
+        let sender = |from: Option<&str>| Some(admission.sender(&calling, from.map(address))?.name.to_string());
+        assert_eq!((sender(Some("192.168.7.21")).unwrap(), sender(None).unwrap()), ("ct2".into(), "ct".into()));
+        assert_eq!(sender(Some("192.168.7.22")), None);
     }
 
     #[test]

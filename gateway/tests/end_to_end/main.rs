@@ -23,4 +23,5 @@ mod long_queue;
 mod outage;
 mod peers_in;
 mod peers_out;
+mod routing;
 mod scus;
