@@ -143,6 +143,34 @@ fn the_latest_time_of_the_top_level_tells_when_it_was_made() {
 }
 
 #[test]
+fn what_rules_may_ask_for_is_picked_up_from_the_top_level_and_cut() {
+    use crate::routing::Attribute;
+    let long = "x".repeat(1_000);
+    let front = [
+        explicit((0x0008, 0x0005), b"CS", b"ISO_IR 192"),
+        explicit((0x0008, 0x0008), b"CS", b"DERIVED\\SECONDARY "),
+        explicit((0x0008, 0x1030), b"LO", "Schädel ".as_bytes()),
+        explicit((0x0008, 0x103e), b"LO", long.as_bytes()),
+        open((0x0008, 0x1140), Some(b"SQ")),
+        open((0xfffe, 0xe000), None),
+        explicit((0x0018, 0x0015), b"CS", b"HEAD"),
+        b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0".to_vec(),
+        explicit((0x0010, 0x0010), b"PN", b"Doe^Jane"),
+    ];
+    let bytes = [front.concat(), data_set(CT, "1.2.3", "1.2")].concat();
+    for (syntax, bytes) in [("1.2.840.10008.1.2.1", bytes.clone()), ("1.2.840.10008.1.2.1.99", deflated(&bytes))] {
+        let scan = scan_as(syntax, &bytes);
+        let of = |attribute| scan.attributes.of(attribute).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(of(Attribute::StudyDescription), ["Schädel"]);
+        assert_eq!(of(Attribute::ImageType), ["DERIVED", "SECONDARY"]);
+        assert_eq!(of(Attribute::SeriesDescription)[0].len(), routing::LONGEST_VALUE);
+        assert!(of(Attribute::BodyPart).is_empty(), "what stands in a sequence is not the instance's own");
+        let shown = format!("{scan:?}");
+        assert!(!shown.contains("Sch") && !shown.contains("Doe"), "{shown}");
+    }
+}
+
+#[test]
 fn the_image_is_described_for_the_filter() {
     let number = |tag, value: u16| explicit(tag, b"US", &value.to_le_bytes());
     let front = [
