@@ -11,7 +11,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use waystation::clock::now;
-use waystation::spool::{Outcome, Spool, SpoolOptions};
+use waystation::spool::{Classes, Outcome, Spool, SpoolOptions};
 
 use super::Failure;
 use super::instances::{data_set, destination, header};
@@ -183,7 +183,7 @@ fn deliver(spool: &Spool, deliveries: u64) -> Result<Duration, Failure> {
     let began: Instant = now();
     let mut left = usize::try_from(deliveries.min(before))?;
     while left > 0 {
-        let claims = spool.claim(&name, spool.time(), left.min(AT_ONCE))?;
+        let claims = spool.claim(&name, spool.time(), left.min(AT_ONCE), Classes::All)?;
         left -= claims.len();
         for claim in claims {
             spool.record(claim, Outcome::Delivered { answer: "0000H".to_owned(), verify: None });

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
 use crate::receive::commitment::Commitments;
-use crate::spool::{self, DeliveryView, Spool, SpoolError, Tally};
+use crate::spool::{self, DeliveryView, Parked, Spool, SpoolError, Tally};
 use crate::tls;
 
 /// What the answers are made of.
@@ -162,7 +162,7 @@ async fn retry(State(gateway): State<Arc<Gateway>>, UrlPath(name): UrlPath<Strin
     if configured.is_none() && !tokio::task::block_in_place(known)? {
         return Err(Failed(StatusCode::NOT_FOUND, format!("no destination is called {name}; see waystation status")));
     }
-    let released = tokio::task::block_in_place(|| gateway.spool.retry_parked(&name))?;
+    let released = tokio::task::block_in_place(|| gateway.spool.retry(Some(&name), Parked::All))?;
     log::info!(destination:% = name, released; "an operator asked for a retry");
     if let Some(destination) = configured {
         destination.hasten();

@@ -15,7 +15,7 @@ use super::verdict::{Tried, Verdict};
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::InstanceId;
-use crate::spool::{Claim, Outcome, Spool, SpoolError};
+use crate::spool::{Claim, Classes, Outcome, Spool, SpoolError};
 
 /// Deliveries that are looked at together: what goes in one request, or what one association is to be good for.
 const AHEAD: usize = 16;
@@ -63,8 +63,8 @@ impl Worker {
                 self.wait_for_circuit(until).await;
                 continue;
             }
-            let claims =
-                blocking(|| self.bench.spool.claim(&self.bench.destination.name, self.bench.spool.time(), AHEAD))?;
+            let Bench { spool, destination, .. } = &self.bench;
+            let claims = blocking(|| spool.claim(&destination.name, spool.time(), AHEAD, Classes::All))?;
             match claims.is_empty() {
                 true => self.wait_for_work().await?,
                 false => self.deliver(claims).await,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::dataset::part10;
 use crate::model::{AeTitle, Priority, Timestamp, Uid};
-use crate::spool::{InstanceHeader, Outcome, Spool, SpoolOptions, reindex};
+use crate::spool::{Classes, InstanceHeader, Outcome, Spool, SpoolOptions, reindex};
 
 fn uid(text: &str) -> Uid {
     text.parse().unwrap()
@@ -56,7 +56,7 @@ fn dead_box(data: &Path) {
     let central = "central".parse().unwrap();
     let mut claimed = 0;
     while claimed < 20 {
-        for claim in spool.claim(&central, spool.time(), 100).unwrap() {
+        for claim in spool.claim(&central, spool.time(), 100, Classes::All).unwrap() {
             claimed += 1;
             let number: u64 = claim.header.sop_instance_uid.as_str()[6..].parse().unwrap();
             let outcome = match number % 2 {

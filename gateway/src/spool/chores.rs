@@ -7,18 +7,24 @@ use std::sync::mpsc::SyncSender;
 
 use super::claims::Verification;
 use super::error::SpoolError;
-use super::index::{IndexError, ReportedTo, Tables};
+use super::index::{IndexError, ReportedTo, Step, Tables};
 use crate::clock::SpoolTime;
-use crate::model::{DestinationName, Timestamp, Uid};
+use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
 
-/// The most rows that one step changes.
+/// The most deliveries that one step looks at.
 pub(super) const AT_ONCE: usize = 1_000;
 
 /// What is asked for.
 #[derive(Debug)]
 pub(super) enum Task {
     /// Whatever is parked for a destination is to be tried again.
-    RetryParked(DestinationName),
+    RetryAll(DestinationName),
+    /// What is parked of a study, for one destination or for all.
+    RetryStudy { study: Uid, destination: Option<DestinationName> },
+    /// What is parked of an instance, for one destination or for all.
+    RetryInstance { id: InstanceId, destination: Option<DestinationName> },
+    /// A study is to go first.
+    Expedite(Uid),
     /// A destination has said by itself what it has.
     Report { destination: DestinationName, report: Vec<(Uid, Verification)> },
 }
@@ -54,7 +60,7 @@ impl Chore {
         Self { task, answer, cursor: Cursor::default(), last: None, done: 0 }
     }
 
-    /// Does up to `limit` rows of it.
+    /// Does a part of it, after a look at up to `limit` deliveries.
     pub(super) fn step(
         &mut self,
         tables: &mut Tables<'_>,
@@ -64,18 +70,21 @@ impl Chore {
     ) -> Result<Progress, IndexError> {
         let last = *self.last.get_or_insert(tables.last_id());
         let Cursor { next, reported } = self.cursor;
-        match &self.task {
-            Task::RetryParked(destination) => {
-                let (changed, next) = tables.retry_parked(destination, next..=last, limit, now)?;
-                let next = next.map(|next| Cursor { next, reported });
-                Ok(Progress { concerned: BTreeSet::from([destination.clone()]), changed, next })
+        let step = match &self.task {
+            Task::RetryAll(destination) => tables.retry_all(destination, next..=last, limit, now)?,
+            Task::RetryStudy { study, destination } => {
+                tables.retry_study(study, destination.as_ref(), next..=last, limit, now)?
             }
+            Task::RetryInstance { id, destination } => tables.retry_instance(*id, destination.as_ref(), now)?,
+            Task::Expedite(study) => tables.expedite(study, next..=last, limit)?,
             Task::Report { destination, report } => {
                 let (changed, to) = tables.reported(destination, report, reported, limit, (now, at))?;
                 let next = to.map(|reported| Cursor { next, reported });
-                Ok(Progress { concerned: BTreeSet::from([destination.clone()]), changed, next })
+                return Ok(Progress { concerned: BTreeSet::from([destination.clone()]), changed, next });
             }
-        }
+        };
+        let Step { changed, concerned, next } = step;
+        Ok(Progress { concerned, changed, next: next.map(|next| Cursor { next, reported }) })
     }
 
     /// Takes note of a step that is committed; gives what is left to do, or answers.

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::index::{Index, IndexError, Open};
+use super::index::{Due, Index, IndexError, Open};
 use super::record::InstanceHeader;
 use crate::clock::SpoolTime;
-use crate::model::{ContentHash, DestinationName, InstanceId, Timestamp, Uid};
+use crate::model::{ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
 
 /// The right to send one instance to one destination. Dropping it gives the right back.
 #[derive(Debug)]
@@ -26,7 +26,38 @@ pub struct Claim {
     pub length: u64,
     /// How often it was tried before.
     pub attempts: u32,
+    /// Its class: that of its header, unless its study was expedited.
+    pub priority: Priority,
     pub(super) lease: Lease,
+}
+
+/// From which classes a delivery is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classes {
+    /// From all.
+    All,
+    /// From those that are less urgent than this one: so that a class that waits long gets a turn.
+    Below(Priority),
+}
+
+impl Classes {
+    pub(super) fn contains(self, priority: Priority) -> bool {
+        match self {
+            Self::All => true,
+            Self::Below(class) => priority > class,
+        }
+    }
+}
+
+/// Which parked deliveries are to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parked {
+    /// All.
+    All,
+    /// Those of the study with this Study Instance UID.
+    Study(Uid),
+    /// Those of one instance.
+    Instance(InstanceId),
 }
 
 /// What came of a claim.
@@ -46,7 +77,7 @@ pub enum Outcome {
         /// What came of this attempt.
         answer: String,
     },
-    /// It is not tried again until [`Spool::retry_parked`](super::Spool::retry_parked).
+    /// It is not tried again until [`Spool::retry`](super::Spool::retry).
     Parked {
         /// Why, and what to do, in a sentence.
         reason: String,
@@ -76,6 +107,8 @@ pub struct Unverified {
     pub delivered_at: Timestamp,
     /// How often it was asked before.
     pub tries: u32,
+    /// The number of the attempt that delivered it: what is said about it means no later one.
+    pub(super) attempt: u32,
     pub(super) lease: Lease,
 }
 
@@ -161,18 +194,20 @@ impl Leases {
         destination: &DestinationName,
         now: SpoolTime,
         limit: usize,
+        classes: Classes,
     ) -> Result<Vec<Claim>, IndexError> {
         let mut all = self.lock();
         let held = &mut all.entry(destination.clone()).or_default().sending;
-        let due = index.read()?.due(destination, now, limit, |id| held.contains(&id))?;
-        held.extend(due.iter().map(|(id, ..)| *id));
-        let claims = due.into_iter().map(|(id, attempts, row)| Claim {
+        let due = index.read()?.due(destination, now, limit, classes, |id| held.contains(&id))?;
+        held.extend(due.iter().map(|due| due.id));
+        let claims = due.into_iter().map(|Due { id, attempts, priority, row }| Claim {
             id,
             destination: destination.clone(),
             header: row.header,
             hash: row.hash,
             length: row.length,
             attempts,
+            priority,
             lease: self.lease(destination, id, Purpose::Sending),
         });
         Ok(claims.collect())
@@ -190,7 +225,7 @@ impl Leases {
         let held = &mut all.entry(destination.clone()).or_default().verifying;
         let open = index.read()?.unverified(destination, now, limit, |id| held.contains(&id))?;
         held.extend(open.iter().map(|open| open.id));
-        let claims = open.into_iter().map(|Open { id, row, delivered_at, tries }| Unverified {
+        let claims = open.into_iter().map(|Open { id, row, delivered_at, attempt, tries }| Unverified {
             id,
             destination: destination.clone(),
             sop_class_uid: row.header.sop_class_uid,
@@ -200,6 +235,7 @@ impl Leases {
             hash: row.hash,
             delivered_at,
             tries,
+            attempt,
             lease: self.lease(destination, id, Purpose::Verifying),
         });
         Ok(claims.collect())
@@ -207,6 +243,19 @@ impl Leases {
 
     fn lease(self: &Arc<Self>, destination: &DestinationName, id: InstanceId, purpose: Purpose) -> Lease {
         Lease { leases: Arc::clone(self), destination: destination.clone(), id, purpose }
+    }
+
+    /// The classes in which something is due that nobody has claimed.
+    pub(super) fn waiting_classes(
+        &self,
+        index: &Index,
+        destination: &DestinationName,
+        now: SpoolTime,
+    ) -> Result<Vec<Priority>, IndexError> {
+        let all = self.lock();
+        let held = all.get(destination);
+        let is_held = |id| held.is_some_and(|held| held.sending.contains(&id));
+        index.read()?.waiting_classes(destination, now, is_held)
     }
 
     /// When the next delivery that nobody has claimed is due.

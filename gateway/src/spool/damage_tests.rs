@@ -6,6 +6,7 @@ use super::record::tests::header;
 use super::tests::{central, data_set, open, read, receive, until, wait_for};
 use super::*;
 use crate::durable::memory::MemoryDisk;
+use crate::model::DestinationName;
 
 /// Where the payload of the only instance is on the disk.
 fn payload_of(large: bool) -> (PathBuf, usize) {
@@ -16,7 +17,7 @@ fn payload_of(large: bool) -> (PathBuf, usize) {
 }
 
 fn claims(spool: &Spool) -> usize {
-    spool.claim(&central(), spool.time(), 9).unwrap().len()
+    spool.claim(&central(), spool.time(), 9, Classes::All).unwrap().len()
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn what_is_damaged_is_parked_told_and_mended_by_the_next_resend() {
         let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
         assert!(reason.contains("damaged") && reason.contains("send it again"), "{reason}");
         // A word from an operator alone does not help.
-        assert_eq!(spool.retry_parked(&central()).unwrap(), 1);
+        assert_eq!(spool.retry(Some(&central()), Parked::All).unwrap(), 1);
         assert_eq!(claims(&spool), 1);
         assert!(read(&spool, InstanceId(1)).is_err());
         until(|| spool.status().unwrap().destinations[0].parked.instances == 1);
@@ -53,7 +54,7 @@ fn what_is_damaged_is_parked_told_and_mended_by_the_next_resend() {
         assert_eq!((again.id, again.duplicate), (InstanceId(1), false));
         until(|| spool.status().unwrap().damaged == 0);
         assert!(read(&spool, InstanceId(1)).unwrap() == data);
-        assert_eq!((claims(&spool), spool.claim(&cloud, spool.time(), 9).unwrap().len()), (1, 1));
+        assert_eq!((claims(&spool), spool.claim(&cloud, spool.time(), 9, Classes::All).unwrap().len()), (1, 1));
         assert_eq!(spool.status().unwrap().instances.instances, 1);
         spool.tend();
         assert!(!disk.names().contains(&path), "what was replaced goes, and the segment in which nothing else was");
@@ -77,7 +78,7 @@ fn a_pass_reads_everything_and_tells_so_and_a_copy_that_everybody_has_is_no_alar
         receive(&spool, header(number), &data_set(number, 2_000)).unwrap();
     }
     wait_for(&spool, 100);
-    let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
+    let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     assert_eq!(claim.id, InstanceId(1));
     spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);

@@ -47,6 +47,8 @@ pub(super) enum IndexJob {
     /// A destination was asked whether it has what was delivered.
     Verified {
         lease: Lease,
+        /// The number of the attempt that delivered it.
+        attempt: u32,
         verification: Verification,
         now: SpoolTime,
         at: Timestamp,
@@ -167,8 +169,9 @@ impl Indexer {
                     IndexJob::Outcome { lease, outcome, now, at } => {
                         tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
                     }
-                    IndexJob::Verified { lease, verification, now, at } => {
-                        tables.verified(&lease.destination, lease.id, verification, *now, *at)?;
+                    IndexJob::Verified { lease, attempt, verification, now, at } => {
+                        let (destination, when) = (&lease.destination, (*now, *at));
+                        tables.verified(destination, lease.id, verification, Some(*attempt), when)?;
                     }
                     IndexJob::Chore(_) | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
                 }

@@ -13,8 +13,11 @@ const MIB: u64 = 1 << 20;
 
 /// Delivers everything whose number is wanted; the rest waits as before.
 fn deliver(spool: &Spool, wanted: impl Fn(u64) -> bool) {
-    let (now, rest): (Vec<_>, Vec<_>) =
-        spool.claim(&central(), spool.time(), usize::MAX).unwrap().into_iter().partition(|claim| wanted(claim.id.0));
+    let (now, rest): (Vec<_>, Vec<_>) = spool
+        .claim(&central(), spool.time(), usize::MAX, Classes::All)
+        .unwrap()
+        .into_iter()
+        .partition(|claim| wanted(claim.id.0));
     drop(rest);
     now.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None }));
     until(|| spool.status().unwrap().destinations[0].sending == 0);
@@ -44,7 +47,7 @@ fn what_is_delivered_is_freed_after_its_time_and_nothing_else_ever() {
         receive(&spool, header(number), &data_set(number, length(number))).unwrap();
     }
     wait_for(&spool, 30);
-    let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
+    let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     spool.record(claim, Outcome::Parked { reason: "C000".into() });
     deliver(&spool, |id| id % 3 != 0);
     spool.tend();
@@ -150,7 +153,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     spool.tend();
     let ballast: std::path::PathBuf = "/data/ballast".into();
     assert!(disk.names().contains(&ballast));
-    let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
+    let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     // Not a byte is left, and the ballast is what the delivery can still be recorded with.
     disk.set_capacity(Some(disk.used()));
     spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
@@ -161,7 +164,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     disk.set_capacity(Some(disk.used()));
     let (answer, answered) = std::sync::mpsc::sync_channel(1);
     let asking = spool.clone();
-    std::thread::spawn(move || answer.send(asking.retry_parked(&central())).unwrap());
+    std::thread::spawn(move || answer.send(asking.retry(Some(&central()), Parked::All)).unwrap());
     assert!(answered.recv_timeout(Duration::from_millis(400)).is_err());
     disk.set_capacity(None);
     assert_eq!(answered.recv_timeout(Duration::from_secs(20)).unwrap().unwrap(), 0);
@@ -171,7 +174,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     assert!(said.lock().unwrap().is_empty());
     // Closing does not wait for room.
     disk.set_capacity(Some(0));
-    let claim = spool.claim(&central(), spool.time(), 1).unwrap();
+    let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap();
     claim.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None }));
     spool.close();
     disk.set_capacity(None);

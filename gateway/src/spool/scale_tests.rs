@@ -8,7 +8,7 @@ use super::record::tests::header;
 use super::tests::{DATA, central, data_set, open, receive, until, wait_for};
 use super::*;
 use crate::durable::memory::{MemoryDisk, Survivors, Traffic};
-use crate::model::{ContentHash, Uid};
+use crate::model::{ContentHash, Priority, Timestamp, Uid};
 use crate::spool::index::{Arrival, Location};
 use crate::spool::segment::Kind;
 
@@ -21,8 +21,18 @@ fn uid(number: u64) -> Uid {
     format!("2.25.{}", fastrand::Rng::with_seed(number).u128(..)).parse().unwrap()
 }
 
+/// The study of an instance: each has ten.
+fn study(number: u64) -> Uid {
+    uid(5_000_000 + number / 10)
+}
+
 /// A disk with an index of so many queued instances, as a kill leaves it.
 fn long_queue(instances: u64) -> MemoryDisk {
+    index_of(instances, |_, _| Ok(()))
+}
+
+/// The same, with something done to each of them.
+fn index_of(instances: u64, done: fn(&mut index::Tables<'_>, InstanceId) -> Result<(), IndexError>) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let path = Path::new(DATA).join("index.redb");
     let index = Index::create(&disk, &path).unwrap();
@@ -39,10 +49,15 @@ fn long_queue(instances: u64) -> MemoryDisk {
                     hash,
                     length: 2_000,
                     stored_length: 1_000,
-                    header: InstanceHeader { sop_instance_uid: uid(*id), ..header(*id) },
+                    header: InstanceHeader {
+                        sop_instance_uid: uid(*id),
+                        study_instance_uid: Some(study(*id)),
+                        ..header(*id)
+                    },
                 };
                 tables.arrive(&arrival, Conflicts::Deliver)?;
                 tables.advance(1, arrival.end, arrival.id);
+                done(tables, arrival.id)?;
             }
             Ok(())
         };
@@ -107,7 +122,7 @@ fn receiving_claiming_and_recording_take_logarithmic_room_on_the_disk() {
     let claiming = spools.each_ref().map(|(_, spool, disk)| {
         traffic(disk, || {
             for _ in 0..TIMES {
-                let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
+                let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
                 spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
                 until(|| spool.status().unwrap().destinations[0].sending == 0);
             }
@@ -116,9 +131,84 @@ fn receiving_claiming_and_recording_take_logarithmic_room_on_the_disk() {
     grows_like_a_logarithm("claim and record", claiming, TIMES * (64 << 10));
 }
 
+#[test]
+fn asking_about_deliveries_takes_logarithmic_room_on_the_disk() {
+    const TIMES: u64 = 20;
+    let deliver = |tables: &mut index::Tables<'_>, id| {
+        let outcome = Outcome::Delivered { answer: "0000".into(), verify: Some(Duration::ZERO) };
+        tables.record(&central(), id, &outcome, SpoolTime(1), Timestamp::from_millis(1))
+    };
+    let spools = [FEW, MANY].map(|instances| {
+        let disk = index_of(instances, deliver);
+        (open(&disk).0, disk)
+    });
+    let asking = spools.each_ref().map(|(spool, disk)| {
+        traffic(disk, || {
+            for number in 1..=TIMES {
+                let claim = spool.claim_unverified(&central(), spool.time(), 1).unwrap().remove(0);
+                spool.verified(claim, Verification::Confirmed { answer: "committed".into() });
+                until(|| spool.status().unwrap().destinations[0].confirmed.instances == number);
+            }
+        })
+    });
+    grows_like_a_logarithm("claim unverified and confirm", asking, TIMES * (64 << 10));
+    let reporting = spools.each_ref().map(|(spool, disk)| {
+        traffic(disk, || {
+            for number in 1..=TIMES {
+                let confirmed = Verification::Confirmed { answer: "committed".into() };
+                assert_eq!(spool.reported(&central(), vec![(uid(500 + number), confirmed)]).unwrap(), 1);
+            }
+        })
+    });
+    grows_like_a_logarithm("a report", reporting, TIMES * (64 << 10));
+}
+
+#[test]
+fn studies_are_listed_expedited_and_retried_in_logarithmic_room_on_the_disk() {
+    const TIMES: u64 = 20;
+    let spools = [FEW, MANY].map(|instances| {
+        let park = |tables: &mut index::Tables<'_>, id: InstanceId| {
+            let outcome = Outcome::Parked { reason: "C000".into() };
+            if id.0 % 10 == 9 {
+                tables.record(&central(), id, &outcome, SpoolTime(1), Timestamp::from_millis(1))?;
+            }
+            Ok(())
+        };
+        let disk = index_of(instances, park);
+        (open(&disk).0, disk)
+    });
+    let listing = spools.each_ref().map(|(spool, disk)| {
+        traffic(disk, || {
+            for number in 1..=TIMES {
+                let page = spool.studies(Some(InstanceId(600 + number)), 5, true).unwrap();
+                assert_eq!(page.len(), 5);
+                assert_eq!(spool.study(&study(number * 10)).unwrap().unwrap().instances, 10);
+                assert_eq!(spool.study_instances(&study(number * 10), None, 99).unwrap().len(), 10);
+                assert_eq!(spool.waiting_classes(&central(), spool.time()).unwrap(), [Priority::Routine]);
+                let claims = spool.claim(&central(), spool.time(), 1, Classes::Below(Priority::Stat)).unwrap();
+                assert_eq!(claims.len(), 1);
+            }
+        })
+    });
+    grows_like_a_logarithm("list studies", listing, TIMES * (64 << 10));
+    let expediting = spools.each_ref().map(|(spool, disk)| {
+        traffic(disk, || {
+            for number in 1..=TIMES {
+                assert_eq!(spool.expedite(&study(number * 20)).unwrap(), 9);
+                assert_eq!(spool.retry(None, Parked::Study(study(number * 20))).unwrap(), 1);
+            }
+        })
+    });
+    grows_like_a_logarithm("expedite and retry a study", expediting, TIMES * (128 << 10));
+    for (spool, _) in &spools {
+        let first = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
+        assert_eq!((first.priority, first.header.study_instance_uid), (Priority::Stat, Some(study(20))));
+    }
+}
+
 /// Parks so many deliveries.
 fn park(spool: &Spool, number: u64) {
-    for claim in spool.claim(&central(), spool.time(), usize::try_from(number).unwrap()).unwrap() {
+    for claim in spool.claim(&central(), spool.time(), usize::try_from(number).unwrap(), Classes::All).unwrap() {
         spool.record(claim, Outcome::Parked { reason: "C000".into() });
     }
     until(|| spool.status().unwrap().destinations[0].parked.instances == number);
@@ -147,7 +237,7 @@ fn what_is_received_is_indexed_while_very_many_parked_deliveries_are_queued_agai
         told.push((parked, all));
     });
     let retried = std::thread::scope(|scope| {
-        let retrying = scope.spawn(|| spool.retry_parked(&central()));
+        let retrying = scope.spawn(|| spool.retry(Some(&central()), Parked::All));
         begun.recv().unwrap();
         // When the second is acknowledged, the first is on its way to the index.
         for number in 1..=2 {
@@ -185,7 +275,7 @@ fn a_flush_that_hangs_is_told_by_the_name_of_its_thread_and_a_slow_one_is_not() 
     wait_for(&spool, 2);
     until(|| spool.stalled(clock::now() + 2 * LIMIT, LIMIT).is_none());
 
-    let claim = spool.claim(&central(), spool.time(), 1).unwrap().remove(0);
+    let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     disk.hold_syncs(true);
     spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.stalled(clock::now() + LIMIT, LIMIT).is_some_and(|stall| stall.thread == "spool-index"));

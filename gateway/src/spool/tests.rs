@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::record::tests::header;
 use super::*;
 use crate::durable::memory::MemoryDisk;
-use crate::model::Priority;
+use crate::model::{DestinationName, Priority};
 
 pub(super) const DATA: &str = "/data";
 
@@ -187,9 +187,9 @@ fn claims_come_by_priority_and_arrival_and_are_exclusive_until_they_end() {
     wait_for(&spool, 4);
     assert!(woken.load(Ordering::Relaxed) > 0);
     let ids = |claims: &[Claim]| claims.iter().map(|claim| claim.id.0).collect::<Vec<_>>();
-    let mut claims = spool.claim(&central(), spool.time(), 3).unwrap();
+    let mut claims = spool.claim(&central(), spool.time(), 3, Classes::All).unwrap();
     assert_eq!(ids(&claims), [4, 2, 3]);
-    assert_eq!(ids(&spool.claim(&central(), spool.time(), 3).unwrap()), [1], "dropped at once");
+    assert_eq!(ids(&spool.claim(&central(), spool.time(), 3, Classes::All).unwrap()), [1], "dropped at once");
     assert_eq!(spool.status().unwrap().destinations[0].sending, 3);
     drop(claims.pop());
     spool.record(claims.pop().unwrap(), Outcome::Released);
@@ -198,9 +198,9 @@ fn claims_come_by_priority_and_arrival_and_are_exclusive_until_they_end() {
     spool.record(first, Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     until(|| spool.status().unwrap().destinations[0].sending == 0);
-    assert_eq!(ids(&spool.claim(&central(), spool.time(), 9).unwrap()), [2, 3, 1]);
+    assert_eq!(ids(&spool.claim(&central(), spool.time(), 9, Classes::All).unwrap()), [2, 3, 1]);
     let nobody = "nobody".parse().unwrap();
-    assert!(spool.claim(&nobody, spool.time(), 9).unwrap().is_empty());
+    assert!(spool.claim(&nobody, spool.time(), 9, Classes::All).unwrap().is_empty());
     assert_eq!(spool.next_due(&nobody).unwrap(), None);
 }
 
@@ -210,7 +210,7 @@ fn a_retry_waits_and_a_parked_delivery_waits_for_a_word() {
     let (spool, ..) = open(&disk);
     receive(&spool, header(1), b"data").unwrap();
     wait_for(&spool, 1);
-    let claim = |spool: &Spool, now| spool.claim(&central(), now, 1).unwrap().pop();
+    let claim = |spool: &Spool, now| spool.claim(&central(), now, 1, Classes::All).unwrap().pop();
     let first = claim(&spool, spool.time()).unwrap();
     assert_eq!(spool.next_due(&central()).unwrap(), None, "what is claimed is not waiting");
     spool.record(first, Outcome::Retry { after: Duration::from_secs(60), answer: "A700".into() });
@@ -225,8 +225,8 @@ fn a_retry_waits_and_a_parked_delivery_waits_for_a_word() {
     assert!(claim(&spool, due.after(Duration::from_secs(1_000_000))).is_none());
     let state = spool.instances(None, 1).unwrap().remove(0).deliveries.remove(0).state;
     assert!(matches!(state, DeliveryState::Parked { attempts: 2, ref reason, .. } if reason.starts_with("no common")));
-    assert_eq!(spool.retry_parked(&central()).unwrap(), 1);
-    assert_eq!(spool.retry_parked(&central()).unwrap(), 0);
+    assert_eq!(spool.retry(Some(&central()), Parked::All).unwrap(), 1);
+    assert_eq!(spool.retry(Some(&central()), Parked::All).unwrap(), 0);
     assert_eq!(claim(&spool, spool.time()).unwrap().attempts, 0);
 }
 
@@ -269,7 +269,7 @@ fn a_lost_or_damaged_index_is_built_again_from_the_log() {
         for (committed, data) in &expected {
             assert!(read(&spool, committed.id).unwrap() == *data);
         }
-        let claims = spool.claim(&central(), spool.time(), 100).unwrap();
+        let claims = spool.claim(&central(), spool.time(), 100, Classes::All).unwrap();
         assert_eq!(claims.iter().map(|claim| claim.id.0).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
         drop(claims);
         spool.close();

@@ -9,7 +9,7 @@ use crate::durable::memory::MemoryDisk;
 
 /// Delivers everything that waits; it has to be asked about after `verify`.
 fn deliver(spool: &Spool, verify: Option<Duration>) {
-    for claim in spool.claim(&central(), spool.time(), usize::MAX).unwrap() {
+    for claim in spool.claim(&central(), spool.time(), usize::MAX, Classes::All).unwrap() {
         spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify });
     }
     until(|| spool.status().unwrap().destinations[0].queued.instances == 0);
@@ -117,4 +117,21 @@ fn a_modality_is_told_that_an_instance_waits_until_it_is_confirmed() {
     assert_eq!(waiting(), 1);
     spool.verified(unverified(&spool).remove(0), confirmed());
     until(|| waiting() == 0);
+}
+
+#[test]
+fn what_was_said_about_a_delivery_is_not_taken_for_a_word_about_a_later_one() {
+    let (spool, ..) = open(&MemoryDisk::new());
+    receive(&spool, header(1), b"content").unwrap();
+    wait_for(&spool, 1);
+    deliver(&spool, Some(Duration::ZERO));
+    let asked_before = unverified(&spool).remove(0);
+    let missing = Verification::Missing { answer: "0112".into() };
+    assert_eq!(spool.reported(&central(), vec![(header(1).sop_instance_uid, missing)]).unwrap(), 1);
+    deliver(&spool, Some(Duration::ZERO));
+    spool.verified(asked_before, confirmed());
+    until(|| spool.next_unverified_due(&central()).unwrap().is_some());
+    assert_eq!(counts(&spool), [0, 1, 1, 0]);
+    spool.verified(unverified(&spool).remove(0), confirmed());
+    until(|| counts(&spool) == [0, 1, 0, 1]);
 }

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::model::{ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
 use crate::phantom::Phantom;
 use crate::retry::Backoff;
-use crate::spool::{DeliveryState, InstanceHeader, Spool, SpoolOptions};
+use crate::spool::{DeliveryState, InstanceHeader, Parked, Spool, SpoolOptions};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 const IMPLICIT: &str = "1.2.840.10008.1.2";
@@ -439,7 +439,10 @@ async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_
         let DeliveryState::Parked { reason, attempts: 3, .. } = state else { panic!("{state:?}") };
         assert!(reason.contains(&format!("{status:04X}")) && reason.contains("waystation retry"), "{reason}");
         // Released by a person, it goes.
-        assert_eq!(tokio::task::block_in_place(|| station.spool.retry_parked(&name("central"))).unwrap(), 1);
+        assert_eq!(
+            tokio::task::block_in_place(|| station.spool.retry(Some(&name("central")), Parked::All)).unwrap(),
+            1
+        );
         assert!(is_delivered(&station.settled(refused, "central").await));
         station.stop().await;
     }

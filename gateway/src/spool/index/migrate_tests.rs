@@ -4,7 +4,7 @@ use std::path::Path;
 
 use redb::ReadableTable;
 
-use super::tests::{arrival, header_of};
+use super::plain::{arrival, hash, header_of};
 use super::*;
 use crate::durable::memory::{MemoryDisk, Survivors};
 use crate::model::Priority;
@@ -271,7 +271,7 @@ fn an_index_of_schema_2_is_migrated_and_forgets_what_it_had_freed_before() {
     assert_eq!(view.instances(None, usize::MAX).unwrap().len(), 400);
     let central = view.destinations().unwrap().remove(0);
     assert_eq!((central.counts.delivered.instances, central.counts.queued.instances), (100, 300));
-    assert!(index.known().unwrap().find(&header(1).sop_instance_uid, super::tests::hash(1)).unwrap().is_none());
+    assert!(index.known().unwrap().find(&header(1).sop_instance_uid, hash(1)).unwrap().is_none());
 }
 
 #[test]

@@ -52,6 +52,10 @@ impl StudyRow {
         })
     }
 
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     fn counts(&mut self, destination: u32) -> Option<&mut Counts> {
         let at = match self.deliveries.iter().position(|(number, _)| *number == destination) {
             Some(at) => at,

@@ -1,340 +1,18 @@
 //! The index against a plain model: after any sequence of operations rows, order, counters and answers agree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::plain::{DESTINATIONS, Model, Step, arrival, hash, header_of, name, study};
 use super::*;
 use crate::durable::memory::MemoryDisk;
 use crate::model::Priority;
-use crate::spool::claims::{Outcome, Verification};
+use crate::spool::claims::{Classes, Outcome, Verification};
 use crate::spool::record::tests::header;
 use crate::spool::shared::Conflicts;
-use crate::spool::status::StudyDeliveries;
-
-const DESTINATIONS: [&str; 3] = ["central", "cloud", "nas"];
-
-#[derive(Debug, Clone)]
-enum Step {
-    Arrive {
-        destinations: Vec<usize>,
-        priority: Priority,
-        length: u64,
-    },
-    /// A second record with the content of an instance, for destinations that may be new.
-    Again {
-        id: u64,
-        destinations: Vec<usize>,
-    },
-    /// Other content with the UID of an instance.
-    Contradict {
-        id: u64,
-        destinations: Vec<usize>,
-        conflicts: Conflicts,
-    },
-    /// Asks for everything that seems done to be freed, and for some that are not.
-    Free {
-        limit: usize,
-        also: u64,
-    },
-    /// Asks for what was freed to be forgotten; nothing may come of it if something is still on the disk.
-    Expire {
-        limit: usize,
-        gone: bool,
-    },
-    Record {
-        destination: usize,
-        id: u64,
-        outcome: Outcome,
-    },
-    RetryParked {
-        destination: usize,
-        limit: usize,
-    },
-    Verify {
-        destination: usize,
-        id: u64,
-        verification: Verification,
-    },
-    /// A report by SOP Instance UID, entered by so many looks at a time.
-    Report {
-        destination: usize,
-        uids: Vec<u64>,
-        verification: Verification,
-        limit: usize,
-    },
-    /// So many milliseconds pass.
-    Wait(u64),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Delivery {
-    Queued { due: u64, attempts: u32 },
-    Final,
-    Unverified { due: u64, tries: u32, attempts: u32 },
-    Confirmed,
-    Parked,
-}
-
-impl Delivery {
-    fn stage(&self) -> Stage {
-        match self {
-            Self::Queued { .. } => Stage::Queued,
-            Self::Final => Stage::Final,
-            Self::Unverified { .. } => Stage::Unverified,
-            Self::Confirmed => Stage::Confirmed,
-            Self::Parked => Stage::Parked,
-        }
-    }
-
-    fn verify(&mut self, verification: &Verification, now: u64) -> bool {
-        let Self::Unverified { tries, attempts, .. } = *self else { return false };
-        *self = match verification {
-            Verification::Confirmed { .. } => Self::Confirmed,
-            Verification::Missing { .. } => Self::Queued { due: now, attempts },
-            Verification::Later { after, .. } => {
-                Self::Unverified { due: now + millis(*after), tries: tries + 1, attempts }
-            }
-        };
-        true
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap()
-}
-
-/// What the index should say.
-#[derive(Debug, Default)]
-struct Model {
-    /// By id: priority, length, number of the UID, and where the payload is if it is there.
-    instances: BTreeMap<u64, ModelInstance>,
-    last_id: u64,
-    deliveries: BTreeMap<(usize, u64), Delivery>,
-    forgotten: BTreeMap<u64, ModelInstance>,
-    studies: BTreeMap<Uid, ModelStudy>,
-}
-
-#[derive(Debug, Clone)]
-struct ModelStudy {
-    number: u64,
-    first: u64,
-    last: u64,
-    /// Those that are late.
-    late: BTreeSet<u64>,
-}
-
-#[derive(Debug, Clone)]
-struct ModelInstance {
-    priority: Priority,
-    length: u64,
-    uid: u64,
-    hash: u64,
-    record: Option<u64>,
-    destinations: BTreeSet<usize>,
-    conflict: bool,
-}
-
-impl Model {
-    fn instance(&self, id: u64) -> (Priority, u64) {
-        let instance = &self.instances[&id];
-        (instance.priority, instance.length)
-    }
-
-    fn is_done(&self, id: u64) -> bool {
-        let destinations = &self.instances[&id].destinations;
-        let settled =
-            |destination: &usize| matches!(self.deliveries[&(*destination, id)], Delivery::Final | Delivery::Confirmed);
-        !destinations.is_empty() && destinations.iter().all(settled)
-    }
-
-    fn forget(&mut self, id: u64) {
-        self.forgotten.extend(self.instances.remove(&id).map(|instance| (id, instance)));
-        self.deliveries.retain(|(_, other), _| *other != id);
-        let instances = &self.instances;
-        self.studies.retain(|uid, study| {
-            study.late.remove(&id);
-            instances.values().any(|instance| self::study(instance.uid).as_ref() == Some(uid))
-        });
-    }
-
-    fn arrive(&mut self, instance: ModelInstance, delivery: &Delivery, now: u64) {
-        self.last_id += 1;
-        let number = self.last_id;
-        if let Some(uid) = study(instance.uid) {
-            let new = || ModelStudy { number, first: now, last: now, late: BTreeSet::new() };
-            let study = self.studies.entry(uid).or_insert_with(new);
-            if now - study.last > 3_600_000 {
-                study.late.insert(number);
-            }
-            study.last = now;
-        }
-        for destination in &instance.destinations {
-            self.deliveries.insert((*destination, self.last_id), delivery.clone());
-        }
-        self.instances.insert(self.last_id, ModelInstance { record: Some(self.last_id), ..instance });
-    }
-
-    fn apply(&mut self, step: &Step, now: u64) {
-        match step {
-            Step::Arrive { destinations, priority, length } => {
-                let id = self.last_id + 1;
-                let destinations = destinations.iter().copied().collect();
-                let (priority, length) = (*priority, *length);
-                let instance =
-                    ModelInstance { priority, length, uid: id, hash: id, record: None, destinations, conflict: false };
-                self.arrive(instance, &Delivery::Queued { due: now, attempts: 0 }, now);
-            }
-            Step::Again { id, destinations } => {
-                let Some(instance) = self.instances.get_mut(id) else { return };
-                self.last_id += 1;
-                instance.record = Some(self.last_id);
-                for destination in destinations {
-                    if instance.destinations.insert(*destination) {
-                        self.deliveries.insert((*destination, *id), Delivery::Queued { due: now, attempts: 0 });
-                    }
-                }
-            }
-            Step::Contradict { id, destinations, conflicts } => {
-                let Some(first) = self.instances.get(id).cloned() else { return };
-                let destinations = destinations.iter().copied().collect();
-                let instance = ModelInstance { hash: self.last_id + 1, destinations, conflict: true, ..first };
-                let queued = Delivery::Queued { due: now, attempts: 0 };
-                self.arrive(instance, if *conflicts == Conflicts::Park { &Delivery::Parked } else { &queued }, now);
-            }
-            // Which of the done ones the index frees is seen there; that they are done is checked.
-            Step::Free { .. } | Step::Expire { .. } => {}
-            Step::Record { destination, id, outcome } => {
-                if let Some(delivery) = self.deliveries.get_mut(&(*destination, *id))
-                    && let Delivery::Queued { attempts, .. } = *delivery
-                {
-                    match outcome {
-                        Outcome::Delivered { verify: None, .. } => *delivery = Delivery::Final,
-                        Outcome::Delivered { verify: Some(after), .. } => {
-                            let (due, attempts) = (now + millis(*after), attempts + 1);
-                            *delivery = Delivery::Unverified { due, tries: 0, attempts };
-                        }
-                        Outcome::Parked { .. } => *delivery = Delivery::Parked,
-                        Outcome::Retry { after, .. } => {
-                            *delivery = Delivery::Queued { due: now + millis(*after), attempts: attempts + 1 };
-                        }
-                        Outcome::Released => {}
-                    }
-                }
-            }
-            Step::RetryParked { destination, limit } => {
-                let all = self.deliveries.range_mut((*destination, 0)..=(*destination, u64::MAX));
-                for (_, delivery) in all.filter(|(_, delivery)| **delivery == Delivery::Parked).take(*limit) {
-                    *delivery = Delivery::Queued { due: now, attempts: 0 };
-                }
-            }
-            Step::Verify { destination, id, verification } => {
-                if let Some(delivery) = self.deliveries.get_mut(&(*destination, *id)) {
-                    delivery.verify(verification, now);
-                }
-            }
-            // What the index says is compared with [`Model::report`] there.
-            Step::Report { .. } | Step::Wait(_) => {}
-        }
-    }
-
-    /// (priority, due, id, attempts) of what is queued, in the order of sending.
-    fn queue(&self, destination: usize) -> Vec<(Priority, u64, u64, u32)> {
-        let mut queue: Vec<_> = self
-            .deliveries
-            .range((destination, 0)..=(destination, u64::MAX))
-            .filter_map(|((_, id), delivery)| match delivery {
-                Delivery::Queued { due, attempts } => Some((self.instance(*id).0, *due, *id, *attempts)),
-                _ => None,
-            })
-            .collect();
-        queue.sort_unstable();
-        queue
-    }
-
-    fn of_study(&self, uid: &Uid) -> impl Iterator<Item = (&u64, &ModelInstance)> {
-        self.instances.iter().filter(move |(_, instance)| study(instance.uid).as_ref() == Some(uid))
-    }
-
-    /// What is known of the deliveries of a study.
-    fn study_deliveries(&self, uid: &Uid) -> Vec<StudyDeliveries> {
-        let mut all = BTreeMap::new();
-        for (id, instance) in self.of_study(uid) {
-            for destination in &instance.destinations {
-                let counts: &mut Counts = all.entry(name(*destination)).or_default();
-                counts.add(self.deliveries[&(*destination, *id)].stage(), instance.length);
-            }
-        }
-        all.into_iter().map(|(destination, counts)| StudyDeliveries { destination, counts }).collect()
-    }
-
-    fn counts(&self, destination: usize) -> Counts {
-        let mut counts = Counts::default();
-        for ((_, id), delivery) in self.deliveries.range((destination, 0)..=(destination, u64::MAX)) {
-            counts.add(delivery.stage(), self.instance(*id).1);
-        }
-        counts
-    }
-
-    /// (due, id, tries) of what has still to be asked about, in that order.
-    fn unverified(&self, destination: usize) -> Vec<(u64, u64, u32)> {
-        let all = self.deliveries.range((destination, 0)..=(destination, u64::MAX));
-        let mut open: Vec<_> = all
-            .filter_map(|((_, id), delivery)| match delivery {
-                Delivery::Unverified { due, tries, .. } => Some((*due, *id, *tries)),
-                _ => None,
-            })
-            .collect();
-        open.sort_unstable();
-        open
-    }
-
-    /// Applies a report, and gives to how many deliveries it applied.
-    fn report(&mut self, destination: usize, uids: &[u64], verification: &Verification, now: u64) -> u64 {
-        let mut applied = 0;
-        for uid in uids {
-            for (id, _) in self.instances.iter().filter(|(_, instance)| instance.uid == *uid) {
-                if let Some(delivery) = self.deliveries.get_mut(&(destination, *id)) {
-                    applied += u64::from(delivery.verify(verification, now));
-                }
-            }
-        }
-        applied
-    }
-}
-
-fn name(destination: usize) -> DestinationName {
-    DESTINATIONS[destination].parse().unwrap()
-}
-
-pub(super) fn hash(number: u64) -> ContentHash {
-    ContentHash(std::array::from_fn(|at| number.to_le_bytes()[at % 8]))
-}
-
-/// Instances come in five studies, and some in none.
-fn study(number: u64) -> Option<Uid> {
-    Some(number % 6).filter(|study| *study > 0).map(|study| format!("1.2.840.{study}").parse().unwrap())
-}
-
-pub(super) fn header_of(number: u64) -> InstanceHeader {
-    InstanceHeader { study_instance_uid: study(number), ..header(number) }
-}
-
-pub(super) fn arrival(id: u64, destinations: &[usize], priority: Priority, length: u64, now: u64) -> Arrival {
-    let destinations = destinations.iter().map(|destination| name(*destination)).collect();
-    Arrival {
-        id: InstanceId(id),
-        location: Location { kind: Kind::Shared, segment: 1, offset: id * 4_096 },
-        end: (id + 1) * 4_096,
-        queued_at: SpoolTime(now),
-        hash: hash(id),
-        length,
-        stored_length: length / 2,
-        header: InstanceHeader { destinations, priority, ..header_of(id) },
-    }
-}
 
 fn check(index: &Index, model: &Model, now: u64) {
     let view = index.read().unwrap();
@@ -378,10 +56,19 @@ fn check(index: &Index, model: &Model, now: u64) {
         }
         let claimed = |id: InstanceId| id.0.is_multiple_of(3);
         let free = queue.iter().filter(|row| !claimed(InstanceId(row.2)));
-        let due = view.due(&name, SpoolTime(now), 4, claimed).unwrap();
-        let due: Vec<_> = due.into_iter().map(|(id, attempts, _)| (id.0, attempts)).collect();
-        let expected: Vec<_> = free.clone().filter(|row| row.1 <= now).map(|row| (row.2, row.3)).take(4).collect();
-        assert_eq!(due, expected);
+        let now_due = free.clone().filter(|row| row.1 <= now);
+        for classes in [Classes::All, Classes::Below(Priority::Stat), Classes::Below(Priority::Routine)] {
+            let due = view.due(&name, SpoolTime(now), 4, classes, claimed).unwrap();
+            let due: Vec<_> = due.into_iter().map(|due| (due.priority, due.id.0, due.attempts)).collect();
+            let wanted = now_due.clone().filter(|row| match classes {
+                Classes::All => true,
+                Classes::Below(class) => row.0 > class,
+            });
+            assert_eq!(due, wanted.map(|row| (row.0, row.2, row.3)).take(4).collect::<Vec<_>>());
+        }
+        let waiting: BTreeSet<_> = now_due.map(|row| row.0).collect();
+        let found = view.waiting_classes(&name, SpoolTime(now), claimed).unwrap();
+        assert_eq!(found, waiting.into_iter().collect::<Vec<_>>());
         let next = view.next_due(&name, claimed).unwrap().map(|due| due.0);
         assert_eq!(next, free.map(|row| row.1).min());
         let free = unverified.iter().filter(|row| !claimed(InstanceId(row.1)));
@@ -406,7 +93,7 @@ fn check_studies(view: &View, model: &Model) {
         assert_eq!((found.first_arrival.0, found.last_arrival.0), (study.first, study.last));
         assert_eq!((found.instances, found.late), (all.len() as u64, study.late.len() as u64));
         assert_eq!(found.bytes, all.iter().map(|(_, instance)| instance.length).sum::<u64>());
-        assert_eq!(found.deliveries, model.study_deliveries(uid));
+        assert_eq!((&found.deliveries, found.expedited), (&model.study_deliveries(uid), study.expedited));
         assert_eq!(view.study(uid).unwrap().as_ref(), Some(found));
         let listed = view.study_instances(uid, None, usize::MAX).unwrap();
         assert_eq!(
@@ -466,9 +153,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..DESTINATIONS.len(), prop::collection::vec(1_u64..20, 0..6), verification(), 1_usize..4).prop_map(
             |(destination, uids, verification, limit)| Step::Report { destination, uids, verification, limit }
         ),
+        1 => (1_u64..6, 1_usize..4).prop_map(|(study, limit)| Step::Expedite { study, limit }),
+        1 => (1_u64..6, prop::option::of(0..DESTINATIONS.len()), 1_usize..4)
+            .prop_map(|(study, destination, limit)| Step::RetryStudy { study, destination, limit }),
+        1 => (1_u64..20, prop::option::of(0..DESTINATIONS.len()))
+            .prop_map(|(id, destination)| Step::RetryInstance { id, destination }),
         1 => prop_oneof![Just(10), Just(2_000_000), Just(3_600_000), Just(3_600_001)].prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 1..60)
+}
+
+/// Does something step by step until its end.
+fn in_steps(mut step: impl FnMut(u64) -> Result<super::Step, IndexError>) -> Result<u64, IndexError> {
+    let (mut changed, mut next) = (0, Some(0));
+    while let Some(from) = next {
+        let done = step(from)?;
+        (changed, next) = (changed + done.changed, done.next);
+    }
+    Ok(changed)
 }
 
 proptest! {
@@ -556,11 +258,32 @@ proptest! {
                             tables.record(&name(*destination), InstanceId(*id), outcome, SpoolTime(now), at)?;
                         }
                         Step::RetryParked { destination, limit } => {
-                            tables.retry_parked(&name(*destination), 0..=u64::MAX, *limit, SpoolTime(now))?;
+                            tables.retry_all(&name(*destination), 0..=u64::MAX, *limit, SpoolTime(now))?;
+                        }
+                        Step::Expedite { study: number, limit } => {
+                            let uid = study(*number).unwrap();
+                            let changed = in_steps(|from| tables.expedite(&uid, from..=u64::MAX, *limit))?;
+                            assert_eq!(changed, model.expedite(&uid));
+                        }
+                        Step::RetryStudy { study: number, destination, limit } => {
+                            let (uid, to) = (study(*number), destination.map(name));
+                            let retry = |from: u64| {
+                                let study = uid.as_ref().unwrap();
+                                tables.retry_study(study, to.as_ref(), from..=u64::MAX, *limit, SpoolTime(now))
+                            };
+                            let retried = in_steps(retry)?;
+                            assert_eq!(retried, model.retry(|_, instance| study(instance.uid) == uid, *destination, now));
+                        }
+                        Step::RetryInstance { id, destination } => {
+                            let to = destination.map(name);
+                            let step = tables.retry_instance(InstanceId(*id), to.as_ref(), SpoolTime(now))?;
+                            assert_eq!(step.changed, model.retry(|other, _| other == *id, *destination, now));
                         }
                         Step::Verify { destination, id, verification } => {
                             let at = Timestamp::from_millis(now);
-                            tables.verified(&name(*destination), InstanceId(*id), verification, SpoolTime(now), at)?;
+                            let (name, id, now) = (name(*destination), InstanceId(*id), SpoolTime(now));
+                            assert!(!tables.verified(&name, id, verification, Some(u32::MAX), (now, at))?, "another one");
+                            tables.verified(&name, id, verification, None, (now, at))?;
                         }
                         Step::Report { destination, uids, verification, limit } => {
                             let uid = |number: &u64| (header(*number).sop_instance_uid, verification.clone());

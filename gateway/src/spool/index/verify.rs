@@ -52,6 +52,8 @@ pub(in crate::spool) struct Open {
     pub(in crate::spool) id: InstanceId,
     pub(in crate::spool) row: super::read::Row,
     pub(in crate::spool) delivered_at: Timestamp,
+    /// The number of the attempt that delivered it.
+    pub(in crate::spool) attempt: u32,
     pub(in crate::spool) tries: u32,
 }
 
@@ -103,22 +105,26 @@ impl Tables<'_> {
         Ok(row.is_some_and(|row| row.verification.is_settled()))
     }
 
-    /// Records what the destination said when it was asked. False, and nothing is done, if it has not to be asked (any
-    /// more).
+    /// Records what the destination said when it was asked about the delivery that was made with the attempt of this
+    /// number, or about whatever it was if none is given. False, and nothing is done, if it has not to be asked (any more).
     pub(in crate::spool) fn verified(
         &mut self,
         destination: &DestinationName,
         id: InstanceId,
         verification: &Verification,
-        now: SpoolTime,
-        at: Timestamp,
+        attempt: Option<u32>,
+        (now, at): (SpoolTime, Timestamp),
     ) -> Result<bool, IndexError> {
         let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok(false) };
         let row = self.delivered.get((number, id.0))?.map(|row| unpack::<DeliveredRow>("delivered", row.value()));
-        let Some(DeliveredRow { verification: VerificationRow::Unverified { tries, .. }, .. }) = row.transpose()?
+        let Some(DeliveredRow { verification: VerificationRow::Unverified { tries, .. }, attempts, .. }) =
+            row.transpose()?
         else {
             return Ok(false);
         };
+        if attempt.is_some_and(|attempt| attempt != attempts) {
+            return Ok(false);
+        }
         let instance = self.instance(id)?;
         let Some(before) = self.take_delivered(destination, number, id, &instance)? else { return Ok(false) };
         let tries = tries.saturating_add(1);
@@ -179,7 +185,7 @@ impl Tables<'_> {
                 continue;
             };
             for (_, id) in found {
-                applied += u64::from(self.verified(destination, InstanceId(id), verification, now, at)?);
+                applied += u64::from(self.verified(destination, InstanceId(id), verification, None, (now, at))?);
             }
             to.content = Some(last);
         }
@@ -208,12 +214,12 @@ impl View {
                 continue;
             }
             let delivered = self.delivered.get((number, id.0))?.ok_or(IndexError::Row("delivered"))?;
-            let DeliveredRow { at, verification, .. } = unpack("delivered", delivered.value())?;
+            let DeliveredRow { at, attempts, verification, .. } = unpack("delivered", delivered.value())?;
             let VerificationRow::Unverified { tries, .. } = verification else {
                 return Err(IndexError::Row("verifying"));
             };
             let row = self.instance(id)?.ok_or(IndexError::Row("instances"))?;
-            open.push(Open { id, row, delivered_at: at, tries });
+            open.push(Open { id, row, delivered_at: at, attempt: attempts, tries });
         }
         Ok(open)
     }

@@ -1,7 +1,6 @@
 //! Changes of the index: each keeps rows, order and counters in step, within one transaction.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -183,33 +182,6 @@ impl<'t> Tables<'t> {
             }
         }
         Ok(())
-    }
-
-    /// The highest instance id that was entered.
-    pub(in crate::spool) fn last_id(&self) -> u64 {
-        self.state.last_id
-    }
-
-    /// Queues up to `limit` parked deliveries of the instances `among` again, the oldest first, as if they had never been
-    /// tried. Gives their number, and the id to go on with if there may be more.
-    pub(in crate::spool) fn retry_parked(
-        &mut self,
-        destination: &DestinationName,
-        among: RangeInclusive<u64>,
-        limit: usize,
-        now: SpoolTime,
-    ) -> Result<(u64, Option<u64>), IndexError> {
-        let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok((0, None)) };
-        let mut ids = Vec::new();
-        for row in self.parked.range((number, *among.start())..=(number, *among.end()))?.take(limit) {
-            ids.push(row?.0.value().1);
-        }
-        for id in &ids {
-            self.unpark(destination, number, InstanceId(*id), now)?;
-        }
-        let next = ids.last().map(|last| last.saturating_add(1));
-        let next = next.filter(|next| ids.len() == limit && next <= among.end());
-        Ok((ids.len() as u64, next))
     }
 
     /// Queues a parked delivery again, as if it had never been tried. False if it is not parked.
