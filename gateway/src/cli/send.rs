@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -167,7 +168,7 @@ async fn send_one(association: &mut Association, candidate: &Candidate, patience
         move_originator: None,
     };
     let pieces = pump::pump(file, false, pump::piece_size(association));
-    let response = match cstore::store(association, context, request, pieces, patience).await {
+    let response = match cstore::store(association, context, request, pieces, &AtomicU64::new(0), patience).await {
         Ok(response) => response,
         Err(error) => return Err(Refused { reason: error.to_string(), association_over: true }),
     };

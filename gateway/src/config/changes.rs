@@ -254,6 +254,9 @@ mod tests {
         running.destinations.push(super::super::Destination {
             name: "cloud".parse().unwrap(),
             url: "file:///srv/other".parse().unwrap(),
+            stands_in: None,
+            max_instance: None,
+            max_transfer: None,
         });
         assert_eq!(early(&running, &to, none), None, "it is there, though its address waits for a restart");
         let moved = changed("/var/lib/waystation", "/var/lib/other");

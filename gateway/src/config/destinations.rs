@@ -2,13 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::finding::Finding;
 use super::reader::{Given, Reader};
-use super::settings::Destination;
+use super::settings::{Destination, StandIn};
+use super::units::Bytes;
 use super::url::DestinationUrl;
 use super::validate::parsed;
 use crate::model::DestinationName;
+
+/// `stand-in-after`, unless it is given.
+const STAND_IN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// Reads every `[to.NAME]`, in the order in which they were given.
 pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Given<Destination>> {
@@ -53,11 +58,60 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
                 remedy: "Use dicoms:// with ca = \"…\" unless this network is safe by other means.".to_owned(),
             });
         }
+        let table = ("to", name.as_str());
+        let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
         if let Some(name) = destination_name {
-            destinations.push(Given { value: Destination { name, url }, place: given.place, label: given.label });
+            let value = Destination { name, url, stands_in, max_instance: limits.0, max_transfer: limits.1 };
+            destinations.push(Given { value, place: given.place, label: given.label });
         }
     }
+    refuse_wrong_stand_ins(reader, &destinations);
     destinations
+}
+
+/// `stands-in-for` and `stand-in-after`.
+fn stand_in(reader: &mut Reader, (table, name): (&str, &str)) -> Option<StandIn> {
+    let range = (Duration::ZERO, Duration::from_secs(30 * 86_400));
+    let after = reader.optional_quantity((table, name, "stand-in-after"), range, "leave the key out for 15m");
+    let Some(given) = reader.text(table, name, "stands-in-for") else {
+        if let Some(entry) = reader.document.get(table, name, "stand-in-after") {
+            let remedy = "Add stands-in-for = \"NAME\", or remove it.";
+            reader.add(entry.place, entry.label, "means nothing without stands-in-for", remedy);
+        }
+        return None;
+    };
+    let whom = parsed(reader, &given, "Name another destination.")?;
+    Some(StandIn { whom, after: after.unwrap_or(STAND_IN_AFTER) })
+}
+
+/// Who stands in must stand in for another one that is there and does not stand in itself.
+fn refuse_wrong_stand_ins(reader: &mut Reader, destinations: &[Given<Destination>]) {
+    for given in destinations {
+        let Some(StandIn { whom, .. }) = &given.value.stands_in else { continue };
+        let place = reader.text("to", given.value.name.as_str(), "stands-in-for");
+        let Some(place) = place else { continue };
+        let other = destinations.iter().find(|other| other.value.name == *whom);
+        match other {
+            _ if *whom == given.value.name => {
+                reader.refuse(&place, "is this destination itself", "Name another destination.");
+            }
+            None => reader.refuse(&place, format!("{whom} is no destination"), "Name one that has a table [to.NAME]."),
+            Some(other) if other.value.stands_in.is_some() => {
+                let what = format!("{whom} stands in for another one itself");
+                reader.refuse(&place, what, "Name the destination that both of them stand in for.");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// `max-instance` in bytes, and `max-transfer`.
+fn limits(reader: &mut Reader, (table, name): (&str, &str)) -> (Option<u64>, Option<Duration>) {
+    let sizes = (Bytes(1 << 20), Bytes(1 << 50));
+    let bytes = reader.optional_quantity((table, name, "max-instance"), sizes, "leave the key out for no limit");
+    let times = (Duration::from_secs(10), Duration::from_secs(7 * 86_400));
+    let time = reader.optional_quantity((table, name, "max-transfer"), times, "leave the key out for no limit");
+    (bytes.map(|bytes| bytes.0), time)
 }
 
 /// A gateway that sends to itself, or stores into its own data, would feed itself for ever.

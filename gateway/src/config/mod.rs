@@ -56,6 +56,7 @@ pub use self::left_out::LeftOut;
 pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
 pub use self::settings::{
     CommitmentSettings, Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings,
+    StandIn,
 };
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};

@@ -53,10 +53,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where an instance goes that neither a rule nor its modality sends anywhere else.
+    /// Where an instance goes that neither a rule nor its modality sends anywhere else: to every destination that stands in
+    /// for no other.
     #[must_use]
     pub fn default_destinations(&self) -> Vec<DestinationName> {
-        self.destinations.iter().map(|destination| destination.name.clone()).collect()
+        let own = self.destinations.iter().filter(|destination| destination.stands_in.is_none());
+        own.map(|destination| destination.name.clone()).collect()
     }
 }
 
@@ -67,6 +69,21 @@ pub struct Destination {
     pub name: DestinationName,
     /// Where it is.
     pub url: DestinationUrl,
+    /// `stands-in-for`, `stand-in-after`: it gets what waits for another one while that one is away.
+    pub stands_in: Option<StandIn>,
+    /// `max-instance`: what it is known to take at most in one instance, in bytes of the data set.
+    pub max_instance: Option<u64>,
+    /// `max-transfer`: how long one instance may take before it, or something on the way, is known to break off.
+    pub max_transfer: Option<Duration>,
+}
+
+/// A destination that does the work of another one while that one is away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandIn {
+    /// `stands-in-for`: the one whose queue it takes from.
+    pub whom: DestinationName,
+    /// `stand-in-after`: for how long that one must have failed, without a success in between.
+    pub after: Duration,
 }
 
 /// `[limits]`: what one peer, or all of them together, may take from the gateway.

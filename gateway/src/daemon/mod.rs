@@ -37,8 +37,10 @@ use crate::clock;
 use crate::config::{self, Config, DestinationUrl, Finding, Source};
 use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
+use crate::forward::reach::Limits;
 use crate::forward::{self, Destination, Route};
 use crate::metrics::Metrics;
+use crate::model::DestinationName;
 use crate::receive::{self, CurrentAdmission, Door, Reception, commitment};
 use crate::retry::Backoff;
 use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions, Stall};
@@ -136,7 +138,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
 
     let destinations: Vec<_> =
         config.destinations.iter().map(|d| (d.url.clone(), Arc::new(Destination::new(d.name.clone())))).collect();
-    wake_on_queued(&spool, &destinations);
+    wake_on_queued(&spool, &config, &destinations);
     let own = addresses(&sockets)?;
     let admission = CurrentAdmission::new(config.admission.clone());
     let dial = reports::dial(Arc::clone(&certificates), own.clone());
@@ -181,8 +183,10 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
+    let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
     for (url, destination) in destinations {
-        let worker = worker(&config, destination, route(url, &certificates)?, own.clone(), &spool, &metrics, &shutdown);
+        let settings = settings(&config, &destination.name, &all, own.clone());
+        let worker = worker(destination, route(url, &certificates)?, settings, &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
     }
     tasks.spawn("commitment", commitments.run(shutdown.clone()));
@@ -412,32 +416,58 @@ fn route(url: DestinationUrl, certificates: &tls::Live) -> Result<Route, TlsErro
     }
 }
 
-fn wake_on_queued(spool: &Spool, destinations: &[(DestinationUrl, Arc<Destination>)]) {
-    let destinations: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
+/// Wakes who delivers there, and who may stand in.
+fn wake_on_queued(spool: &Spool, config: &Config, destinations: &[(DestinationUrl, Arc<Destination>)]) {
+    let queues = |configured: &config::Destination| {
+        let other = configured.stands_in.as_ref().map(|stand_in| stand_in.whom.clone());
+        [Some(configured.name.clone()), other]
+    };
+    let destinations = destinations.iter().map(|(_, destination)| Arc::clone(destination));
+    let concerned: Vec<_> = config.destinations.iter().map(queues).zip(destinations).collect();
     spool.on_queued(move |name| {
-        if let Some(destination) = destinations.iter().find(|destination| destination.name == *name) {
-            destination.queued();
+        for (queues, destination) in &concerned {
+            if queues.iter().flatten().any(|queue| queue == name) {
+                destination.queued();
+            }
         }
     });
 }
 
-fn worker(
+/// How a destination is worked.
+fn settings(
     config: &Config,
-    destination: Arc<Destination>,
-    route: Route,
+    name: &DestinationName,
+    all: &[Arc<Destination>],
     own: Vec<SocketAddr>,
-    spool: &Spool,
-    metrics: &Metrics,
-    shutdown: &CancellationToken,
-) -> (String, impl Future<Output = Result<(), String>> + use<>) {
-    let settings = forward::Settings {
+) -> forward::Settings {
+    let configured = config.destinations.iter().find(|configured| configured.name == *name);
+    let stands_in = configured.and_then(|configured| configured.stands_in.as_ref()).and_then(|stand_in| {
+        let whom = all.iter().find(|destination| destination.name == stand_in.whom)?;
+        Some(forward::StandIn { whom: Arc::clone(whom), after: stand_in.after })
+    });
+    forward::Settings {
         calling: config.aet.clone(),
         own,
         backoff: Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
         timeouts: Timeouts { association: config.delivery.connect_timeout, ..Timeouts::default() },
         tries: config.retry.tries_before_parking,
         patience: config.delivery.response_timeout,
-    };
+        limits: Limits {
+            max_instance: configured.and_then(|configured| configured.max_instance),
+            max_transfer: configured.and_then(|configured| configured.max_transfer),
+        },
+        stands_in,
+    }
+}
+
+fn worker(
+    destination: Arc<Destination>,
+    route: Route,
+    settings: forward::Settings,
+    spool: &Spool,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> (String, impl Future<Output = Result<(), String>> + use<>) {
     let name = format!("destination {}", destination.name);
     let running = forward::run(destination, route, settings, spool.clone(), metrics.clone(), shutdown.clone());
     (name, async move { running.await.map_err(|error: SpoolError| error.to_string()) })

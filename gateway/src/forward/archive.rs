@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::sync::atomic::AtomicU64;
 
 use log::{debug, warn};
 use rustls::ClientConfig;
@@ -139,8 +140,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Sends one instance whose kind the association [knows](Self::knows).
-    pub(super) async fn deliver(&mut self, claim: &Claim, spool: &Spool) -> Result<Verdict, Broken> {
+    /// Sends one instance whose kind the association [knows](Self::knows), and counts the bytes that leave in `sent`.
+    pub(super) async fn deliver(&mut self, claim: &Claim, spool: &Spool, sent: &AtomicU64) -> Result<Verdict, Broken> {
         let Some(association) = &mut self.association else {
             return Ok(Verdict::Later { answer: "there is no association".into() });
         };
@@ -167,11 +168,11 @@ impl Archive {
             message_id: u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1),
             sop_class_uid: header.sop_class_uid.clone(),
             sop_instance_uid: header.sop_instance_uid.clone(),
-            priority: header.priority,
+            priority: claim.priority,
             move_originator: None,
         };
         let pieces = pump::pump(payload, made_even, size);
-        match cstore::store(association, context, request, pieces, self.settings.patience).await {
+        match cstore::store(association, context, request, pieces, sent, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
                 Ok(Verdict::of(&response))

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::archive::{Archive, Kind};
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
+use super::reach::Limits;
 use super::verdict::Verdict;
 use crate::association::Timeouts;
+use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
 use crate::model::AeTitle;
@@ -51,6 +54,19 @@ pub struct Settings {
     pub tries: u32,
     /// How long an archive may take for its answer to one instance.
     pub patience: Duration,
+    /// What the destination is known to take.
+    pub limits: Limits,
+    /// Whose work it does while that one is away.
+    pub stands_in: Option<StandIn>,
+}
+
+/// The destination for which another one stands in.
+#[derive(Debug, Clone)]
+pub struct StandIn {
+    /// Whose queue it takes from.
+    pub whom: Arc<Destination>,
+    /// For how long that one must have failed without a success.
+    pub after: Duration,
 }
 
 /// What came of handing claims to a courier.
@@ -80,10 +96,37 @@ impl Bench {
         }
     }
 
-    pub(super) fn show(&self, activity: Activity, sending: u64) {
+    /// Shows that these many deliveries with so many bytes together are on their way, and measures how fast they get there
+    /// until that is [told](Sending::ended).
+    pub(super) fn sending(&self, deliveries: u64, bytes: u64) -> Sending<'_> {
+        self.destination.meter().store(0, Ordering::Relaxed);
         self.destination.show(|health| {
-            health.activity = activity;
-            health.sending = sending;
+            health.activity = Activity::Sending;
+            (health.sending, health.sending_bytes) = (deliveries, bytes);
+        });
+        Sending { destination: &self.destination, began: clock::of_runtime() }
+    }
+}
+
+/// Deliveries on their way.
+pub(super) struct Sending<'a> {
+    destination: &'a Destination,
+    began: Instant,
+}
+
+impl Sending<'_> {
+    /// Where the bytes are counted that leave.
+    pub(super) fn meter(&self) -> &AtomicU64 {
+        self.destination.meter()
+    }
+
+    /// There was an answer, or an end.
+    pub(super) fn ended(self) {
+        let took = clock::of_runtime().saturating_duration_since(self.began);
+        let bytes = self.meter().load(Ordering::Relaxed);
+        self.destination.show(|health| {
+            health.goodput.sent(bytes, took);
+            (health.sending, health.sending_bytes) = (0, 0);
         });
     }
 }
@@ -118,6 +161,26 @@ impl Courier {
         }
     }
 
+    /// Asks whether the destination works, without anything to send.
+    pub(super) async fn probe(&mut self, bench: &Bench) -> Attempt {
+        bench.destination.show(|health| health.activity = Activity::Connecting);
+        match self {
+            Self::Folder(root) => match tokio::fs::metadata(&*root).await {
+                Ok(metadata) if metadata.is_dir() => Attempt::Made(Vec::new()),
+                _ => Attempt::DestinationFailed(FilingError::FolderMissing(root.clone()).to_string()),
+            },
+            Self::Archive(archive) => {
+                let opened = bench.unless_stopped(archive.open(&[], true)).await;
+                archive.close().await;
+                match opened {
+                    None => Attempt::Stopped,
+                    Some(Ok(())) => Attempt::Made(Vec::new()),
+                    Some(Err(error)) => Attempt::DestinationFailed(error.to_string()),
+                }
+            }
+        }
+    }
+
     /// Lets go of what is kept open.
     pub(super) async fn rest(&mut self) {
         if let Self::Archive(archive) = self {
@@ -133,16 +196,18 @@ async fn send(archive: &mut Archive, mut claims: Vec<Claim>, prove: bool, bench:
     let (Some(claim), Some(kind)) = (claims.pop(), kinds.first()) else { return Attempt::Made(Vec::new()) };
     loop {
         if !archive.knows(kind) {
-            bench.show(Activity::Connecting, 0);
+            bench.destination.show(|health| health.activity = Activity::Connecting);
             match bench.unless_stopped(archive.open(&kinds, prove)).await {
                 None => return Attempt::Stopped,
                 Some(Ok(())) => {}
                 Some(Err(error)) => return Attempt::DestinationFailed(error.to_string()),
             }
         }
-        bench.show(Activity::Sending, 1);
+        let sending = bench.sending(1, claim.length);
         let once_more = archive.is_proven();
-        match archive.deliver(&claim, &bench.spool).await {
+        let delivered = archive.deliver(&claim, &bench.spool, sending.meter()).await;
+        sending.ended();
+        match delivered {
             Ok(verdict) => return Attempt::Made(vec![(claim, verdict)]),
             // The archive may have ended the association while nothing was on it.
             Err(_) if once_more => {}
@@ -160,7 +225,7 @@ fn distinct(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
 async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     claims.truncate(1);
     let Some(claim) = claims.pop() else { return Attempt::Made(Vec::new()) };
-    bench.show(Activity::Sending, 1);
+    let sending = bench.sending(1, claim.length);
     let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);
     let (root, spool, calling) = (root.to_owned(), bench.spool.clone(), bench.settings.calling.clone());
     let filed = tokio::task::spawn_blocking(move || {
@@ -178,7 +243,12 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
         };
         folder::file(&root, &filing, spool.read(id)?)
     });
-    let verdict = match filed.await {
+    let filed = filed.await;
+    if let Ok(Ok(_)) = &filed {
+        sending.meter().store(claim.length, Ordering::Relaxed);
+    }
+    sending.ended();
+    let verdict = match filed {
         Ok(Ok(path)) => Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false },
         Ok(Err(FilingError::Spool(error))) => Verdict::of_spool(&error),
         Ok(Err(FilingError::Payload(error))) => Verdict::of_payload(&error),

@@ -1,6 +1,7 @@
 //! One C-STORE as the sending side (PS3.4 B.2, PS3.7 9.1.1).
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -20,7 +21,8 @@ pub enum StoreError {
     Payload(io::Error),
 }
 
-/// Sends one instance on an accepted presentation context and waits up to `patience` for the answer.
+/// Sends one instance on an accepted presentation context and waits up to `patience` for the answer; counts the bytes
+/// that have left in `sent`.
 ///
 /// The last fragment is sent only when `pieces` says that its piece is the last. An archive that answers
 /// before is heard out: only a finished message keeps the association. After an error the caller aborts it.
@@ -32,6 +34,7 @@ pub async fn store(
     context: u8,
     request: CStore,
     mut pieces: mpsc::Receiver<io::Result<Piece>>,
+    sent: &AtomicU64,
     patience: Duration,
 ) -> Result<Response, StoreError> {
     association.send_command(context, &Command::CStore(request)).await?;
@@ -42,6 +45,7 @@ pub async fn store(
             None => return Err(StoreError::Payload(io::Error::other("the reading ended early"))),
         };
         association.send_data(context, &piece.bytes, piece.last).await?;
+        sent.fetch_add(piece.bytes.len() as u64, Ordering::Relaxed);
         if piece.last {
             return Ok(association.response(patience).await?);
         }

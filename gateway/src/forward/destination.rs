@@ -1,12 +1,18 @@
 //! One destination as the rest of the process sees it: what it is doing, and how to tell it that there is work.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use super::circuit;
-use crate::model::DestinationName;
+use super::goodput::Goodput;
+use crate::model::{DestinationName, InstanceId};
+
+/// Instances whose obstacles are shown.
+const OBSTACLES: usize = 8;
 
 /// What a destination is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +39,9 @@ pub struct Destination {
     pub(super) queued: Notify,
     /// How often somebody has asked for an attempt at once.
     pub(super) hastened: watch::Sender<u64>,
+    /// Since when it has failed without a success in between.
+    failing: watch::Sender<Option<Instant>>,
+    sent: AtomicU64,
 }
 
 /// What a destination is doing, as far as others may see.
@@ -50,6 +59,12 @@ pub struct Health {
     pub next_attempt: Option<Instant>,
     /// Deliveries being sent.
     pub sending: u64,
+    /// Bytes of the data sets being sent.
+    pub sending_bytes: u64,
+    /// How fast instances have got there of late.
+    pub goodput: Goodput,
+    /// Instances that cannot arrive as things stand, some of them, each with a sentence that says why and what to do.
+    pub obstacles: BTreeMap<InstanceId, String>,
 }
 
 impl Destination {
@@ -63,8 +78,18 @@ impl Destination {
             last_failure: None,
             next_attempt: None,
             sending: 0,
+            sending_bytes: 0,
+            goodput: Goodput::default(),
+            obstacles: BTreeMap::new(),
         };
-        Self { name, health: watch::Sender::new(health), queued: Notify::new(), hastened: watch::Sender::new(0) }
+        Self {
+            name,
+            health: watch::Sender::new(health),
+            queued: Notify::new(),
+            hastened: watch::Sender::new(0),
+            failing: watch::Sender::new(None),
+            sent: AtomicU64::new(0),
+        }
     }
 
     /// What it is doing now.
@@ -87,6 +112,42 @@ impl Destination {
     /// Asks for the next attempt now instead of after the delay.
     pub fn hasten(&self) {
         self.hastened.send_modify(|times| *times += 1);
+    }
+
+    /// How many bytes of what is being sent have left this process.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Since when it has failed without a success in between, and its changes.
+    pub(super) fn failing(&self) -> watch::Receiver<Option<Instant>> {
+        self.failing.subscribe()
+    }
+
+    /// Takes note of whether it works at this moment.
+    pub(super) fn is_failing(&self, failing: Option<Instant>) {
+        self.failing.send_if_modified(|since| {
+            let changed = since.is_some() != failing.is_some();
+            *since = failing.filter(|_| since.is_none()).or(since.filter(|_| failing.is_some()));
+            changed
+        });
+    }
+
+    /// Where the bytes are counted that leave.
+    pub(super) fn meter(&self) -> &AtomicU64 {
+        &self.sent
+    }
+
+    /// Notes what keeps an instance from arriving, or that nothing does any more.
+    pub(super) fn note_obstacle(&self, id: InstanceId, obstacle: Option<String>) {
+        self.health.send_if_modified(|health| match obstacle {
+            Some(sentence) if health.obstacles.len() < OBSTACLES || health.obstacles.contains_key(&id) => {
+                health.obstacles.insert(id, sentence).is_none()
+            }
+            Some(_) => false,
+            None => health.obstacles.remove(&id).is_some(),
+        });
     }
 
     pub(super) fn show(&self, change: impl FnOnce(&mut Health)) {

@@ -43,8 +43,10 @@ mod courier;
 pub mod cstore;
 mod destination;
 pub mod folder;
+pub mod goodput;
 pub mod open;
 pub mod pump;
+pub mod reach;
 #[cfg(test)]
 mod tests;
 pub mod transcode;
@@ -52,6 +54,6 @@ pub mod turns;
 pub mod verdict;
 mod worker;
 
-pub use courier::{Route, Settings};
+pub use courier::{Route, Settings, StandIn};
 pub use destination::{Activity, Destination, Health};
 pub use worker::run;

@@ -9,6 +9,7 @@
 //! Only refusals count as tries: a night of broken connections uses up none of them.
 
 use std::io;
+use std::time::Duration;
 
 use crate::dimse::{Response, StoreOutcome};
 use crate::model::DestinationName;
@@ -28,6 +29,13 @@ pub enum Verdict {
     /// The destination cannot take it now.
     Later {
         /// What it answered, or what broke.
+        answer: String,
+    },
+    /// It would not arrive, and nothing was sent.
+    PutOff {
+        /// When another look is worth it.
+        after: Duration,
+        /// Why, and what to do.
         answer: String,
     },
     /// The destination does not want this instance.
@@ -87,6 +95,21 @@ impl Verdict {
         }
     }
 
+    /// What it means for the delivery to another destination that `stand_in` was offered it: what it takes is delivered, and
+    /// what it refuses waits for the other one, which may take it.
+    #[must_use]
+    pub fn of_stand_in(self, stand_in: &DestinationName) -> Self {
+        match self {
+            Self::Delivered { answer, warned } => {
+                Self::Delivered { answer: format!("{answer}, from {stand_in}, which stands in"), warned }
+            }
+            Self::Refused { answer } | Self::Hopeless { reason: answer } => {
+                Self::Later { answer: format!("{stand_in}, which stands in, does not take it: {answer}") }
+            }
+            other => other,
+        }
+    }
+
     /// What is recorded for `destination`, given what was tried before; `random` is in `0.0..1.0`. A refusal is repeated
     /// until it has been the answer `tries` times.
     #[must_use]
@@ -106,6 +129,7 @@ impl Verdict {
         match self {
             Self::Delivered { answer, .. } => Outcome::Delivered { answer, verify: None },
             Self::Later { answer } => Outcome::Retry { after, answer },
+            Self::PutOff { after, answer } => Outcome::Retry { after, answer },
             Self::Refused { answer } if refusals < tries => Outcome::Retry { after, answer },
             Self::Refused { answer } => {
                 parked(format!("refused {refusals} times, last with {answer}; find the cause at the destination"))
@@ -121,8 +145,6 @@ fn damaged(error: &dyn std::fmt::Display) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
@@ -144,6 +166,15 @@ mod tests {
     fn what_comes_later_is_never_parked() {
         let later = Verdict::Later { answer: "A700".into() };
         assert!(matches!(outcome(later, u32::MAX, u32::MAX), Outcome::Retry { .. }));
+    }
+
+    #[test]
+    fn what_a_stand_in_refuses_waits_for_the_one_it_stands_in_for() {
+        let stand_in = "backup".parse().unwrap();
+        let refused = Verdict::Refused { answer: "C000".into() }.of_stand_in(&stand_in);
+        assert!(matches!(outcome(refused, 9, 9), Outcome::Retry { answer, .. } if answer.starts_with("backup, which")));
+        let taken = Verdict::Delivered { answer: "0000".into(), warned: false }.of_stand_in(&stand_in);
+        assert!(matches!(outcome(taken, 0, 0), Outcome::Delivered { answer, .. } if answer.contains("from backup")));
     }
 
     #[test]

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::circuit::{self, Circuit};
-use super::courier::{Attempt, Bench, Courier, Route, Settings};
+use super::courier::{Attempt, Bench, Courier, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
+use super::reach::{self, Obstacle};
+use super::turns::Turns;
 use super::verdict::{Tried, Verdict};
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
-use crate::model::InstanceId;
+use crate::model::{DestinationName, InstanceId, Priority};
 use crate::spool::{Claim, Classes, Outcome, Spool, SpoolError};
 
 /// Deliveries that are looked at together: what goes in one request, or what one association is to be good for.
@@ -22,6 +25,9 @@ const AHEAD: usize = 16;
 
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
+
+/// After how long another look is taken at what would take too long: the link of the night may be a better one.
+const ANOTHER_LOOK: Duration = Duration::from_secs(6 * 3_600);
 
 /// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
 const REMEMBERED: usize = 10_000;
@@ -41,7 +47,7 @@ pub async fn run(
     let courier = Courier::new(route, &settings);
     let circuit = Circuit::new(settings.backoff);
     let bench = Bench { destination, settings, spool, shutdown };
-    let mut worker = Worker { bench, courier, circuit, refusals: HashMap::new(), metrics };
+    let mut worker = Worker { bench, courier, circuit, turns: Turns::default(), refusals: HashMap::new(), metrics };
     let ended = worker.work().await;
     worker.courier.rest().await;
     ended
@@ -51,6 +57,7 @@ struct Worker {
     bench: Bench,
     courier: Courier,
     circuit: Circuit,
+    turns: Turns,
     /// How often each instance that is waiting has been refused, since the start of the process.
     refusals: HashMap<InstanceId, u32>,
     metrics: Metrics,
@@ -63,14 +70,46 @@ impl Worker {
                 self.wait_for_circuit(until).await;
                 continue;
             }
-            let Bench { spool, destination, .. } = &self.bench;
-            let claims = blocking(|| spool.claim(&destination.name, spool.time(), AHEAD, Classes::All))?;
+            let claims = blocking(|| self.claim())?;
             match claims.is_empty() {
+                // Who stands in may have taken everything: nothing is left that would show that it works again.
+                true if self.circuit.failures() > 0 => self.probe().await,
                 true => self.wait_for_work().await?,
                 false => self.deliver(claims).await,
             }
         }
         Ok(())
+    }
+
+    /// What goes next, of its own queue, or else of the one for which it stands in at the moment.
+    fn claim(&mut self) -> Result<Vec<Claim>, SpoolError> {
+        let own = self.bench.destination.name.clone();
+        let claims = self.claim_from(&own)?;
+        match self.stands_in_for().cloned() {
+            Some(whom) if claims.is_empty() => self.claim_from(&whom),
+            _ => Ok(claims),
+        }
+    }
+
+    /// The best of the class whose turn it is.
+    fn claim_from(&mut self, queue: &DestinationName) -> Result<Vec<Claim>, SpoolError> {
+        let spool = &self.bench.spool;
+        let now = spool.time();
+        let waiting = spool.waiting_classes(queue, now)?;
+        let turn = self.turns.next(clock::of_runtime(), |class| waiting.contains(&class));
+        match turn {
+            None => Ok(Vec::new()),
+            Some(Priority::Stat) => spool.claim(queue, now, AHEAD, Classes::All),
+            Some(Priority::Routine) => spool.claim(queue, now, AHEAD, Classes::Below(Priority::Stat)),
+            Some(Priority::Low) => spool.claim(queue, now, AHEAD, Classes::Below(Priority::Routine)),
+        }
+    }
+
+    /// For whom it stands in at this moment.
+    fn stands_in_for(&self) -> Option<&DestinationName> {
+        let StandIn { whom, after } = self.bench.settings.stands_in.as_ref()?;
+        let since = (*whom.failing().borrow())?;
+        (clock::of_runtime().saturating_duration_since(since) >= *after).then_some(&whom.name)
     }
 
     async fn wait_for_circuit(&mut self, until: Instant) {
@@ -89,24 +128,71 @@ impl Worker {
     }
 
     async fn wait_for_work(&mut self) -> Result<(), SpoolError> {
-        self.bench.destination.show(|health| health.activity = Activity::Idle);
-        let due = blocking(|| self.bench.spool.next_due(&self.bench.destination.name))?;
-        let due = due.map(|due| due.until(self.bench.spool.time()));
+        let Bench { destination, spool, settings, shutdown } = &self.bench;
+        destination.show(|health| health.activity = Activity::Idle);
+        let mut due = blocking(|| spool.next_due(&destination.name))?;
+        let (mut other, mut turn) = (None, None);
+        if let Some(StandIn { whom, after }) = &settings.stands_in {
+            let mut failing = whom.failing();
+            turn = (*failing.borrow_and_update()).map(|since| since + *after);
+            other = Some(failing);
+            if self.stands_in_for().is_some() {
+                let its_due = blocking(|| spool.next_due(&whom.name))?;
+                due = due.into_iter().chain(its_due).min();
+            }
+        }
+        let turn = turn.filter(|turn| *turn > clock::of_runtime());
+        let due = due.map(|due| due.until(spool.time()));
         let warm = self.courier.is_warm();
         tokio::select! {
-            () = self.bench.shutdown.cancelled() => {}
-            () = self.bench.destination.queued.notified() => {}
+            () = shutdown.cancelled() => {}
+            () = destination.queued.notified() => {}
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
+            () = changed(other.as_mut()) => {}
+            () = until(turn) => {}
             () = tokio::time::sleep(WARM), if warm => self.courier.rest().await,
         }
         Ok(())
     }
 
+    /// Sets aside what cannot arrive as things stand, and puts off what would take too long and was tried before. What was
+    /// not tried before is tried once: a measurement is an estimate.
+    fn set_aside(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
+        let destination = Arc::clone(&self.bench.destination);
+        let goodput = destination.health().goodput;
+        let mut left = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let obstacle = reach::obstacle(claim.length, &goodput, &self.bench.settings.limits);
+            destination.note_obstacle(claim.id, obstacle.as_ref().map(ToString::to_string));
+            match obstacle {
+                Some(obstacle @ Obstacle::TooLarge { .. }) => {
+                    self.apply(claim, Verdict::Hopeless { reason: obstacle.to_string() });
+                }
+                Some(obstacle @ Obstacle::TooSlow { .. }) if claim.attempts > 0 => {
+                    self.apply(claim, Verdict::PutOff { after: ANOTHER_LOOK, answer: obstacle.to_string() });
+                }
+                _ => left.push(claim),
+            }
+        }
+        left
+    }
+
     async fn deliver(&mut self, claims: Vec<Claim>) {
+        let claims = self.set_aside(claims);
+        if claims.is_empty() {
+            return;
+        }
         let attempt = self.courier.deliver(claims, self.circuit.is_troubled(), &self.bench).await;
-        self.bench.destination.show(|health| health.sending = 0);
         match attempt {
             Attempt::Made(verdicts) => self.made(verdicts),
+            Attempt::DestinationFailed(sentence) => self.fail(sentence),
+            Attempt::Stopped => {}
+        }
+    }
+
+    async fn probe(&mut self) {
+        match self.courier.probe(&self.bench).await {
+            Attempt::Made(_) => self.succeed(),
             Attempt::DestinationFailed(sentence) => self.fail(sentence),
             Attempt::Stopped => {}
         }
@@ -127,7 +213,11 @@ impl Worker {
 
     /// Records what came of one delivery.
     fn apply(&mut self, claim: Claim, verdict: Verdict) {
-        let name = &self.bench.destination.name;
+        let verdict = match claim.destination == self.bench.destination.name {
+            true => verdict,
+            false => verdict.of_stand_in(&self.bench.destination.name),
+        };
+        let name = &claim.destination;
         let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
         let refusals = self.refusals.remove(&id).unwrap_or(0);
         if matches!(verdict, Verdict::Refused { .. }) && self.refusals.len() < REMEMBERED {
@@ -153,10 +243,14 @@ impl Worker {
             }
             Outcome::Released => {}
         }
+        if matches!(outcome, Outcome::Delivered { .. }) {
+            self.bench.destination.note_obstacle(id, None);
+        }
         blocking(|| self.bench.spool.record(claim, outcome));
     }
 
     fn succeed(&mut self) {
+        self.bench.destination.is_failing(None);
         if self.circuit.failures() > 0 {
             info!(destination:% = self.bench.destination.name; "the destination works again");
         }
@@ -171,6 +265,7 @@ impl Worker {
             warn!(destination:% = self.bench.destination.name, failures = self.circuit.failures() + 1; "{sentence}");
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
+        self.bench.destination.is_failing(Some(clock::of_runtime()));
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }
@@ -189,6 +284,22 @@ impl Worker {
             health.troubled = self.circuit.is_troubled();
             health.last_failure = self.circuit.last_failure().cloned();
         });
+    }
+}
+
+/// Waits until a destination begins to fail or works again.
+async fn changed(failing: Option<&mut watch::Receiver<Option<Instant>>>) {
+    match failing {
+        // Nobody is left to tell when the process ends.
+        Some(failing) => drop(failing.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod answers;
 mod away;
+mod stand_in;
+mod urgent;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -14,7 +16,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Destination, Route, Settings};
+use super::reach::Limits;
+use super::{Destination, Route, Settings, StandIn};
 use crate::association::{
     Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, Preference,
     Rejection, Timeouts, transport,
@@ -53,6 +56,8 @@ enum Act {
     AbortMidway,
     /// Take the whole data set, then close without an answer.
     Forget,
+    /// Answer with 0000 when told to.
+    AnswerWhen(Arc<Notify>),
     /// Take the whole data set, and never answer.
     Hang,
     /// Reject the association.
@@ -151,8 +156,8 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
             false => only(request, accepts),
         }
     };
-    let settings = AcceptorSettings::default();
-    let Ok(mut association) = transport::accept(stream, &settings, clock::now(), decide).await else { return };
+    let settings = AcceptorSettings { timeouts: unhurried(), ..AcceptorSettings::default() };
+    let Ok(mut association) = transport::accept(stream, &settings, clock::of_runtime(), decide).await else { return };
     let (mut store, mut act) = (None, None);
     let mut data = Vec::new();
     while let Ok(indication) = association.next().await {
@@ -182,6 +187,10 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                 let status = match act.take() {
                     Some(Act::Forget) => return,
                     Some(Act::Hang) => continue,
+                    Some(Act::AnswerWhen(told)) => {
+                        told.notified().await;
+                        Status::SUCCESS
+                    }
                     Some(Act::Answer(status)) => Status(status),
                     Some(Act::AnswerAndLeave) => {
                         association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
@@ -194,6 +203,21 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
             Indication::Response { .. } | Indication::Released => return,
         }
     }
+}
+
+/// Time-outs that no network of this machine meets, not even in virtual time.
+fn unhurried() -> Timeouts {
+    Timeouts { association: Duration::from_secs(3_600), ..Timeouts::default() }
+}
+
+/// Lets virtual time pass in small steps. The clock of a runtime that is paused jumps to the next timer when all wait, also
+/// while a packet is on its way; without steps that would be the next time-out.
+fn in_small_steps() {
+    tokio::spawn(async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    });
 }
 
 /// Accepts these transfer syntaxes and no other.
@@ -241,9 +265,11 @@ impl Station {
             calling: "WAYSTATION".parse().unwrap(),
             own: Vec::new(),
             backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
-            timeouts: Timeouts::default(),
+            timeouts: unhurried(),
             tries: 3,
             patience: Duration::from_secs(20),
+            limits: Limits::default(),
+            stands_in: None,
         };
         change(&mut settings);
         let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
@@ -258,19 +284,33 @@ impl Station {
     async fn keep(&self, slice: u32, syntax: &str, destinations: &[&str]) -> (InstanceId, Vec<u8>) {
         let mut data = Vec::new();
         Phantom::small(100).write_data_set(slice, &mut data).unwrap();
+        let instance = Phantom::small(100).file_meta(slice).unwrap().sop_instance_uid;
+        let id = self.keep_as(&data, instance, ("1.2", Priority::Routine), syntax, destinations).await;
+        (id, data)
+    }
+
+    /// Keeps `data` as an instance of this study and class.
+    async fn keep_as(
+        &self,
+        data: &[u8],
+        instance: Uid,
+        (study, priority): (&str, Priority),
+        syntax: &str,
+        destinations: &[&str],
+    ) -> InstanceId {
         let mut incoming = self.spool.receive().unwrap();
-        incoming.write(&data).unwrap();
+        incoming.write(data).unwrap();
         let header = InstanceHeader {
             sop_class_uid: uid(CT),
-            sop_instance_uid: Phantom::small(100).file_meta(slice).unwrap().sop_instance_uid,
-            study_instance_uid: Some(uid("1.2")),
+            sop_instance_uid: instance,
+            study_instance_uid: Some(uid(study)),
             series_instance_uid: Some(uid("1.2.3")),
             transfer_syntax: uid(syntax),
             calling_ae: "CT1".parse().unwrap(),
             called_ae: "WAYSTATION".parse().unwrap(),
             peer: None,
             received_at: Timestamp::from_millis(1),
-            priority: Priority::Routine,
+            priority,
             modality: None,
             destinations: destinations.iter().map(|d| name(d)).collect(),
             rule: None,
@@ -278,7 +318,7 @@ impl Station {
         };
         let (done, safe) = oneshot::channel();
         incoming.commit(header, Box::new(move |committed| drop(done.send(committed))));
-        (safe.await.unwrap().unwrap().id, data)
+        safe.await.unwrap().unwrap().id
     }
 
     /// The state of each delivery once `settled` holds for it.

@@ -1,0 +1,88 @@
+//! What is urgent goes first, at the next boundary between two instances, whatever waits.
+
+use super::*;
+
+const WAITING: usize = 5_000;
+
+/// An archive that has the first of 5,000 routine instances and has not answered yet.
+struct Crowd {
+    station: Station,
+    archive: Archive,
+    answer: Arc<Notify>,
+}
+
+impl Crowd {
+    /// The instances from `study` of the number on belong to a study of their own.
+    async fn new(study: usize) -> Self {
+        let answer = Arc::new(Notify::new());
+        let archive = Archive::start([Act::AnswerWhen(Arc::clone(&answer))], &[]).await;
+        let station = Station::new();
+        for number in 0..WAITING {
+            let belongs = if number < study { "1.2" } else { "1.2.5" };
+            station.keep_small(&format!("1.2.3.{number}"), belongs, Priority::Routine).await;
+        }
+        let mut crowd = Self { station, archive, answer };
+        crowd.station.deliver_to("central", crowd.archive.route());
+        crowd.queued(WAITING).await;
+        while crowd.archive.arrived().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        crowd
+    }
+
+    /// Waits until so many are queued.
+    async fn queued(&self, count: usize) {
+        let changed = Arc::new(Notify::new());
+        let listener = Arc::clone(&changed);
+        self.station.spool.on_queued(move |_| listener.notify_one());
+        while self.station.spool.status().unwrap().destinations[0].queued.instances != count as u64 {
+            changed.notified().await;
+        }
+    }
+
+    /// Which have arrived when so many more have, after the answer that is waited for.
+    async fn arrive(&self, count: usize) -> Vec<String> {
+        self.answer.notify_one();
+        while self.archive.arrived().len() <= count {
+            tokio::task::yield_now().await;
+        }
+        let arrived = self.archive.arrived();
+        arrived.iter().skip(1).take(count).map(|(uid, ..)| uid.to_string()).collect()
+    }
+
+    fn end(self) {
+        self.station.workers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Station {
+    async fn keep_small(&self, instance: &str, study: &str, priority: Priority) {
+        self.keep_as(instance.as_bytes(), uid(instance), (study, priority), EXPLICIT, &["central"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_urgent_study_behind_5_000_instances_is_complete_before_another_one_starts() {
+    let crowd = Crowd::new(WAITING).await;
+    let urgent: Vec<String> = (0..50).map(|number| format!("1.2.4.{number}")).collect();
+    for instance in &urgent {
+        crowd.station.keep_small(instance, "1.2.9", Priority::Stat).await;
+    }
+    crowd.queued(WAITING + urgent.len()).await;
+    let arrived = crowd.arrive(urgent.len() + 1).await;
+    assert_eq!(arrived.get(..urgent.len()).unwrap(), urgent);
+    assert_eq!(arrived.last().unwrap(), "1.2.3.1", "then the others go on");
+    crowd.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_that_is_expedited_overtakes_all_that_came_before_it() {
+    let crowd = Crowd::new(WAITING - 50).await;
+    let study = uid("1.2.5");
+    assert_eq!(tokio::task::block_in_place(|| crowd.station.spool.expedite(&study)).unwrap(), 50);
+    let arrived = crowd.arrive(51).await;
+    let expected: Vec<String> = (WAITING - 50..WAITING).map(|number| format!("1.2.3.{number}")).collect();
+    assert_eq!(arrived.get(..50).unwrap(), expected);
+    assert_eq!(arrived.last().unwrap(), "1.2.3.1");
+    crowd.end();
+}
