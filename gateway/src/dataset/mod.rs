@@ -43,6 +43,7 @@
 //! It does not check values against their value representation, nor modules for completeness: the archive decides
 //! that. It builds no object model; who needs one attribute listens for it. It does not look into compressed frames.
 
+pub mod coerce;
 pub mod defect;
 pub mod dictionary;
 pub mod digest;

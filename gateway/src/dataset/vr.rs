@@ -83,6 +83,8 @@ impl Vr {
     pub const PN: Self = Self(*b"PN");
     /// Date.
     pub const DA: Self = Self(*b"DA");
+    /// Date Time.
+    pub const DT: Self = Self(*b"DT");
     /// Time.
     pub const TM: Self = Self(*b"TM");
     /// Short String.

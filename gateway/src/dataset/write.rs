@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use dicom_core::Tag;
 
+use super::transfer_syntax::Encoding;
 use super::vr::{HeaderForm, Vr};
 use super::walker::UNDEFINED_LENGTH;
 
@@ -51,6 +52,27 @@ pub fn explicit_header(tag: Tag, vr: Vr, length: Option<u32>) -> Option<Header> 
     })
 }
 
+/// The header of an element in any encoding; of an item or delimiter without `vr`. `None` if the VR has a 16-bit length and
+/// this one does not fit.
+#[must_use]
+pub fn header_in(encoding: Encoding, tag: Tag, vr: Option<Vr>, length: Option<u32>) -> Option<Header> {
+    let vr = vr.filter(|_| encoding != Encoding::ImplicitLe);
+    let header = match vr {
+        None => implicit_header(tag, length),
+        Some(vr) => explicit_header(tag, vr, length)?,
+    };
+    if encoding != Encoding::ExplicitBe {
+        return Some(header);
+    }
+    let [g0, g1, e0, e1, a, b, c, d, l0, l1, l2, l3] = header.bytes;
+    let bytes = match vr.map(Vr::header_form) {
+        None => [g1, g0, e1, e0, d, c, b, a, 0, 0, 0, 0],
+        Some(HeaderForm::Short) => [g1, g0, e1, e0, a, b, d, c, 0, 0, 0, 0],
+        Some(HeaderForm::Long) => [g1, g0, e1, e0, a, b, 0, 0, l3, l2, l1, l0],
+    };
+    Some(Header { bytes, length: header.length })
+}
+
 /// Writes one element of a small data set of our own in Explicit VR Little Endian, padded to an even length.
 ///
 /// # Errors
@@ -81,6 +103,17 @@ mod tests {
         assert_eq!(explicit_header(tag, Vr::OB, Some(2)).unwrap().as_bytes(), b"\x08\0\x18\0OB\0\0\x02\0\0\0");
         assert!(explicit_header(tag, Vr::UI, Some(65_536)).is_none());
         assert!(explicit_header(tag, Vr::UI, None).is_none());
+    }
+
+    #[test]
+    fn headers_are_turned_round_in_big_endian() {
+        let tag = Tag(0x0008, 0x0018);
+        let header = |vr, length| header_in(Encoding::ExplicitBe, tag, vr, length).unwrap().as_bytes().to_vec();
+        assert_eq!(header(Some(Vr::UI), Some(2)), b"\0\x08\0\x18UI\0\x02");
+        assert_eq!(header(Some(Vr::SQ), Some(2)), b"\0\x08\0\x18SQ\0\0\0\0\0\x02");
+        assert_eq!(header(None, Some(2)), b"\0\x08\0\x18\0\0\0\x02");
+        let implicit = header_in(Encoding::ImplicitLe, tag, Some(Vr::UI), Some(2)).unwrap();
+        assert_eq!(implicit.as_bytes(), b"\x08\0\x18\0\x02\0\0\0");
     }
 
     #[test]
