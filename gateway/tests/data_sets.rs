@@ -15,6 +15,8 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
+use dicom_core::Tag;
+use waystation::dataset::coerce::{self, Action, Change, Coercing, Rewriter, plan, values};
 use waystation::dataset::digest::{Digest, Over};
 use waystation::dataset::part10::{FileMeta, read_file_meta, write_file_meta};
 use waystation::dataset::transfer_syntax::{describe, name};
@@ -24,6 +26,7 @@ use waystation::receive::scan::{HeaderScan, Scan};
 
 use files::files_below;
 
+#[derive(Clone)]
 struct Sample {
     name: String,
     transfer_syntax: Uid,
@@ -155,6 +158,54 @@ fn every_offered_conversion_verifies_and_leads_back_to_an_equal_data_set() {
     fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/conversions.tsv"), table).unwrap();
     assert!(done >= 4);
     assert!(refused.len() * 10 < done, "{done} conversions, refused: {refused:#?}");
+}
+
+#[test]
+fn every_readable_file_is_coerced_and_nothing_else_in_it_changes() {
+    let change = |tag: Tag, action| Change { tag, vr: values::changeable(tag).unwrap(), action };
+    let coercing = Coercing {
+        changes: vec![
+            change(Tag(0x0008, 0x0080), Action::Set("Clinic 7".into())),
+            change(Tag(0x0008, 0x1010), Action::Remove),
+            change(Tag(0x0008, 0x0050), Action::Prefix("C7-".into())),
+            change(Tag(0x4008, 0x0042), Action::Set("behind everything in most".into())),
+        ],
+        when: "20261121120000.000000+0000".into(),
+        by: "Waystation GATE".into(),
+    };
+    let (mut done, mut refused) = (0, Vec::new());
+    for sample in samples().into_iter().filter(|sample| !sample.broken) {
+        let before = scan(&sample, usize::MAX);
+        if before.defect.is_some() {
+            continue;
+        }
+        let syntax = describe(&sample.transfer_syntax);
+        let plan = match plan(&sample.data_set[..], syntax, &coercing) {
+            Ok(plan) => plan.expect("no file is as wanted already"),
+            Err(error) => {
+                refused.push(format!("{}: {error}", sample.name));
+                continue;
+            }
+        };
+        let proven = coerce::verify(&sample.data_set[..], syntax, &plan);
+        let proven = proven.unwrap_or_else(|error| panic!("{}: {error}", sample.name));
+        let mut data_set = Vec::new();
+        Rewriter::new(&sample.data_set[..], syntax, &plan).read_to_end(&mut data_set).unwrap();
+        assert_eq!(data_set.len() as u64, proven.length, "{}", sample.name);
+        let changed = Sample { data_set, ..sample.clone() };
+        let after = scan(&changed, usize::MAX);
+        assert_eq!(after.defect, None, "{}", sample.name);
+        assert_eq!(after.sop_instance_uid, before.sop_instance_uid, "{}", sample.name);
+        assert!(pixels(&after, &changed) == pixels(&before, &sample), "the pixels of {} have changed", sample.name);
+        done += 1;
+    }
+    assert!(done >= 2 && refused.len() * 10 <= done, "{done} coerced, refused: {refused:#?}");
+}
+
+fn pixels<'a>(scan: &Scan, sample: &'a Sample) -> Option<&'a [u8]> {
+    let image = scan.image?;
+    let start = usize::try_from(image.pixel_data_offset).unwrap();
+    Some(&sample.data_set[start..start + usize::try_from(image.pixel_data_length).unwrap()])
 }
 
 fn other(syntax: &Uid) -> Uid {

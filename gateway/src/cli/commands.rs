@@ -107,6 +107,11 @@ fn summary(config: &Config) -> String {
         })),
     }
     lines.extend(config.rules.as_slice().iter().map(|rule| format!("routes by {rule}")));
+    lines.extend(config.coercions.iter().map(|coercion| {
+        let to: Vec<_> = coercion.to.iter().map(ToString::to_string).collect();
+        let tags: Vec<_> = coercion.changes.iter().map(|change| change.tag.to_string()).collect();
+        format!("changes {} for {}, by {}", tags.join(", "), to.join(", "), coercion.name)
+    }));
     lines.extend(config.destinations.iter().map(|to| format!("delivers to {}: {}", to.name, to.url)));
     lines.join("\n") + "\n"
 }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::finding::{Finding, Place};
 
 /// Tables that hold one table for each name, as in `[to.archive]`.
-const NAMED_TABLES: [&str; 3] = ["modality", "rule", "to"];
+const NAMED_TABLES: [&str; 4] = ["coerce", "modality", "rule", "to"];
 
 /// The full name of a setting: `key`, `table.key` or `table.name.key`; parts that do not apply are empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

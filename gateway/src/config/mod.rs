@@ -26,6 +26,7 @@
 
 mod admission;
 mod changes;
+mod coercions;
 mod commitment;
 mod destinations;
 mod document;
@@ -41,6 +42,8 @@ mod url;
 mod validate;
 
 #[cfg(test)]
+mod coercion_tests;
+#[cfg(test)]
 mod modality_tests;
 #[cfg(test)]
 mod rule_tests;
@@ -55,8 +58,8 @@ pub use self::finding::{Finding, Findings, Place};
 pub use self::left_out::LeftOut;
 pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
 pub use self::settings::{
-    CommitmentSettings, Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings, SpoolSettings,
-    StandIn,
+    Coercion, CommitmentSettings, Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings,
+    SpoolSettings, StandIn,
 };
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};

@@ -8,8 +8,9 @@ use super::admission::Admission;
 use super::finding::Finding;
 use super::url::DestinationUrl;
 use crate::association::IdentityForm;
+use crate::dataset::coerce::Change;
 use crate::model::{AeTitle, DestinationName};
-use crate::routing::Rules;
+use crate::routing::{Condition, Rules};
 use crate::spool::Conflicts;
 use crate::tls::{ClientCertificates, TlsFiles};
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub user_identity: Option<Vec<IdentityForm>>,
     /// `[to.*]`: where instances go, in the order in which it was given. Never empty.
     pub destinations: Vec<Destination>,
+    /// `[coerce.*]`: what is changed on the way to a destination, in the order in which it was given.
+    pub coercions: Vec<Coercion>,
     /// `[limits]`
     pub limits: Limits,
     /// `[spool]`
@@ -84,6 +87,19 @@ pub struct StandIn {
     pub whom: DestinationName,
     /// `stand-in-after`: for how long that one must have failed, without a success in between.
     pub after: Duration,
+}
+
+/// `[coerce.NAME]`: attributes that are changed in what some destinations get (PS3.4 B.4.1.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coercion {
+    /// The name that the configuration gives it; built like the name of a destination.
+    pub name: DestinationName,
+    /// The destinations that get it so. Never empty.
+    pub to: Vec<DestinationName>,
+    /// Of which instances; all must fit. Calling AE titles and modalities only: that is what is known of an instance later.
+    pub conditions: Vec<Condition>,
+    /// Each attribute once. Never empty.
+    pub changes: Vec<Change>,
 }
 
 /// `[limits]`: what one peer, or all of them together, may take from the gateway.

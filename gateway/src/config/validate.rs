@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::coercions;
 use super::commitment;
 use super::destinations;
 use super::finding::{Finding, is_passing};
@@ -42,6 +43,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates, has_ca };
     let admission = modalities::admission(reader, &neighbours, &mut warnings);
     let rules = rules::rules(reader, &destinations, &mut warnings);
+    let coercions = coercions::coercions(reader, &destinations, &mut warnings);
     let user_identity = user_identity(reader);
     destinations::refuse_loops(reader, &destinations, data.as_ref(), &[listen.as_slice(), &listen_tls].concat());
     let (limits, spool) = (quantities::limits(reader), quantities::spool(reader));
@@ -60,6 +62,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         rules,
         user_identity,
         destinations: destinations.into_iter().map(|given| given.value).collect(),
+        coercions,
         limits,
         spool,
         delivery,

@@ -457,6 +457,7 @@ fn settings(
             max_transfer: configured.and_then(|configured| configured.max_transfer),
         },
         stands_in,
+        coercions: forward::Coercions::of(&config.coercions, name, &config.aet),
     }
 }
 

@@ -4,7 +4,7 @@
 //! dictionary can be wrong for the software version that wrote the data set, UN never is.
 
 use dicom_core::Tag;
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, UidDictionary, VirtualVr};
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, TagRange, UidDictionary, VirtualVr};
 use dicom_dictionary_std::{StandardDataDictionary, StandardSopClassDictionary};
 
 use super::vr::Vr;
@@ -44,6 +44,15 @@ pub fn look_up(tag: Tag) -> Entry {
         Some(VirtualVr::Ox) => Entry::ObOrOw,
         Some(VirtualVr::Lt) => Entry::UsOrOw,
         _ => Entry::Unknown,
+    }
+}
+
+/// The tag of an attribute of the standard by its keyword in PS3.6, such as `PatientID`.
+#[must_use]
+pub fn tag_by_keyword(keyword: &str) -> Option<Tag> {
+    match StandardDataDictionary.by_name(keyword).map(DataDictionaryEntry::tag_range) {
+        Some(TagRange::Single(tag)) => Some(tag),
+        _ => None,
     }
 }
 
@@ -88,7 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn sop_classes_are_known_by_keyword() {
+    fn sop_classes_and_attributes_are_known_by_keyword() {
+        assert_eq!(tag_by_keyword("PatientID"), Some(Tag(0x0010, 0x0020)));
+        assert_eq!(tag_by_keyword("OverlayData"), None, "it has many tags");
         assert_eq!(sop_class_by_keyword("CTImageStorage").unwrap().as_str(), "1.2.840.10008.5.1.4.1.1.2");
         assert_eq!(sop_class_by_keyword("CtImageStorage"), None);
     }

@@ -8,8 +8,9 @@
 //!   one costs. A conversion has to remember them and stops at [`walker::MAX_DEPTH`].
 //! - **A definite verdict.** Either the bytes can be followed to their end, or there is one [`Defect`], with a sentence
 //!   for the peer. No panic on any input.
-//! - **As received is as kept.** Nothing here changes a byte of what is stored. Conversion makes another stream, for
-//!   the wire, and [`crate::forward::transcode`] proves it equal before it may leave.
+//! - **As received is as kept.** Nothing here changes a byte of what is stored. Conversion and coercion make another
+//!   stream, for the wire; [`crate::forward::transcode`] and [`coerce`] prove it equal, or equal in the rest, before it may
+//!   leave.
 //!
 //! # The parts
 //!
@@ -25,6 +26,7 @@
 //! - [`inflate`]: deflated data sets (PS3.5 A.5), streamed and limited;
 //! - [`digest`]: the canonical digest;
 //! - [`recode`]: re-encoding between the uncompressed transfer syntaxes;
+//! - [`coerce`]: a few attributes changed, and everything else as it was;
 //! - [`write`](mod@write): element headers, and small data sets of our own;
 //! - [`part10`]: file meta information.
 //!

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use log::{debug, warn};
 use rustls::ClientConfig;
 
+use super::coerce::{Coercions, Payload};
 use super::courier::Settings;
 use super::cstore::{self, StoreError};
 use super::open::{self, OpenError};
@@ -159,7 +160,7 @@ impl Archive {
         };
         let size = pump::piece_size(association);
         let made_even = pump::made_even(to.as_ref().unwrap_or(&header.transfer_syntax), claim.attempts);
-        let opened = open_payload(spool, claim, to).await;
+        let opened = open_payload(spool, claim, to, &self.settings.coercions).await;
         let payload = match opened {
             Ok(payload) => payload,
             Err(verdict) => return Ok(verdict),
@@ -238,12 +239,19 @@ fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
     )
 }
 
-/// The payload, read back and if necessary converted; a conversion is tried and compared before a byte may leave.
-async fn open_payload(spool: &Spool, claim: &Claim, to: Option<Uid>) -> Result<Box<dyn Read + Send>, Verdict> {
-    let (spool, id, from) = (spool.clone(), claim.id, claim.header.transfer_syntax.clone());
+/// The payload, read back and if necessary changed and converted; both are tried and compared before a byte may leave.
+async fn open_payload(
+    spool: &Spool,
+    claim: &Claim,
+    to: Option<Uid>,
+    coercions: &Coercions,
+) -> Result<Box<dyn Read + Send>, Verdict> {
+    let (spool, coercions, id, header) = (spool.clone(), coercions.clone(), claim.id, claim.header.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        let open = || spool.read(id).map_err(|error| Verdict::of_spool(&error));
-        let Some(to) = to else { return Ok(Box::new(open()?) as Box<dyn Read + Send>) };
+        let payload = Payload::prepare(&spool, id, &header, &coercions)?;
+        let from = header.transfer_syntax;
+        let open = || payload.open().map_err(|error| Verdict::of_spool(&error));
+        let Some(to) = to else { return open() };
         transcode::verify(open()?, &from, &to).map_err(|error| match error {
             TranscodeError::Read(error) => Verdict::of_payload(&error),
             error => Verdict::Hopeless {

@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kind};
+use super::coerce::{Coercions, Payload};
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
 use super::reach::Limits;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whose work it does while that one is away.
     pub stands_in: Option<StandIn>,
+    /// What is changed in the instances on the way.
+    pub coercions: Coercions,
 }
 
 /// The destination for which another one stands in.
@@ -222,26 +225,36 @@ fn distinct(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
     kinds.filter(|kind| seen.insert(kind.clone())).collect()
 }
 
+/// Why an instance was not filed.
+enum Unfiled {
+    /// It could not be read, or not be changed as wanted.
+    Unread(Verdict),
+    /// The folder did not take it.
+    NotFiled(FilingError),
+}
+
 async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     claims.truncate(1);
     let Some(claim) = claims.pop() else { return Attempt::Made(Vec::new()) };
     let sending = bench.sending(1, claim.length);
     let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);
-    let (root, spool, calling) = (root.to_owned(), bench.spool.clone(), bench.settings.calling.clone());
+    let (root, spool, settings) = (root.to_owned(), bench.spool.clone(), bench.settings.clone());
     let filed = tokio::task::spawn_blocking(move || {
+        let payload = Payload::prepare(&spool, id, &header, &settings.coercions).map_err(Unfiled::Unread)?;
         let meta = FileMeta {
             sop_class_uid: header.sop_class_uid,
             sop_instance_uid: header.sop_instance_uid,
             transfer_syntax: header.transfer_syntax,
-            source_ae: Some(calling),
+            source_ae: Some(settings.calling),
         };
         let filing = Filing {
             meta: &meta,
             study: header.study_instance_uid.as_ref(),
             series: header.series_instance_uid.as_ref(),
-            hash,
+            hash: payload.coerced.as_ref().map_or(hash, |coerced| coerced.proven.hash),
         };
-        folder::file(&root, &filing, spool.read(id)?)
+        let opened = payload.open().map_err(|error| Unfiled::Unread(Verdict::of_spool(&error)))?;
+        folder::file(&root, &filing, opened).map_err(Unfiled::NotFiled)
     });
     let filed = filed.await;
     if let Ok(Ok(_)) = &filed {
@@ -250,12 +263,14 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     sending.ended();
     let verdict = match filed {
         Ok(Ok(path)) => Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false },
-        Ok(Err(FilingError::Spool(error))) => Verdict::of_spool(&error),
-        Ok(Err(FilingError::Payload(error))) => Verdict::of_payload(&error),
-        Ok(Err(error @ FilingError::Io { .. })) => Verdict::Refused { answer: error.to_string() },
-        Ok(Err(error @ (FilingError::FolderMissing(_) | FilingError::Volume { .. }))) => {
-            return Attempt::DestinationFailed(error.to_string());
-        }
+        Ok(Err(Unfiled::Unread(verdict))) => verdict,
+        Ok(Err(Unfiled::NotFiled(error))) => match error {
+            FilingError::Payload(error) => Verdict::of_payload(&error),
+            FilingError::Io { .. } => Verdict::Refused { answer: error.to_string() },
+            FilingError::FolderMissing(_) | FilingError::Volume { .. } => {
+                return Attempt::DestinationFailed(error.to_string());
+            }
+        },
         Err(_) => Verdict::Later { answer: "the filing ended unexpectedly".into() },
     };
     Attempt::Made(vec![(claim, verdict)])

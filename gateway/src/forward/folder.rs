@@ -20,7 +20,6 @@ use nix::libc::{EIO, EMFILE, ENFILE, ENOSYS, EOPNOTSUPP, EPERM};
 use crate::dataset::part10::{self, FileMeta};
 use crate::durable::{Disk, FileSystem};
 use crate::model::{ContentHash, Uid};
-use crate::spool::SpoolError;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 256 << 10;
@@ -67,9 +66,6 @@ pub enum FilingError {
     /// The payload could not be read from the spool, or is not what was received.
     #[error("cannot read the instance from the spool: {0}")]
     Payload(io::Error),
-    /// The spool does not give it.
-    #[error("{0}")]
-    Spool(#[from] SpoolError),
 }
 
 /// Files one instance below `root` and returns the path of its file, relative to `root`.

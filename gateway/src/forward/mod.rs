@@ -28,6 +28,7 @@
 //!
 //! - [`circuit`], [`verdict`] and [`crate::retry`]: policy, pure, in virtual time;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE;
+//! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
 //! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `destination`: what
@@ -39,6 +40,7 @@
 
 mod archive;
 pub mod circuit;
+mod coerce;
 mod courier;
 pub mod cstore;
 mod destination;
@@ -54,6 +56,7 @@ pub mod turns;
 pub mod verdict;
 mod worker;
 
+pub use coerce::Coercions;
 pub use courier::{Route, Settings, StandIn};
 pub use destination::{Activity, Destination, Health};
 pub use worker::run;

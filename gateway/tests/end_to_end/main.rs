@@ -10,6 +10,7 @@
 mod support;
 
 mod battery;
+mod coercion;
 mod commitment;
 mod controls;
 mod door;

@@ -230,3 +230,15 @@ pub(crate) fn same_elements(pairs: &[(PathBuf, PathBuf)]) -> Result<(), String> 
     let ended = Process::run("compare.py", script("compare.py"), &input, PATIENCE * 2);
     if ended.status.success() { Ok(()) } else { Err(ended.text()) }
 }
+
+/// Checks pairs of Part 10 files, before and after attributes were changed on the way; see `tests/peers/coerced.py`.
+///
+/// # Errors
+/// What is not as it is to be (never the values).
+pub(crate) fn coerced(pairs: &[(PathBuf, PathBuf)], wanted: &[&str]) -> Result<(), String> {
+    let input: String = pairs.iter().map(|(a, b)| format!("{}\t{}\n", a.display(), b.display())).collect();
+    let mut command = script("coerced.py");
+    command.args(wanted);
+    let ended = Process::run("coerced.py", command, &input, PATIENCE * 2);
+    if ended.status.success() { Ok(()) } else { Err(ended.text()) }
+}

@@ -3,6 +3,7 @@
 
 mod answers;
 mod away;
+mod coercing;
 mod stand_in;
 mod urgent;
 
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::reach::Limits;
-use super::{Destination, Route, Settings, StandIn};
+use super::{Coercions, Destination, Route, Settings, StandIn};
 use crate::association::{
     Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, Preference,
     Rejection, Timeouts, transport,
@@ -270,6 +271,7 @@ impl Station {
             patience: Duration::from_secs(20),
             limits: Limits::default(),
             stands_in: None,
+            coercions: Coercions::of(&[], &destination.name, &"WAYSTATION".parse().unwrap()),
         };
         change(&mut settings);
         let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
