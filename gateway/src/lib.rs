@@ -12,6 +12,7 @@
 //! - [`receive`]: the services offered to modalities;
 //! - [`codec`]: the image filter in front of the spool's compression;
 //! - [`spool`]: the log, which is the truth, and its index;
+//! - [`ledger`]: what happened to every instance, chained by hashes;
 //! - [`forward`]: schedule, retry, delivery;
 //! - [`control`]: what the outside may ask the running gateway;
 //! - [`rescue`]: what can be done with the disk of a gateway that does not run.
@@ -29,6 +30,7 @@ pub mod dataset;
 pub mod dimse;
 pub mod durable;
 pub mod forward;
+pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod model;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Retry(retry) => cli::backend::retry(&retry.data, &retry.destination),
         Command::Door(door) => cli::door::run(door),
         Command::Route(route) => cli::route::run(route),
+        Command::Ledger(ledger) => cli::ledger::run(ledger),
         Command::Spool(spool) => cli::offline::run(spool, arguments.log_level()),
         Command::Phantom(phantom) => cli::backend::phantom(&phantom.folder, phantom.slices),
     };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 ///
 /// An instance travels association → dimse → receive → spool → forward, and the modules know each other in the direction
 /// in which it was decided, never back.
-const FORBIDDEN: [(&str, &[&str]); 11] = [
+const FORBIDDEN: [(&str, &[&str]); 12] = [
     ("model", &["*"]),
     ("clock", &["*", "!model"]),
     ("codec", &["*"]),
@@ -18,14 +18,16 @@ const FORBIDDEN: [(&str, &[&str]); 11] = [
     ("routing", &["*", "!model"]),
     ("association", &["*", "!model", "!clock", "!dimse"]),
     ("dimse", &["*", "!model", "!dataset"]),
-    ("spool", &["*", "!model", "!clock", "!codec", "!durable", "!metrics"]),
+    ("ledger", &["*", "!model", "!durable"]),
+    ("spool", &["*", "!model", "!clock", "!codec", "!durable", "!ledger", "!metrics"]),
     ("receive", &["forward", "control", "daemon"]),
     ("forward", &["receive", "control", "daemon"]),
 ];
 
 /// Where the async runtime must not be: in what is bytes and policy, and in the spool. `association` is a protocol core
 /// with one transport, in two files. `clock` reads the runtime's clock, and so nobody else has to.
-const WITHOUT_TOKIO: [&str; 8] = ["model", "codec", "durable", "dataset", "routing", "association", "dimse", "spool"];
+const WITHOUT_TOKIO: [&str; 9] =
+    ["model", "codec", "durable", "dataset", "routing", "association", "dimse", "ledger", "spool"];
 const THE_TRANSPORT: [&str; 2] = ["association::transport", "association::driver"];
 
 /// A file longer than this wants to be two.

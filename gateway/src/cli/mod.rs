@@ -6,6 +6,7 @@
 pub(crate) mod backend;
 mod commands;
 pub(crate) mod door;
+pub(crate) mod ledger;
 pub(crate) mod offline;
 mod render;
 pub(crate) mod route;
@@ -117,6 +118,14 @@ Examples:
   waystation spool rescue --data /mnt/waystation --out /srv/rescued"
     )]
     Spool(SpoolCommand),
+    /// Check the record of what happened to every instance
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  waystation ledger check --data /var/lib/waystation"
+    )]
+    Ledger(LedgerCommand),
     /// Make a CT series of an invented patient to try things with
     #[command(after_help = "\
 Example:
@@ -314,6 +323,18 @@ pub(crate) enum SpoolCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Read every line, and tell whether the chain of hashes is whole; changes nothing, also beside a gateway that runs
+    ///
+    /// Exit status: 0 all is well; 1 something was changed or is missing, and it is named.
+    Check {
+        /// The data folder of the gateway
+        #[arg(long, value_name = "DIR", default_value = DATA)]
+        data: PathBuf,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DataFolder {
     /// The data folder of a gateway that does not run
@@ -403,6 +424,15 @@ mod tests {
         for line in ["", " --json", " show ct1", " admit us2 --as echolab --data /d --json", " forget us2 --data /d"] {
             parse(&format!("waystation door{line}")).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn the_ledger_is_checked_where_a_service_has_it_unless_told_otherwise() {
+        let Command::Ledger(LedgerCommand::Check { data }) = parse("waystation ledger check").unwrap().command else {
+            panic!("not ledger")
+        };
+        assert_eq!(data, PathBuf::from(DATA));
+        parse("waystation ledger check --data /d").unwrap();
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn failed(error: &RescueError) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-fn spinner() -> ProgressBar {
+pub(super) fn spinner() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         bar.set_style(style);
