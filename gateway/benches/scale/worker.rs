@@ -11,7 +11,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use waystation::clock::now;
-use waystation::spool::{Classes, Outcome, Spool, SpoolOptions};
+use waystation::spool::{Attempt, Classes, Outcome, Spool, SpoolOptions};
 
 use super::Failure;
 use super::instances::{data_set, destination, header};
@@ -186,7 +186,7 @@ fn deliver(spool: &Spool, deliveries: u64) -> Result<Duration, Failure> {
         let claims = spool.claim(&name, spool.time(), left.min(AT_ONCE), Classes::All)?;
         left -= claims.len();
         for claim in claims {
-            spool.record(claim, Outcome::Delivered { answer: "0000H".to_owned(), verify: None });
+            spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000H".to_owned(), verify: None });
         }
     }
     wait_until(|| Ok(queued(spool)? <= before.saturating_sub(deliveries)))?;

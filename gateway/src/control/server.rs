@@ -31,6 +31,9 @@ use crate::receive::commitment::Commitments;
 use crate::spool::{self, DeliveryView, Parked, Spool, SpoolError, Tally};
 use crate::tls;
 
+/// Who does what is asked for here, in the ledger.
+const CONTROL: &str = "whoever may use the control socket";
+
 /// What the answers are made of.
 pub struct Gateway {
     /// The gateway's AE title.
@@ -162,7 +165,7 @@ async fn retry(State(gateway): State<Arc<Gateway>>, UrlPath(name): UrlPath<Strin
     if configured.is_none() && !tokio::task::block_in_place(known)? {
         return Err(Failed(StatusCode::NOT_FOUND, format!("no destination is called {name}; see waystation status")));
     }
-    let released = tokio::task::block_in_place(|| gateway.spool.retry(Some(&name), Parked::All))?;
+    let released = tokio::task::block_in_place(|| gateway.spool.retry(Some(&name), Parked::All, CONTROL))?;
     log::info!(destination:% = name, released; "an operator asked for a retry");
     if let Some(destination) = configured {
         destination.hasten();

@@ -364,8 +364,11 @@ fn report(data: &Path, opened: &Opened) {
     let milliseconds = u64::try_from(opened.took.as_millis()).unwrap_or(u64::MAX);
     info!(data:% = data.display(), replayed = opened.replayed, swept = opened.swept, milliseconds; "spool open");
     if let Some(reason) = &opened.rebuilt {
+        let restored = opened.restored;
         warn!(
-            "the index was built again from the log: {reason}; what had been delivered before is delivered once more"
+            restored;
+            "the index was built again from the log: {reason}; {restored} deliveries are known to be made from the ledger, \
+             any other is made once more"
         );
     }
     if opened.damaged > 0 {

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use log::{debug, warn};
 use rustls::ClientConfig;
 
-use super::coerce::{Coercions, Payload};
+use super::coerce::{Coerced, Coercions, Payload};
 use super::courier::Settings;
 use super::cstore::{self, StoreError};
 use super::open::{self, OpenError};
@@ -142,9 +142,15 @@ impl Archive {
     }
 
     /// Sends one instance whose kind the association [knows](Self::knows), and counts the bytes that leave in `sent`.
-    pub(super) async fn deliver(&mut self, claim: &Claim, spool: &Spool, sent: &AtomicU64) -> Result<Verdict, Broken> {
+    /// Gives what left in place of the stored data set, too, if something did.
+    pub(super) async fn deliver(
+        &mut self,
+        claim: &Claim,
+        spool: &Spool,
+        sent: &AtomicU64,
+    ) -> Result<(Verdict, Option<Coerced>), Broken> {
         let Some(association) = &mut self.association else {
-            return Ok(Verdict::Later { answer: "there is no association".into() });
+            return Ok((Verdict::Later { answer: "there is no association".into() }, None));
         };
         let header = &claim.header;
         let (context, to) = match way(association, &Kind::of(claim)) {
@@ -152,18 +158,19 @@ impl Archive {
             Way::Converted { context, to } => (context, Some(to)),
             Way::NotNow => {
                 let answer = format!("the archive refuses SOP class {} without a reason", header.sop_class_uid);
-                return Ok(Verdict::Refused { answer });
+                return Ok((Verdict::Refused { answer }, None));
             }
             Way::NotSupported => {
-                return Ok(Verdict::Hopeless { reason: not_accepted(&header.sop_class_uid, &header.transfer_syntax) });
+                let reason = not_accepted(&header.sop_class_uid, &header.transfer_syntax);
+                return Ok((Verdict::Hopeless { reason }, None));
             }
         };
         let size = pump::piece_size(association);
         let made_even = pump::made_even(to.as_ref().unwrap_or(&header.transfer_syntax), claim.attempts);
         let opened = open_payload(spool, claim, to, &self.settings.coercions).await;
-        let payload = match opened {
-            Ok(payload) => payload,
-            Err(verdict) => return Ok(verdict),
+        let (payload, coerced) = match opened {
+            Ok(opened) => opened,
+            Err(verdict) => return Ok((verdict, None)),
         };
         let request = CStore {
             message_id: u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1),
@@ -176,12 +183,12 @@ impl Archive {
         match cstore::store(association, context, request, pieces, sent, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
-                Ok(Verdict::of(&response))
+                Ok((Verdict::of(&response), coerced))
             }
             Err(StoreError::Payload(error)) => {
                 self.abort().await;
                 warn!(destination:% = self.peer.host, id:% = claim.id; "sending stopped, the archive was sent an A-ABORT: {error}");
-                Ok(Verdict::of_payload(&error))
+                Ok((Verdict::of_payload(&error), coerced))
             }
             Err(error) => {
                 self.abort().await;
@@ -239,19 +246,17 @@ fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
     )
 }
 
+/// What is read of an instance, and what of it was changed.
+type Opened = (Box<dyn Read + Send>, Option<Coerced>);
+
 /// The payload, read back and if necessary changed and converted; both are tried and compared before a byte may leave.
-async fn open_payload(
-    spool: &Spool,
-    claim: &Claim,
-    to: Option<Uid>,
-    coercions: &Coercions,
-) -> Result<Box<dyn Read + Send>, Verdict> {
+async fn open_payload(spool: &Spool, claim: &Claim, to: Option<Uid>, coercions: &Coercions) -> Result<Opened, Verdict> {
     let (spool, coercions, id, header) = (spool.clone(), coercions.clone(), claim.id, claim.header.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let payload = Payload::prepare(&spool, id, &header, &coercions)?;
         let from = header.transfer_syntax;
         let open = || payload.open().map_err(|error| Verdict::of_spool(&error));
-        let Some(to) = to else { return open() };
+        let Some(to) = to else { return Ok((open()?, payload.coerced)) };
         transcode::verify(open()?, &from, &to).map_err(|error| match error {
             TranscodeError::Read(error) => Verdict::of_payload(&error),
             error => Verdict::Hopeless {
@@ -263,7 +268,7 @@ async fn open_payload(
         })?;
         let converter =
             Converter::new(open()?, &from, &to).map_err(|error| Verdict::Hopeless { reason: error.to_string() })?;
-        Ok(Box::new(converter) as Box<dyn Read + Send>)
+        Ok((Box::new(converter) as Box<dyn Read + Send>, payload.coerced))
     });
     opened.await.unwrap_or_else(|_| Err(Verdict::Later { answer: "reading the instance failed".into() }))
 }

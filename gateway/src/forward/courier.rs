@@ -15,7 +15,7 @@ use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kind};
-use super::coerce::{Coercions, Payload};
+use super::coerce::{Coerced, Coercions, Payload};
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
 use super::reach::Limits;
@@ -75,11 +75,29 @@ pub struct StandIn {
 /// What came of handing claims to a courier.
 pub(super) enum Attempt {
     /// The destination could be reached: what it means for each delivery that was tried.
-    Made(Vec<(Claim, Verdict)>),
+    Made(Vec<Handed>),
     /// The destination could not be reached, or takes nothing from us: nothing was tried with an instance.
     DestinationFailed(String),
     /// The gateway stops: nothing was tried.
     Stopped,
+}
+
+/// A delivery that was tried.
+pub(super) struct Handed {
+    pub(super) claim: Claim,
+    /// What came of it.
+    pub(super) verdict: Verdict,
+    /// Bytes of the data set that have left.
+    pub(super) sent: u64,
+    /// What has left in place of the stored data set, if it did.
+    pub(super) coerced: Option<Coerced>,
+}
+
+impl Handed {
+    /// A delivery of which nothing has left.
+    pub(super) fn nothing(claim: Claim, verdict: Verdict) -> Self {
+        Self { claim, verdict, sent: 0, coerced: None }
+    }
 }
 
 /// What a courier works with, beside the way to its destination.
@@ -123,14 +141,15 @@ impl Sending<'_> {
         self.destination.meter()
     }
 
-    /// There was an answer, or an end.
-    pub(super) fn ended(self) {
+    /// There was an answer, or an end. Gives the number of bytes that have left.
+    pub(super) fn ended(self) -> u64 {
         let took = clock::of_runtime().saturating_duration_since(self.began);
         let bytes = self.meter().load(Ordering::Relaxed);
         self.destination.show(|health| {
             health.goodput.sent(bytes, took);
             (health.sending, health.sending_bytes) = (0, 0);
         });
+        bytes
     }
 }
 
@@ -209,12 +228,15 @@ async fn send(archive: &mut Archive, mut claims: Vec<Claim>, prove: bool, bench:
         let sending = bench.sending(1, claim.length);
         let once_more = archive.is_proven();
         let delivered = archive.deliver(&claim, &bench.spool, sending.meter()).await;
-        sending.ended();
+        let sent = sending.ended();
         match delivered {
-            Ok(verdict) => return Attempt::Made(vec![(claim, verdict)]),
+            Ok((verdict, coerced)) => return Attempt::Made(vec![Handed { claim, verdict, sent, coerced }]),
             // The archive may have ended the association while nothing was on it.
             Err(_) if once_more => {}
-            Err(broken) => return Attempt::Made(vec![(claim, Verdict::Later { answer: broken.0 })]),
+            Err(broken) => {
+                let verdict = Verdict::Later { answer: broken.0 };
+                return Attempt::Made(vec![Handed { claim, verdict, sent, coerced: None }]);
+            }
         }
     }
 }
@@ -254,15 +276,19 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
             hash: payload.coerced.as_ref().map_or(hash, |coerced| coerced.proven.hash),
         };
         let opened = payload.open().map_err(|error| Unfiled::Unread(Verdict::of_spool(&error)))?;
-        folder::file(&root, &filing, opened).map_err(Unfiled::NotFiled)
+        let path = folder::file(&root, &filing, opened).map_err(Unfiled::NotFiled)?;
+        Ok((path, payload.coerced))
     });
     let filed = filed.await;
     if let Ok(Ok(_)) = &filed {
         sending.meter().store(claim.length, Ordering::Relaxed);
     }
-    sending.ended();
+    let sent = sending.ended();
     let verdict = match filed {
-        Ok(Ok(path)) => Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false },
+        Ok(Ok((path, coerced))) => {
+            let verdict = Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false };
+            return Attempt::Made(vec![Handed { claim, verdict, sent, coerced }]);
+        }
         Ok(Err(Unfiled::Unread(verdict))) => verdict,
         Ok(Err(Unfiled::NotFiled(error))) => match error {
             FilingError::Payload(error) => Verdict::of_payload(&error),
@@ -273,5 +299,5 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
         },
         Err(_) => Verdict::Later { answer: "the filing ended unexpectedly".into() },
     };
-    Attempt::Made(vec![(claim, verdict)])
+    Attempt::Made(vec![Handed { claim, verdict, sent, coerced: None }])
 }

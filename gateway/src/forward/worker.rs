@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::circuit::{self, Circuit};
-use super::courier::{Attempt, Bench, Courier, Route, Settings, StandIn};
+use super::courier::{Attempt, Bench, Courier, Handed, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::reach::{self, Obstacle};
 use super::turns::Turns;
@@ -18,7 +18,7 @@ use super::verdict::{Tried, Verdict};
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::{DestinationName, InstanceId, Priority};
-use crate::spool::{Claim, Classes, Outcome, Spool, SpoolError};
+use crate::spool::{self, Claim, Classes, Outcome, Spool, SpoolError};
 
 /// Deliveries that are looked at together: what goes in one request, or what one association is to be good for.
 const AHEAD: usize = 16;
@@ -166,10 +166,11 @@ impl Worker {
             destination.note_obstacle(claim.id, obstacle.as_ref().map(ToString::to_string));
             match obstacle {
                 Some(obstacle @ Obstacle::TooLarge { .. }) => {
-                    self.apply(claim, Verdict::Hopeless { reason: obstacle.to_string() });
+                    self.apply(Handed::nothing(claim, Verdict::Hopeless { reason: obstacle.to_string() }));
                 }
                 Some(obstacle @ Obstacle::TooSlow { .. }) if claim.attempts > 0 => {
-                    self.apply(claim, Verdict::PutOff { after: ANOTHER_LOOK, answer: obstacle.to_string() });
+                    let answer = obstacle.to_string();
+                    self.apply(Handed::nothing(claim, Verdict::PutOff { after: ANOTHER_LOOK, answer }));
                 }
                 _ => left.push(claim),
             }
@@ -199,20 +200,18 @@ impl Worker {
     }
 
     /// The destination works if it has taken a position on anything that was handed over.
-    fn made(&mut self, verdicts: Vec<(Claim, Verdict)>) {
-        let is_answer = |verdict: &Verdict| !matches!(verdict, Verdict::Later { .. });
-        match verdicts.last().map(|(_, verdict)| verdict) {
-            Some(Verdict::Later { answer }) if !verdicts.iter().any(|(_, verdict)| is_answer(verdict)) => {
-                self.stumble(answer);
-            }
+    fn made(&mut self, handed: Vec<Handed>) {
+        let is_answer = |handed: &Handed| !matches!(handed.verdict, Verdict::Later { .. });
+        match handed.last().map(|handed| &handed.verdict) {
+            Some(Verdict::Later { answer }) if !handed.iter().any(is_answer) => self.stumble(answer),
             Some(_) => self.succeed(),
             None => {}
         }
-        verdicts.into_iter().for_each(|(claim, verdict)| self.apply(claim, verdict));
+        handed.into_iter().for_each(|handed| self.apply(handed));
     }
 
     /// Records what came of one delivery.
-    fn apply(&mut self, claim: Claim, verdict: Verdict) {
+    fn apply(&mut self, Handed { claim, verdict, sent, coerced }: Handed) {
         let verdict = match claim.destination == self.bench.destination.name {
             true => verdict,
             false => verdict.of_stand_in(&self.bench.destination.name),
@@ -224,6 +223,9 @@ impl Worker {
             self.refusals.insert(id, refusals + 1);
         }
         let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
+        let through = (claim.destination != self.bench.destination.name).then(|| self.bench.destination.name.clone());
+        let coercion = coerced.map(|coerced| spool::Coercion { sha256: coerced.proven.hash, rules: coerced.rules });
+        let attempt = spool::Attempt { bytes: sent, through, warned, coercion };
         let Settings { backoff, tries, .. } = &self.bench.settings;
         let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
         match &outcome {
@@ -246,7 +248,7 @@ impl Worker {
         if matches!(outcome, Outcome::Delivered { .. }) {
             self.bench.destination.note_obstacle(id, None);
         }
-        blocking(|| self.bench.spool.record(claim, outcome));
+        blocking(|| self.bench.spool.record(claim, attempt, outcome));
     }
 
     fn succeed(&mut self) {

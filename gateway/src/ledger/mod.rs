@@ -84,6 +84,8 @@ struct LastFile {
     end: u64,
     /// It ends in the middle of a line that stays as it is.
     is_unfinished: bool,
+    /// Behind the end there may be something of lines that could not be written.
+    has_leftovers: bool,
 }
 
 /// A line that was read.
@@ -97,6 +99,15 @@ pub struct Line {
     pub entry: Option<Entry>,
     /// The line itself, without its newline.
     pub text: String,
+}
+
+impl Line {
+    fn of(place: Place, text: &[u8]) -> Result<Self, line::NotALine> {
+        let frame = line::decode_frame(text)?;
+        let position = Position { place, n: frame.n, hash: LineHash::of(text) };
+        let entry = line::decode_entry(text);
+        Ok(Self { position, at: frame.at, entry, text: String::from_utf8_lossy(text).into_owned() })
+    }
 }
 
 /// Lines that are written together.
@@ -212,15 +223,25 @@ impl Ledger {
                 // A line in a file without a name would be none.
                 let named = self.disk.sync_dir(&self.folder);
                 named.map_err(|error| LedgerError::of_sync("flush", &self.folder, error))?;
-                last.insert(LastFile { month: piece.month, path, file, end: 0, is_unfinished: false })
+                last.insert(LastFile {
+                    month: piece.month,
+                    path,
+                    file,
+                    end: 0,
+                    is_unfinished: false,
+                    has_leftovers: false,
+                })
             }
         };
+        last.cut_back()?;
         if let Err(error) = last.file.write_at(&piece.bytes, last.end) {
+            last.has_leftovers = true;
             let error = LedgerError::of("write to", &last.path, error);
-            if error.is_passing() {
-                last.cut_back()?;
-            }
-            return Err(error);
+            // Where even that does not work at the moment, it is done before the next line.
+            return match last.cut_back() {
+                Err(worse) if error.is_passing() && !worse.is_passing() => Err(worse),
+                _ => Err(error),
+            };
         }
         last.file.sync_data().map_err(|error| LedgerError::of_sync("flush", &last.path, error))?;
         last.end += piece.bytes.len() as u64;
@@ -230,12 +251,15 @@ impl Ledger {
 }
 
 impl LastFile {
-    /// Takes away what was written behind the end, durably: lines of another writing, torn by a power cut into these,
-    /// could look whole.
-    fn cut_back(&self) -> Result<(), LedgerError> {
-        let cut = self.file.set_length(self.end);
-        cut.map_err(|error| LedgerError::of_sync("cut back", &self.path, error))?;
-        self.file.sync_data().map_err(|error| LedgerError::of_sync("flush", &self.path, error))
+    /// Takes away what was left behind the end, durably: two writings of the same place, torn into one another by a power
+    /// cut, could look whole.
+    fn cut_back(&mut self) -> Result<(), LedgerError> {
+        if self.has_leftovers {
+            self.file.set_length(self.end).map_err(|error| LedgerError::of("cut back", &self.path, error))?;
+            self.file.sync_data().map_err(|error| LedgerError::of_sync("flush", &self.path, error))?;
+            self.has_leftovers = false;
+        }
+        Ok(())
     }
 }
 
@@ -249,15 +273,39 @@ pub fn read_line(disk: &dyn Disk, folder: &Path, place: Place) -> Result<Line, L
     let file = disk.open(&path, false).map_err(read)?;
     match Lines::new(&*file, place.offset).next().map_err(read)? {
         Some(Raw::Line { text, .. }) => {
-            let frame = line::decode_frame(&text).map_err(|problem| LedgerError::NoLine(place, problem.to_string()))?;
-            let position = Position { place, n: frame.n, hash: LineHash::of(&text) };
-            let entry = line::decode_entry(&text);
-            Ok(Line { position, at: frame.at, entry, text: String::from_utf8_lossy(&text).into_owned() })
+            Line::of(place, &text).map_err(|problem| LedgerError::NoLine(place, problem.to_string()))
         }
         Some(Raw::TooLong { .. }) => Err(LedgerError::NoLine(place, line::NotALine::TooLong.to_string())),
         Some(Raw::Unfinished { .. }) => Err(LedgerError::NoLine(place, "it has no end".into())),
         None => Err(LedgerError::NoLine(place, "the file is shorter".into())),
     }
+}
+
+/// Hands each line to `visit` that is at `from` or behind it, or all that there are, in order, until that fails. What is no
+/// line is left out: this is for whoever wants to know what is there, not whether it is whole.
+///
+/// # Errors
+/// A file cannot be read; or the first error of `visit`.
+pub fn walk<E: From<LedgerError>>(
+    disk: &dyn Disk,
+    folder: &Path,
+    from: Option<Place>,
+    mut visit: impl FnMut(Line) -> Result<(), E>,
+) -> Result<(), E> {
+    for file in months(disk, folder)?.into_iter().filter(|file| from.is_none_or(|from| from.file <= *file)) {
+        let path = folder.join(file.file_name());
+        let read = |error| LedgerError::of("read", &path, error);
+        let opened = disk.open(&path, false).map_err(read)?;
+        let mut lines = Lines::new(&*opened, from.filter(|from| from.file == file).map_or(0, |from| from.offset));
+        while let Some(raw) = lines.next().map_err(read)? {
+            if let Raw::Line { offset, text } = raw
+                && let Ok(line) = Line::of(Place { file, offset }, &text)
+            {
+                visit(line)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The files in a folder, in order.

@@ -216,7 +216,7 @@ fn last_file(disk: &dyn Disk, folder: &Path, month: Month) -> Result<LastFile, L
     let path = folder.join(month.file_name());
     let file = disk.open(&path, true).map_err(|error| LedgerError::of("open", &path, error))?;
     let end = file.length().map_err(|error| LedgerError::of("look at", &path, error))?;
-    Ok(LastFile { month, path, file, end, is_unfinished: false })
+    Ok(LastFile { month, path, file, end, is_unfinished: false, has_leftovers: false })
 }
 
 impl LastFile {
@@ -230,6 +230,7 @@ impl LastFile {
     fn cut_off(&mut self, end: u64) -> Result<u64, LedgerError> {
         let cut = self.end.saturating_sub(end);
         self.end = end;
+        self.has_leftovers = true;
         self.cut_back()?;
         Ok(cut)
     }

@@ -97,6 +97,7 @@ pub(super) fn attempted(id: u64, outcome: AttemptOutcome, answer: &str) -> Entry
         outcome,
         answer: answer.into(),
         next_after: None,
+        verify_after: None,
         sha256_sent: None,
         rules: Vec::new(),
     }))
@@ -109,7 +110,7 @@ fn every_kind() -> Vec<Entry> {
     (full.withheld, full.late, full.conflict_with) = (true, true, Some(InstanceId(3)));
     let Entry::Attempted(mut sent) = attempted(7, AttemptOutcome::Again, "A700") else { unreachable!() };
     sent.through = Some("other".parse().unwrap());
-    sent.next_after = Some(600);
+    (sent.next_after, sent.verify_after) = (Some(600), Some(60));
     sent.sha256_sent = Some(ContentHash([1; 32]));
     sent.rules = vec!["fix-charset".parse().unwrap()];
     let destination: crate::model::DestinationName = "archive".parse().unwrap();
@@ -120,7 +121,7 @@ fn every_kind() -> Vec<Entry> {
         outcome,
         answer: "0112".into(),
     };
-    let released = |of| Entry::Released { destination: destination.clone(), of, by: "uid 0".into() };
+    let released = |of| Entry::Released { destination: Some(destination.clone()), of, by: "uid 0".into() };
     vec![
         Entry::Started { version: "0.1.0".into() },
         received(6),
@@ -418,6 +419,27 @@ fn a_full_disk_is_told_and_leaves_a_ledger_that_goes_on_when_there_is_room() {
     }
     assert_eq!(checked(&disk).lines, 216);
     assert_eq!(open(&disk, positions.last().copied()).1.beyond, 200);
+}
+
+#[test]
+fn a_line_that_cannot_even_be_taken_back_is_taken_back_before_the_next_one() {
+    for errors in 1..5 {
+        let (disk, positions) = written();
+        let (mut ledger, _) = open(&disk, positions.last().copied());
+        let name = "2026-12.log";
+        let whole = bytes(&disk, name);
+        disk.fail(0, Errno::ENOSPC, true);
+        for _ in 0..errors {
+            assert!(ledger.append(&[(at(DECEMBER), received(1))]).unwrap_err().is_passing());
+        }
+        // What a write has done before it failed.
+        disk.heal();
+        let file = disk.open(&file(name), true).unwrap();
+        file.write_at(b"{\"prev\":", whole.len() as u64).unwrap();
+        ledger.append(&[(at(DECEMBER), received(1))]).unwrap();
+        assert!(checked(&disk).is_well());
+        assert_eq!(checked(&disk).lines, 17);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::dataset::part10;
 use crate::model::{AeTitle, Priority, Timestamp, Uid};
-use crate::spool::{Classes, InstanceHeader, Outcome, Spool, SpoolOptions, reindex};
+use crate::spool::{Attempt, Classes, InstanceHeader, Outcome, Spool, SpoolOptions, reindex};
 
 fn uid(text: &str) -> Uid {
     text.parse().unwrap()
@@ -63,7 +63,7 @@ fn dead_box(data: &Path) {
                 0 => Outcome::Delivered { answer: "0000".into(), verify: None },
                 _ => Outcome::Retry { after: Duration::from_secs(3_600), answer: "A700".into() },
             };
-            spool.record(claim, outcome);
+            spool.record(claim, Attempt::default(), outcome);
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -9,6 +9,7 @@ use super::claims::Verification;
 use super::error::SpoolError;
 use super::index::{IndexError, ReportedTo, Step, Tables};
 use crate::clock::SpoolTime;
+use crate::ledger::{Answer, Entry, Selection};
 use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
 
 /// The most deliveries that one step looks at.
@@ -18,15 +19,37 @@ pub(super) const AT_ONCE: usize = 1_000;
 #[derive(Debug)]
 pub(super) enum Task {
     /// Whatever is parked for a destination is to be tried again.
-    RetryAll(DestinationName),
+    RetryAll { destination: DestinationName, by: Answer },
     /// What is parked of a study, for one destination or for all.
-    RetryStudy { study: Uid, destination: Option<DestinationName> },
+    RetryStudy { study: Uid, destination: Option<DestinationName>, by: Answer },
     /// What is parked of an instance, for one destination or for all.
-    RetryInstance { id: InstanceId, destination: Option<DestinationName> },
+    RetryInstance { id: InstanceId, destination: Option<DestinationName>, by: Answer },
     /// A study is to go first.
-    Expedite(Uid),
+    Expedite { study: Uid, by: Answer },
     /// A destination has said by itself what it has.
     Report { destination: DestinationName, report: Vec<(Uid, Verification)> },
+}
+
+impl Task {
+    /// What the ledger is told of it. Of a report each answer is told by itself.
+    fn entry(&self) -> Option<Entry> {
+        let released = |destination: Option<&DestinationName>, of, by: &Answer| Entry::Released {
+            destination: destination.cloned(),
+            of,
+            by: by.clone(),
+        };
+        match self {
+            Self::RetryAll { destination, by } => Some(released(Some(destination), Selection::Everything, by)),
+            Self::RetryStudy { study, destination, by } => {
+                Some(released(destination.as_ref(), Selection::Study(study.clone()), by))
+            }
+            Self::RetryInstance { id, destination, by } => {
+                Some(released(destination.as_ref(), Selection::Instance(*id), by))
+            }
+            Self::Expedite { study, by } => Some(Entry::Expedited { study: study.clone(), by: by.clone() }),
+            Self::Report { .. } => None,
+        }
+    }
 }
 
 /// A task and how far it is.
@@ -71,12 +94,12 @@ impl Chore {
         let last = *self.last.get_or_insert(tables.last_id());
         let Cursor { next, reported } = self.cursor;
         let step = match &self.task {
-            Task::RetryAll(destination) => tables.retry_all(destination, next..=last, limit, now)?,
-            Task::RetryStudy { study, destination } => {
+            Task::RetryAll { destination, .. } => tables.retry_all(destination, next..=last, limit, now)?,
+            Task::RetryStudy { study, destination, .. } => {
                 tables.retry_study(study, destination.as_ref(), next..=last, limit, now)?
             }
-            Task::RetryInstance { id, destination } => tables.retry_instance(*id, destination.as_ref(), now)?,
-            Task::Expedite(study) => tables.expedite(study, next..=last, limit)?,
+            Task::RetryInstance { id, destination, .. } => tables.retry_instance(*id, destination.as_ref(), now)?,
+            Task::Expedite { study, .. } => tables.expedite(study, next..=last, limit)?,
             Task::Report { destination, report } => {
                 let (changed, to) = tables.reported(destination, report, reported, limit, (now, at))?;
                 let next = to.map(|reported| Cursor { next, reported });
@@ -84,6 +107,13 @@ impl Chore {
             }
         };
         let Step { changed, concerned, next } = step;
+        // Once for all of its steps, in the first that does something.
+        if self.done == 0
+            && changed > 0
+            && let Some(entry) = self.task.entry()
+        {
+            tables.tell(Some(at), entry);
+        }
         Ok(Progress { concerned, changed, next: next.map(|next| Cursor { next, reported }) })
     }
 

@@ -60,6 +60,28 @@ pub enum Parked {
     Instance(InstanceId),
 }
 
+/// What was done on a claim, for the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attempt {
+    /// Bytes of the data set that went out.
+    pub bytes: u64,
+    /// Who was called in the destination's stead, if somebody was.
+    pub through: Option<DestinationName>,
+    /// The destination has it, and said that something about it is odd.
+    pub warned: bool,
+    /// If what was sent is not byte for byte what was received.
+    pub coercion: Option<Coercion>,
+}
+
+/// Rules have changed a copy on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coercion {
+    /// SHA-256 of the data set that was sent.
+    pub sha256: ContentHash,
+    /// Which rules.
+    pub rules: Vec<DestinationName>,
+}
+
 /// What came of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

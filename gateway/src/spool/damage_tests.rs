@@ -42,7 +42,7 @@ fn what_is_damaged_is_parked_told_and_mended_by_the_next_resend() {
         let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
         assert!(reason.contains("damaged") && reason.contains("send it again"), "{reason}");
         // A word from an operator alone does not help.
-        assert_eq!(spool.retry(Some(&central()), Parked::All).unwrap(), 1);
+        assert_eq!(spool.retry(Some(&central()), Parked::All, "a test").unwrap(), 1);
         assert_eq!(claims(&spool), 1);
         assert!(read(&spool, InstanceId(1)).is_err());
         until(|| spool.status().unwrap().destinations[0].parked.instances == 1);
@@ -80,7 +80,7 @@ fn a_pass_reads_everything_and_tells_so_and_a_copy_that_everybody_has_is_no_alar
     wait_for(&spool, 100);
     let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     assert_eq!(claim.id, InstanceId(1));
-    spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
+    spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     disk.flip(Path::new("/data/log/0000000001.seg"), 4_096 + 1_000, 8);
     assert_eq!(spool.status().unwrap().scrub.last, None);

@@ -5,10 +5,11 @@ use std::sync::mpsc::sync_channel;
 
 use super::Spool;
 use super::chores::{Chore, Task};
-use super::claims::{Claim, Classes, Outcome, Parked, Unverified, Verification};
+use super::claims::{Attempt, Claim, Classes, Outcome, Parked, Unverified, Verification};
 use super::error::SpoolError;
 use super::indexer::IndexJob;
 use crate::clock::{self, SpoolTime};
+use crate::ledger::{Answer, Method};
 use crate::model::{DestinationName, Priority, Uid};
 
 impl Spool {
@@ -51,41 +52,43 @@ impl Spool {
 
     /// Records what came of a claim. The claim ends when that is on stable storage; waits while the index has more to do
     /// than it should. If the spool fails before, the delivery stays queued and is tried again by the next run.
-    pub fn record(&self, claim: Claim, outcome: Outcome) {
+    pub fn record(&self, claim: Claim, attempt: Attempt, outcome: Outcome) {
         if outcome == Outcome::Released {
             return;
         }
         let (now, at) = (self.time(), clock::wall());
         // An index thread that is gone drops the job, and with it the lease.
-        let _ = self.inner.indexer.send(IndexJob::Outcome { lease: claim.lease, outcome, now, at });
+        let _ = self.inner.indexer.send(IndexJob::Outcome { lease: claim.lease, attempt, outcome, now, at });
     }
 
     /// Queues parked deliveries again, those to one destination or to all, as if they had never been tried; gives their
-    /// number when that is on stable storage. What is parked after the call is not meant.
+    /// number when that is on stable storage. What is parked after the call is not meant. `by` is for the ledger: who asked.
     ///
     /// # Errors
     /// The spool has failed or was closed.
-    pub fn retry(&self, destination: Option<&DestinationName>, what: Parked) -> Result<u64, SpoolError> {
-        let destination = destination.cloned();
+    pub fn retry(&self, destination: Option<&DestinationName>, what: Parked, by: &str) -> Result<u64, SpoolError> {
+        let (destination, by) = (destination.cloned(), Answer::from(by));
         match what {
-            Parked::Study(study) => self.work_off(Task::RetryStudy { study, destination }),
-            Parked::Instance(id) => self.work_off(Task::RetryInstance { id, destination }),
+            Parked::Study(study) => self.work_off(Task::RetryStudy { study, destination, by }),
+            Parked::Instance(id) => self.work_off(Task::RetryInstance { id, destination, by }),
             Parked::All => {
                 let all = || self.ask(|inner| inner.index.read()?.destination_names());
-                let names = destination.map_or_else(|| Ok(all()?.into_values().collect()), |name| Ok(vec![name]))?;
-                names.into_iter().map(|name| self.work_off(Task::RetryAll(name))).sum()
+                let names = destination
+                    .map_or_else(|| Ok::<Vec<_>, SpoolError>(all()?.into_values().collect()), |name| Ok(vec![name]))?;
+                let task = |destination| Task::RetryAll { destination, by: by.clone() };
+                names.into_iter().map(|name| self.work_off(task(name))).sum()
             }
         }
     }
 
     /// Lets a study go first: whatever is queued of it becomes [`Priority::Stat`] for every destination, and so does what
     /// comes of it later, as long as the index knows the study. Gives how many deliveries that changed, when it is on
-    /// stable storage; nothing happens if the study is not known.
+    /// stable storage; nothing happens if the study is not known. `by` is for the ledger: who asked.
     ///
     /// # Errors
     /// The spool has failed or was closed.
-    pub fn expedite(&self, study: &Uid) -> Result<u64, SpoolError> {
-        self.work_off(Task::Expedite(study.clone()))
+    pub fn expedite(&self, study: &Uid, by: &str) -> Result<u64, SpoolError> {
+        self.work_off(Task::Expedite { study: study.clone(), by: by.into() })
     }
 
     /// Claims up to `limit` deliveries that were made, about which the destination may be asked at `now` and that nobody
@@ -113,13 +116,14 @@ impl Spool {
 
     /// Records what a destination said when it was asked. The claim ends when that is on stable storage, as in
     /// [`Spool::record`]. What it does not have is queued again at once.
-    /// Nothing is done if somebody else has settled it meanwhile, or it was delivered once more.
-    pub fn verified(&self, claim: Unverified, verification: Verification) {
+    /// `method` is how it was asked. Nothing is done if somebody else has settled it meanwhile, or it was delivered once more.
+    pub fn verified(&self, claim: Unverified, method: Method, verification: Verification) {
         let (now, at) = (self.time(), clock::wall());
         // An index thread that is gone drops the job, and with it the lease.
         let _ = self.inner.indexer.send(IndexJob::Verified {
             lease: claim.lease,
             attempt: claim.attempt,
+            method,
             verification,
             now,
             at,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::durable::{Fate, fate};
+use crate::ledger::LedgerError;
 use crate::model::InstanceId;
 
 /// An operation on a file that failed.
@@ -95,6 +96,9 @@ pub enum SpoolError {
         /// What is wrong, and where.
         problem: String,
     },
+    /// The ledger cannot be read.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     /// The compressor refused to work: out of memory.
     #[error("cannot compress: {0}")]
     Compress(Arc<io::Error>),
@@ -122,6 +126,9 @@ pub enum OpenError {
         /// What happened.
         problem: String,
     },
+    /// The ledger cannot be read, or its end cannot be cut off.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     /// An option is out of its range.
     #[error("the spool cannot work with {0}")]
     Option(String),

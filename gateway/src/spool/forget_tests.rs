@@ -15,7 +15,7 @@ fn forget_at_once() -> SpoolOptions {
 fn deliver(spool: &Spool, wanted: impl Fn(u64) -> bool) {
     let all = spool.claim(&central(), spool.time(), usize::MAX, Classes::All).unwrap();
     for claim in all.into_iter().filter(|claim| wanted(claim.id.0)) {
-        spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
+        spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None });
     }
     until(|| spool.status().unwrap().destinations[0].sending == 0);
 }

@@ -11,13 +11,15 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::chores::{self, Chore};
-use super::claims::{Lease, Leases, Outcome, Verification};
+use super::claims::{Attempt, Lease, Leases, Outcome, Verification};
 use super::error::{Doing, SpoolError};
 use super::index::{Arrival, Change, Entered, Expendable, Index, IndexError, Tables, guarded};
 use super::room;
 use super::segment::Kind;
 use super::shared::{Conflicts, Shared};
+use super::told::{self, Teller};
 use crate::clock::{self, SpoolTime};
+use crate::ledger::Method;
 use crate::model::{DestinationName, InstanceId, Timestamp};
 
 /// How many changes may wait for the index.
@@ -40,6 +42,7 @@ pub(super) enum IndexJob {
     /// A claim has come to an end.
     Outcome {
         lease: Lease,
+        attempt: Attempt,
         outcome: Outcome,
         now: SpoolTime,
         at: Timestamp,
@@ -49,6 +52,7 @@ pub(super) enum IndexJob {
         lease: Lease,
         /// The number of the attempt that delivered it.
         attempt: u32,
+        method: Method,
         verification: Verification,
         now: SpoolTime,
         at: Timestamp,
@@ -70,15 +74,16 @@ pub(super) struct Indexer {
     shared: Arc<Shared>,
     index: Arc<Index>,
     leases: Arc<Leases>,
+    teller: Teller,
 }
 
 impl Indexer {
-    pub(super) fn new(shared: Arc<Shared>, index: Arc<Index>, leases: Arc<Leases>) -> Self {
-        Self { shared, index, leases }
+    pub(super) fn new(shared: Arc<Shared>, index: Arc<Index>, leases: Arc<Leases>, teller: Teller) -> Self {
+        Self { shared, index, leases, teller }
     }
 
     /// Works until it is told to close, or until nobody is left who could ask for anything.
-    pub(super) fn run(self, jobs: &Receiver<IndexJob>) {
+    pub(super) fn run(mut self, jobs: &Receiver<IndexJob>) {
         let mut pause_ends: Option<Instant> = None;
         let mut chores = VecDeque::new();
         let mut closing = false;
@@ -96,7 +101,7 @@ impl Indexer {
         }
     }
 
-    fn commit(&self, batch: Vec<IndexJob>, chores: &mut VecDeque<Chore>) {
+    fn commit(&mut self, batch: Vec<IndexJob>, chores: &mut VecDeque<Chore>) {
         if self.shared.check().is_err() {
             return;
         }
@@ -117,13 +122,14 @@ impl Indexer {
         while !changes.is_empty() {
             let Some(affordable) = room::wait_for_commit(&self.shared, changes.len()) else { return };
             let now: Vec<_> = changes.drain(..affordable).collect();
-            match guarded(|| self.apply(&now)) {
-                Ok(queued) => {
+            match self.patiently(|indexer| indexer.apply(&now)) {
+                None => return,
+                Some(Ok(queued)) => {
                     // Claims end here, after their outcome is safe; then whoever waits for work is told.
                     drop(now);
                     queued.iter().for_each(|destination| self.leases.notify(destination));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     self.failed(&error);
                     return;
                 }
@@ -138,27 +144,31 @@ impl Indexer {
                 return;
             }
             let time = self.shared.time();
-            let kept = guarded(|| {
-                self.write(|tables| {
+            let kept = self.patiently(|indexer| {
+                indexer.write(|tables| {
                     tables.set_time(time);
                     tables.keep(&change)
                 })
             });
+            let Some(kept) = kept else { return };
             // Whoever asked may have gone.
             let _ = answer.send(kept.map_err(|error| self.failed(&error)));
         }
     }
 
     /// Commits the changes and gives the destinations that got new work.
-    fn apply(&self, changes: &[IndexJob]) -> Result<BTreeSet<DestinationName>, IndexError> {
+    fn apply(&mut self, changes: &[IndexJob]) -> Result<BTreeSet<DestinationName>, IndexError> {
         let time = self.shared.time();
+        let conflicts = self.shared.options.conflicts;
+        let mut arrived = Vec::new();
         let queued = self.write(|tables| {
             let mut queued = BTreeSet::new();
             for change in changes {
                 match change {
                     IndexJob::Arrived(arrival) => {
-                        let entered = tables.arrive(arrival, self.shared.options.conflicts)?;
-                        self.shared.tell(arrival, entered);
+                        let entered = tables.arrive(arrival, conflicts)?;
+                        told::arrived(tables, arrival, entered)?;
+                        arrived.push((arrival, entered));
                         let (segment, offset) = match arrival.location.kind {
                             Kind::Shared => (arrival.location.segment, arrival.end),
                             Kind::Large => (0, 0),
@@ -166,12 +176,17 @@ impl Indexer {
                         tables.advance(segment, offset, arrival.id);
                         queued.extend(arrival.header.destinations.iter().cloned());
                     }
-                    IndexJob::Outcome { lease, outcome, now, at } => {
-                        tables.record(&lease.destination, lease.id, outcome, *now, *at)?;
+                    IndexJob::Outcome { lease, attempt, outcome, now, at } => {
+                        let Lease { destination, id, .. } = lease;
+                        let number = tables.record(destination, *id, outcome, *now, *at)?;
+                        let entry = number.and_then(|n| told::attempted(*id, destination, n, attempt, outcome));
+                        entry.into_iter().for_each(|entry| tables.tell(Some(*at), entry));
                     }
-                    IndexJob::Verified { lease, attempt, verification, now, at } => {
-                        let (destination, when) = (&lease.destination, (*now, *at));
-                        tables.verified(destination, lease.id, verification, Some(*attempt), when)?;
+                    IndexJob::Verified { lease, attempt, method, verification, now, at } => {
+                        let Lease { destination, id, .. } = lease;
+                        if tables.verified(destination, *id, verification, Some(*attempt), (*now, *at))? {
+                            tables.tell(Some(*at), told::verified(*id, destination, *method, verification));
+                        }
                     }
                     IndexJob::Chore(_) | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
                 }
@@ -179,23 +194,20 @@ impl Indexer {
             tables.set_time(time);
             Ok(queued)
         })?;
-        let ids = changes.iter().filter_map(|change| match change {
-            IndexJob::Arrived(arrival) => Some(arrival.id.0),
-            _ => None,
-        });
-        if let Some(last) = ids.max() {
+        arrived.iter().for_each(|(arrival, entered)| self.shared.tell(arrival, *entered));
+        if let Some(last) = arrived.iter().map(|(arrival, _)| arrival.id.0).max() {
             self.shared.indexed_to.fetch_max(last, Ordering::Release);
         }
         Ok(queued)
     }
 
     /// Does one step of a chore; gives what is left to do.
-    fn step(&self, mut chore: Chore) -> Option<Chore> {
+    fn step(&mut self, mut chore: Chore) -> Option<Chore> {
         // Without an answer it is said that the spool was closed or has failed.
         self.shared.check().ok()?;
         let limit = room::wait_for_commit(&self.shared, chores::AT_ONCE)?;
         let (now, at) = (self.shared.time(), clock::wall());
-        match guarded(|| self.write(|tables| chore.step(tables, limit, now, at))) {
+        match self.patiently(|indexer| indexer.write(|tables| chore.step(tables, limit, now, at)))? {
             Ok(progress) => {
                 progress.concerned.iter().for_each(|destination| self.leases.notify(destination));
                 chore.go_on(&progress)
@@ -207,10 +219,47 @@ impl Indexer {
         }
     }
 
-    /// Every transaction of a running spool. What has to be on stable storage before the index forgets that it had to be
-    /// done belongs between `change` and the commit, which is the end of this closure.
-    fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
-        self.shared.index_pulse.during(|| self.index.write(|tables| change(tables)))
+    /// Every transaction of a running spool. What it changes is in the ledger before it is committed: nothing is forgotten
+    /// that was not told.
+    fn write<T>(&mut self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let Self { shared, index, teller, .. } = self;
+        #[cfg(test)]
+        if shared.options.sabotage == super::shared::Sabotage::TellLate {
+            let (result, late) = index.write(|tables| Ok((change(tables)?, tables.take_told())))?;
+            index.write(|tables| {
+                late.into_iter().for_each(|(at, entry)| tables.tell(at, entry));
+                teller.tell(tables, clock::wall())
+            })?;
+            return Ok(result);
+        }
+        shared.index_pulse.during(|| {
+            index.write(|tables| {
+                let result = change(tables)?;
+                teller.tell(tables, clock::wall())?;
+                Ok(result)
+            })
+        })
+    }
+
+    /// Does `work`, and again as long as the ledger has no room for it: what was changed is not committed then. Nothing if
+    /// the spool is closed or has failed while it waits.
+    fn patiently<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, IndexError>,
+    ) -> Option<Result<T, IndexError>> {
+        let mut said = false;
+        loop {
+            match guarded(|| work(self)) {
+                Err(IndexError::Ledger(error)) if error.is_passing() => {
+                    if !std::mem::replace(&mut said, true) {
+                        log::error!("{error}");
+                    }
+                    room::wait_a_moment(&self.shared)?;
+                    room::wait_for_commit(&self.shared, 1)?;
+                }
+                other => return Some(other),
+            }
+        }
     }
 
     fn failed(&self, error: &IndexError) -> SpoolError {
@@ -248,13 +297,17 @@ pub(super) fn index_failed(shared: &Shared, error: &IndexError) -> SpoolError {
             log::warn!("{failure}; if the index is damaged, the next start may fail like this one");
         }
     }
-    shared.fail(format!("the index {} failed: {error}", shared.layout.index.display()))
+    match error {
+        IndexError::Ledger(error) => shared.fail(error.to_string()),
+        _ => shared.fail(format!("the index {} failed: {error}", shared.layout.index.display())),
+    }
 }
 
 /// Enters what a replay found. `checked_to` is how far in the shared segments everything was looked at, `large_to` up
 /// to which id among the large ones.
 pub(super) fn enter_replayed(
     index: &Index,
+    teller: &mut Teller,
     arrivals: &[Arrival],
     conflicts: Conflicts,
     checked_to: (u64, u64),
@@ -263,10 +316,13 @@ pub(super) fn enter_replayed(
     index.write(|tables| {
         let mut new = 0;
         for arrival in arrivals {
-            new += u64::from(tables.arrive(arrival, conflicts)? != Entered::Known);
+            let entered = tables.arrive(arrival, conflicts)?;
+            told::arrived(tables, arrival, entered)?;
+            new += u64::from(entered != Entered::Known);
             tables.set_time(arrival.queued_at);
         }
         tables.advance(checked_to.0, checked_to.1, large_to);
+        teller.tell(tables, clock::wall())?;
         Ok(new)
     })
 }

@@ -19,7 +19,9 @@ fn deliver(spool: &Spool, wanted: impl Fn(u64) -> bool) {
         .into_iter()
         .partition(|claim| wanted(claim.id.0));
     drop(rest);
-    now.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None }));
+    now.into_iter().for_each(|claim| {
+        spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None })
+    });
     until(|| spool.status().unwrap().destinations[0].sending == 0);
 }
 
@@ -48,7 +50,7 @@ fn what_is_delivered_is_freed_after_its_time_and_nothing_else_ever() {
     }
     wait_for(&spool, 30);
     let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
-    spool.record(claim, Outcome::Parked { reason: "C000".into() });
+    spool.record(claim, Attempt::default(), Outcome::Parked { reason: "C000".into() });
     deliver(&spool, |id| id % 3 != 0);
     spool.tend();
     let expected: BTreeSet<u64> = (1..=30).filter(|id| id % 3 == 0 || *id == 1).collect();
@@ -156,7 +158,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     // Not a byte is left, and the ballast is what the delivery can still be recorded with.
     disk.set_capacity(Some(disk.used()));
-    spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
+    spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     assert!(!disk.names().contains(&ballast));
     assert!(matches!(spool.receive(), Err(SpoolError::NoRoom(_))));
@@ -164,7 +166,7 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     disk.set_capacity(Some(disk.used()));
     let (answer, answered) = std::sync::mpsc::sync_channel(1);
     let asking = spool.clone();
-    std::thread::spawn(move || answer.send(asking.retry(Some(&central()), Parked::All)).unwrap());
+    std::thread::spawn(move || answer.send(asking.retry(Some(&central()), Parked::All, "a test")).unwrap());
     assert!(answered.recv_timeout(Duration::from_millis(400)).is_err());
     disk.set_capacity(None);
     assert_eq!(answered.recv_timeout(Duration::from_secs(20)).unwrap().unwrap(), 0);
@@ -175,7 +177,9 @@ fn when_others_fill_the_disk_the_index_waits_the_ballast_goes_and_it_recovers_by
     // Closing does not wait for room.
     disk.set_capacity(Some(0));
     let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap();
-    claim.into_iter().for_each(|claim| spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None }));
+    claim.into_iter().for_each(|claim| {
+        spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None })
+    });
     spool.close();
     disk.set_capacity(None);
     let (spool, ..) = open(&disk);

@@ -5,6 +5,7 @@
 //! is damaged is reported and stepped over, for ever if need be: it never keeps the gateway from starting.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,9 +14,11 @@ use super::error::{Doing, IoFailure, OpenError};
 use super::index::{self, Arrival, Index, IndexError, Location};
 use super::indexer::enter_replayed;
 use super::record::Head;
+use super::restore;
 use super::room;
 use super::segment::{FIRST_RECORD, Found, Kind, Layout, SegmentHeader, Walk, number_of};
 use super::shared::SpoolOptions;
+use super::told::Teller;
 use crate::clock::{self, SpoolTime};
 use crate::durable::{Disk, DiskFile};
 use crate::model::InstanceId;
@@ -33,6 +36,8 @@ pub struct Opened {
     pub replayed: u64,
     /// Why the index was built again from the whole log, if it was.
     pub rebuilt: Option<String>,
+    /// Deliveries that were known from the ledger when the index was built again: they are not made once more.
+    pub restored: u64,
     /// How many damaged places were met in the part of the log that was read.
     pub damaged: u64,
     /// The first of them.
@@ -54,9 +59,19 @@ pub struct Damage {
     pub problem: String,
 }
 
+/// What is done about deliveries of which only the ledger knows, because the index was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// They are made.
+    Believe,
+    /// They are made once more.
+    Repeat,
+}
+
 /// What the spool goes on with.
 pub(super) struct Start {
     pub(super) index: Index,
+    pub(super) teller: Teller,
     pub(super) opened: Opened,
     pub(super) next_id: InstanceId,
     pub(super) next_segment: u64,
@@ -65,7 +80,14 @@ pub(super) struct Start {
 }
 
 /// Brings the data directory into a state to go on with. The caller holds its lock.
-pub(super) fn start(disk: &dyn Disk, layout: &Layout, options: &SpoolOptions) -> Result<Start, OpenError> {
+pub(super) fn start(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    options: &SpoolOptions,
+    made: Made,
+) -> Result<Start, OpenError> {
+    let shared_disk = disk;
+    let disk = &**shared_disk;
     for directory in [&layout.data, &layout.log, &layout.large] {
         disk.create_dir(directory).doing("create", directory)?;
     }
@@ -76,11 +98,15 @@ pub(super) fn start(disk: &dyn Disk, layout: &Layout, options: &SpoolOptions) ->
     disk.sync_file_system(&layout.data).doing("flush the file system of", &layout.data)?;
     let mut opened = Opened { swept: sweep(disk, layout)?, ..Opened::default() };
     let index = open_index(disk, layout, &mut opened)?;
-    let mut replay =
-        Replay { disk, layout, options, index: &index, opened, last_id: InstanceId(0), said: clock::now(), read: 0 };
+    let teller = Teller::open(shared_disk, layout, &index, clock::wall())?;
+    let (last_id, said) = (InstanceId(0), clock::now());
+    let mut replay = Replay { disk, layout, options, index: &index, teller, opened, last_id, said, read: 0 };
     let (last_segment, time) = replay.run()?;
-    let (opened, next_id) = (replay.opened, InstanceId(replay.last_id.0 + 1));
-    Ok(Start { index, opened, next_id, next_segment: last_segment + 1, time })
+    if replay.opened.rebuilt.is_some() && made == Made::Believe {
+        replay.opened.restored = restore::deliveries(disk, layout, &index)?;
+    }
+    let (opened, teller, next_id) = (replay.opened, replay.teller, InstanceId(replay.last_id.0 + 1));
+    Ok(Start { index, teller, opened, next_id, next_segment: last_segment + 1, time })
 }
 
 /// Removes what an earlier run has not finished.
@@ -135,7 +161,7 @@ pub(super) fn set_aside(disk: &dyn Disk, layout: &Layout) -> Result<String, Open
     Ok(name)
 }
 
-fn index_error(layout: &Layout, error: &IndexError) -> OpenError {
+pub(super) fn index_error(layout: &Layout, error: &IndexError) -> OpenError {
     OpenError::Index { path: layout.index.display().to_string(), problem: error.to_string() }
 }
 
@@ -153,6 +179,7 @@ struct Replay<'a> {
     layout: &'a Layout,
     options: &'a SpoolOptions,
     index: &'a Index,
+    teller: Teller,
     opened: Opened,
     last_id: InstanceId,
     said: std::time::Instant,
@@ -195,7 +222,7 @@ impl Replay<'_> {
         checked_to: (u64, u64),
         large_to: InstanceId,
     ) -> Result<(), OpenError> {
-        let new = enter_replayed(self.index, arrivals, self.options.conflicts, checked_to, large_to);
+        let new = enter_replayed(self.index, &mut self.teller, arrivals, self.options.conflicts, checked_to, large_to);
         self.opened.replayed += new.map_err(|error| index_error(self.layout, &error))?;
         arrivals.clear();
         Ok(())

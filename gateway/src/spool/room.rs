@@ -28,7 +28,9 @@ use crate::durable::{Disk, Fate, publish};
 /// What a commit may take, in bytes: once, and for each change in it. Generous: redb writes every page that a change
 /// touches anew, and gives the old ones back only with the commit after.
 const PER_COMMIT: u64 = 512 << 10;
-const PER_CHANGE: u64 = 24 << 10;
+const PER_CHANGE: u64 = (24 << 10) + PER_LINE;
+/// What the ledger may take for a change, in bytes: what is longer is rare, and is tried again.
+const PER_LINE: u64 = 4 << 10;
 /// The largest ballast, in bytes.
 const LARGEST_BALLAST: u64 = 256 << 20;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -104,11 +106,17 @@ pub(super) fn wait_for_commit(shared: &Shared, changes: usize) -> Option<usize> 
                 shared.layout.data.display()
             );
         }
-        if shared.closing.load(Ordering::Relaxed) || shared.check().is_err() {
-            return None;
-        }
-        std::thread::sleep(ASK_AGAIN);
+        wait_a_moment(shared)?;
     }
+}
+
+/// Waits a little for room. Nothing if the spool is closed or has failed.
+pub(super) fn wait_a_moment(shared: &Shared) -> Option<()> {
+    if shared.closing.load(Ordering::Relaxed) || shared.check().is_err() {
+        return None;
+    }
+    std::thread::sleep(ASK_AGAIN);
+    Some(())
 }
 
 /// Bytes stored per day, as the last days have it; nothing before anything came. A first day counts as a whole one.

@@ -13,7 +13,7 @@ use super::error::{Doing, IoFailure, OpenError};
 use super::index::{Index, Kept, Location, Standing, guarded};
 use super::reader::PayloadReader;
 use super::record::InstanceHeader;
-use super::replay::{self, Damage, Opened, segments};
+use super::replay::{self, Damage, Made, Opened, segments};
 use super::segment::{Found, Kind, Layout, SegmentHeader, Walk};
 use super::shared::SpoolOptions;
 use crate::durable::{DirectoryLock, Disk, FileSystem, LockError};
@@ -192,14 +192,14 @@ impl Salvage {
 /// A gateway uses the directory, or the disk does not allow it.
 pub fn reindex(data: &Path, options: &SpoolOptions) -> Result<(Opened, Option<PathBuf>), OpenError> {
     let lock = DirectoryLock::take(data).map_err(|error| locked(data, error))?;
-    let disk = FileSystem::default();
+    let disk: Arc<dyn Disk> = Arc::new(FileSystem::default());
     let layout = Layout::of(data);
     disk.list(&layout.log).doing("list", &layout.log)?;
     let aside = match disk.open(&layout.index, false) {
-        Ok(_) => Some(layout.data.join(replay::set_aside(&disk, &layout)?)),
+        Ok(_) => Some(layout.data.join(replay::set_aside(&*disk, &layout)?)),
         Err(_) => None,
     };
-    let start = replay::start(&disk, &layout, options)?;
+    let start = replay::start(&disk, &layout, options, Made::Repeat)?;
     drop(lock);
     Ok((start.opened, aside))
 }

@@ -8,6 +8,7 @@ use super::record::tests::header;
 use super::tests::{DATA, central, data_set, open, receive, until, wait_for};
 use super::*;
 use crate::durable::memory::{MemoryDisk, Survivors, Traffic};
+use crate::ledger::Method;
 use crate::model::{ContentHash, Priority, Timestamp, Uid};
 use crate::spool::index::{Arrival, Location};
 use crate::spool::segment::Kind;
@@ -123,7 +124,7 @@ fn receiving_claiming_and_recording_take_logarithmic_room_on_the_disk() {
         traffic(disk, || {
             for _ in 0..TIMES {
                 let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
-                spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
+                spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None });
                 until(|| spool.status().unwrap().destinations[0].sending == 0);
             }
         })
@@ -136,7 +137,7 @@ fn asking_about_deliveries_takes_logarithmic_room_on_the_disk() {
     const TIMES: u64 = 20;
     let deliver = |tables: &mut index::Tables<'_>, id| {
         let outcome = Outcome::Delivered { answer: "0000".into(), verify: Some(Duration::ZERO) };
-        tables.record(&central(), id, &outcome, SpoolTime(1), Timestamp::from_millis(1))
+        tables.record(&central(), id, &outcome, SpoolTime(1), Timestamp::from_millis(1)).map(drop)
     };
     let spools = [FEW, MANY].map(|instances| {
         let disk = index_of(instances, deliver);
@@ -146,7 +147,7 @@ fn asking_about_deliveries_takes_logarithmic_room_on_the_disk() {
         traffic(disk, || {
             for number in 1..=TIMES {
                 let claim = spool.claim_unverified(&central(), spool.time(), 1).unwrap().remove(0);
-                spool.verified(claim, Verification::Confirmed { answer: "committed".into() });
+                spool.verified(claim, Method::CFind, Verification::Confirmed { answer: "committed".into() });
                 until(|| spool.status().unwrap().destinations[0].confirmed.instances == number);
             }
         })
@@ -194,8 +195,8 @@ fn studies_are_listed_expedited_and_retried_in_logarithmic_room_on_the_disk() {
     let expediting = spools.each_ref().map(|(spool, disk)| {
         traffic(disk, || {
             for number in 1..=TIMES {
-                assert_eq!(spool.expedite(&study(number * 20)).unwrap(), 9);
-                assert_eq!(spool.retry(None, Parked::Study(study(number * 20))).unwrap(), 1);
+                assert_eq!(spool.expedite(&study(number * 20), "a test").unwrap(), 9);
+                assert_eq!(spool.retry(None, Parked::Study(study(number * 20)), "a test").unwrap(), 1);
             }
         })
     });
@@ -209,7 +210,7 @@ fn studies_are_listed_expedited_and_retried_in_logarithmic_room_on_the_disk() {
 /// Parks so many deliveries.
 fn park(spool: &Spool, number: u64) {
     for claim in spool.claim(&central(), spool.time(), usize::try_from(number).unwrap(), Classes::All).unwrap() {
-        spool.record(claim, Outcome::Parked { reason: "C000".into() });
+        spool.record(claim, Attempt::default(), Outcome::Parked { reason: "C000".into() });
     }
     until(|| spool.status().unwrap().destinations[0].parked.instances == number);
 }
@@ -237,7 +238,7 @@ fn what_is_received_is_indexed_while_very_many_parked_deliveries_are_queued_agai
         told.push((parked, all));
     });
     let retried = std::thread::scope(|scope| {
-        let retrying = scope.spawn(|| spool.retry(Some(&central()), Parked::All));
+        let retrying = scope.spawn(|| spool.retry(Some(&central()), Parked::All, "a test"));
         begun.recv().unwrap();
         // When the second is acknowledged, the first is on its way to the index.
         for number in 1..=2 {
@@ -277,7 +278,7 @@ fn a_flush_that_hangs_is_told_by_the_name_of_its_thread_and_a_slow_one_is_not() 
 
     let claim = spool.claim(&central(), spool.time(), 1, Classes::All).unwrap().remove(0);
     disk.hold_syncs(true);
-    spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify: None });
+    spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.stalled(clock::now() + LIMIT, LIMIT).is_some_and(|stall| stall.thread == "spool-index"));
     disk.hold_syncs(false);
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Doing, IoFailure};
 use super::record::{self, ALIGNMENT, Head, InstanceHeader, NotARecord, u16_at, u32_at, u64_at};
 use crate::durable::{DiskFile, read_exact_at};
+use crate::ledger;
 use crate::model::{InstanceId, Timestamp};
 
 /// Where the first record starts: behind the header's block.
@@ -35,6 +36,8 @@ pub(super) struct Layout {
     pub(super) suspect: PathBuf,
     /// Room that is given back when it is needed.
     pub(super) ballast: PathBuf,
+    /// What happened to every instance.
+    pub(super) ledger: PathBuf,
 }
 
 impl Layout {
@@ -47,6 +50,7 @@ impl Layout {
             index: data.join("index.redb"),
             suspect: data.join("index.suspect"),
             ballast: data.join("ballast"),
+            ledger: data.join(ledger::FOLDER),
         }
     }
 

@@ -192,10 +192,10 @@ fn claims_come_by_priority_and_arrival_and_are_exclusive_until_they_end() {
     assert_eq!(ids(&spool.claim(&central(), spool.time(), 3, Classes::All).unwrap()), [1], "dropped at once");
     assert_eq!(spool.status().unwrap().destinations[0].sending, 3);
     drop(claims.pop());
-    spool.record(claims.pop().unwrap(), Outcome::Released);
+    spool.record(claims.pop().unwrap(), Attempt::default(), Outcome::Released);
     let first = claims.pop().unwrap();
     assert_eq!((first.length, first.attempts, &first.header.sop_instance_uid), (4, 0, &header(4).sop_instance_uid));
-    spool.record(first, Outcome::Delivered { answer: "0000".into(), verify: None });
+    spool.record(first, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify: None });
     until(|| spool.status().unwrap().destinations[0].delivered.instances == 1);
     until(|| spool.status().unwrap().destinations[0].sending == 0);
     assert_eq!(ids(&spool.claim(&central(), spool.time(), 9, Classes::All).unwrap()), [2, 3, 1]);
@@ -213,20 +213,20 @@ fn a_retry_waits_and_a_parked_delivery_waits_for_a_word() {
     let claim = |spool: &Spool, now| spool.claim(&central(), now, 1, Classes::All).unwrap().pop();
     let first = claim(&spool, spool.time()).unwrap();
     assert_eq!(spool.next_due(&central()).unwrap(), None, "what is claimed is not waiting");
-    spool.record(first, Outcome::Retry { after: Duration::from_secs(60), answer: "A700".into() });
+    spool.record(first, Attempt::default(), Outcome::Retry { after: Duration::from_secs(60), answer: "A700".into() });
     until(|| spool.next_due(&central()).unwrap().is_some());
     let due = spool.next_due(&central()).unwrap().unwrap();
     assert!(due.until(spool.time()) > Duration::from_secs(50));
     assert!(claim(&spool, spool.time()).is_none());
     let second = claim(&spool, due).unwrap();
     assert_eq!(second.attempts, 1);
-    spool.record(second, Outcome::Parked { reason: "no common transfer syntax".into() });
+    spool.record(second, Attempt::default(), Outcome::Parked { reason: "no common transfer syntax".into() });
     until(|| spool.status().unwrap().destinations[0].parked.instances == 1);
     assert!(claim(&spool, due.after(Duration::from_secs(1_000_000))).is_none());
     let state = spool.instances(None, 1).unwrap().remove(0).deliveries.remove(0).state;
     assert!(matches!(state, DeliveryState::Parked { attempts: 2, ref reason, .. } if reason.starts_with("no common")));
-    assert_eq!(spool.retry(Some(&central()), Parked::All).unwrap(), 1);
-    assert_eq!(spool.retry(Some(&central()), Parked::All).unwrap(), 0);
+    assert_eq!(spool.retry(Some(&central()), Parked::All, "a test").unwrap(), 1);
+    assert_eq!(spool.retry(Some(&central()), Parked::All, "a test").unwrap(), 0);
     assert_eq!(claim(&spool, spool.time()).unwrap().attempts, 0);
 }
 

@@ -6,11 +6,12 @@ use super::record::tests::header;
 use super::tests::{central, open, open_with, options, read, receive, until, wait_for};
 use super::*;
 use crate::durable::memory::MemoryDisk;
+use crate::ledger::Method;
 
 /// Delivers everything that waits; it has to be asked about after `verify`.
 fn deliver(spool: &Spool, verify: Option<Duration>) {
     for claim in spool.claim(&central(), spool.time(), usize::MAX, Classes::All).unwrap() {
-        spool.record(claim, Outcome::Delivered { answer: "0000".into(), verify });
+        spool.record(claim, Attempt::default(), Outcome::Delivered { answer: "0000".into(), verify });
     }
     until(|| spool.status().unwrap().destinations[0].queued.instances == 0);
 }
@@ -45,8 +46,8 @@ fn what_has_to_be_confirmed_is_kept_until_it_is_and_what_is_missing_is_delivered
     let [first, second, third] = unverified(&spool).try_into().unwrap();
     assert_eq!((first.id.0, &first.sop_instance_uid, first.tries), (1, &header(1).sop_instance_uid, 0));
     assert!(unverified(&spool).is_empty(), "they are claimed");
-    spool.verified(first, confirmed());
-    spool.verified(second, Verification::Missing { answer: "no such object".into() });
+    spool.verified(first, Method::CFind, confirmed());
+    spool.verified(second, Method::CFind, Verification::Missing { answer: "no such object".into() });
     drop(third);
     until(|| counts(&spool) == [1, 2, 1, 1]);
     let DeliveryState::Confirmed { attempts: 1, answer, tries: 1, confirmation, .. } = state(&spool, 1) else {
@@ -77,7 +78,11 @@ fn asking_is_put_off_and_survives_a_restart() {
     assert!(due >= before.after(Duration::from_secs(3_600)));
     let claim = spool.claim_unverified(&central(), due, 9).unwrap().remove(0);
     assert_eq!(spool.next_unverified_due(&central()).unwrap(), None, "it is claimed");
-    spool.verified(claim, Verification::Later { after: Duration::ZERO, answer: "no association".into() });
+    spool.verified(
+        claim,
+        Method::CFind,
+        Verification::Later { after: Duration::ZERO, answer: "no association".into() },
+    );
     until(|| spool.next_unverified_due(&central()).unwrap().is_some());
     spool.close();
     let (spool, ..) = open(&disk);
@@ -103,7 +108,7 @@ fn a_report_that_comes_by_itself_applies_to_every_content_with_that_uid_and_to_n
     assert_eq!(spool.reported(&central(), report).unwrap(), 0, "it has been applied");
     assert_eq!(spool.reported(&"cloud".parse().unwrap(), vec![(uid(3), confirmed())]).unwrap(), 0);
     // Whoever was asking meanwhile comes too late, but for the one that is still open.
-    claimed.into_iter().for_each(|claim| spool.verified(claim, confirmed()));
+    claimed.into_iter().for_each(|claim| spool.verified(claim, Method::CFind, confirmed()));
     until(|| counts(&spool) == [1, 3, 0, 3]);
 }
 
@@ -115,7 +120,7 @@ fn a_modality_is_told_that_an_instance_waits_until_it_is_confirmed() {
     let waiting = || spool.holdings().unwrap().of(&header(1).sop_instance_uid).unwrap().remove(0).waiting;
     deliver(&spool, Some(Duration::ZERO));
     assert_eq!(waiting(), 1);
-    spool.verified(unverified(&spool).remove(0), confirmed());
+    spool.verified(unverified(&spool).remove(0), Method::CFind, confirmed());
     until(|| waiting() == 0);
 }
 
@@ -129,9 +134,9 @@ fn what_was_said_about_a_delivery_is_not_taken_for_a_word_about_a_later_one() {
     let missing = Verification::Missing { answer: "0112".into() };
     assert_eq!(spool.reported(&central(), vec![(header(1).sop_instance_uid, missing)]).unwrap(), 1);
     deliver(&spool, Some(Duration::ZERO));
-    spool.verified(asked_before, confirmed());
+    spool.verified(asked_before, Method::CFind, confirmed());
     until(|| spool.next_unverified_due(&central()).unwrap().is_some());
     assert_eq!(counts(&spool), [0, 1, 1, 0]);
-    spool.verified(unverified(&spool).remove(0), confirmed());
+    spool.verified(unverified(&spool).remove(0), Method::CFind, confirmed());
     until(|| counts(&spool) == [0, 1, 0, 1]);
 }

@@ -15,6 +15,7 @@ async fn an_archive_that_was_away_for_a_month_gets_everything_and_was_called_at_
     for slice in 0..20 {
         kept.push(station.keep(slice, EXPLICIT, &["central"]).await);
     }
+    station.spool.settle().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let route = Route::Plain(DicomPeer { aet: "ARCHIVE".parse().unwrap(), host: "127.0.0.1".into(), port });
     let began = clock::of_runtime();

@@ -482,7 +482,7 @@ async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_
         assert!(reason.contains(&format!("{status:04X}")) && reason.contains("waystation retry"), "{reason}");
         // Released by a person, it goes.
         assert_eq!(
-            tokio::task::block_in_place(|| station.spool.retry(Some(&name("central")), Parked::All)).unwrap(),
+            tokio::task::block_in_place(|| station.spool.retry(Some(&name("central")), Parked::All, "a test")).unwrap(),
             1
         );
         assert!(is_delivered(&station.settled(refused, "central").await));

@@ -79,7 +79,7 @@ async fn an_urgent_study_behind_5_000_instances_is_complete_before_another_one_s
 async fn a_study_that_is_expedited_overtakes_all_that_came_before_it() {
     let crowd = Crowd::new(WAITING - 50).await;
     let study = uid("1.2.5");
-    assert_eq!(tokio::task::block_in_place(|| crowd.station.spool.expedite(&study)).unwrap(), 50);
+    assert_eq!(tokio::task::block_in_place(|| crowd.station.spool.expedite(&study, "somebody")).unwrap(), 50);
     let arrived = crowd.arrive(51).await;
     let expected: Vec<String> = (WAITING - 50..WAITING).map(|number| format!("1.2.3.{number}")).collect();
     assert_eq!(arrived.get(..50).unwrap(), expected);

@@ -19,6 +19,7 @@ use super::{
     Damaged, Expired, IndexError, InstanceRow, Location, PlaceKey, PlaceRow, ScrubRow, State, Tables, View, pack,
 };
 use crate::clock::SpoolTime;
+use crate::ledger::Entry;
 use crate::model::{ContentHash, InstanceId, Uid};
 use crate::spool::record::ALIGNMENT;
 use crate::spool::segment::Kind;
@@ -216,6 +217,7 @@ impl Tables<'_> {
         };
         let expendable = self.proved(what)?;
         self.freed.insert((self.state.time, candidate.id.0), expendable.key())?;
+        self.tell(None, Entry::Freed { id: candidate.id });
         Ok(Some(expendable))
     }
 

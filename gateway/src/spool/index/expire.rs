@@ -7,6 +7,7 @@
 
 use super::{IndexError, InstanceRow, PlaceKey, Tables, View};
 use crate::clock::SpoolTime;
+use crate::ledger::Entry;
 use crate::model::InstanceId;
 
 /// The place of what was freed before places were kept.
@@ -55,6 +56,8 @@ impl Tables<'_> {
         self.leave_study(id, &row)?;
         self.uids.remove((row.header.sop_instance_uid.as_str(), &row.hash))?;
         self.instances.remove(id.0)?;
+        self.forget_lines(id)?;
+        self.tell(None, Entry::Forgotten { id });
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! | 1 | the first: seven tables |
 //! | 2 | `uids`, `conflicts`, `segments`, `done`, `freeing`, `damaged`, the history and the scrub in `meta`; the place of a payload in the log can be empty and can change |
 //! | 3 | `freed` |
-//! | 4 | the rule that decided the routing, and whether it withholds the instance; `verifying`, and with it what is known about a delivery beyond its answer; the four tables of studies |
+//! | 4 | the rule that decided the routing, and whether it withholds the instance; `verifying`, and with it what is known about a delivery beyond its answer; the four tables of studies; `ledger`, and its position in `meta` |
 
 use std::net::IpAddr;
 

@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use super::write::shortened;
 use super::{Counts, DeliveredRow, IndexError, InstanceRow, ParkedRow, QueuedRow, Stage, Tables, View, pack, unpack};
 use crate::clock::SpoolTime;
+use crate::ledger::Method;
 use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
 use crate::spool::claims::Verification;
+use crate::spool::told;
 
 /// What is known beyond the answer to the delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -185,7 +187,11 @@ impl Tables<'_> {
                 continue;
             };
             for (_, id) in found {
-                applied += u64::from(self.verified(destination, InstanceId(id), verification, None, (now, at))?);
+                let id = InstanceId(id);
+                if self.verified(destination, id, verification, None, (now, at))? {
+                    self.tell(Some(at), told::verified(id, destination, Method::Commitment, verification));
+                    applied += 1;
+                }
             }
             to.content = Some(last);
         }

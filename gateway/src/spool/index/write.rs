@@ -7,11 +7,12 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::studies::Touched;
 use super::{
     CONFLICTS, Counts, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING,
-    HISTORY, INSTANCES, IndexError, InstanceRow, META, OPEN_STUDIES, PARKED, ParkedRow, PlaceKey, QUEUE, QUEUED,
-    QueuedRow, SCHEMA, SEGMENTS, STUDIES, STUDY_INSTANCES, STUDY_ORDER, Stage, State, UIDS, VERIFYING, VerificationRow,
-    pack, unpack,
+    HISTORY, INSTANCES, IndexError, InstanceRow, LEDGER, META, OPEN_STUDIES, PARKED, ParkedRow, PlaceKey, QUEUE,
+    QUEUED, QueuedRow, SCHEMA, SEGMENTS, STUDIES, STUDY_INSTANCES, STUDY_ORDER, Stage, State, UIDS, VERIFYING,
+    VerificationRow, pack, unpack,
 };
 use crate::clock::SpoolTime;
+use crate::ledger::Entry;
 use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
 use crate::spool::claims::Outcome;
 
@@ -39,6 +40,9 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) study_order: Table<'t, u64, &'static str>,
     pub(super) study_instances: Table<'t, (u64, u64), ()>,
     pub(super) open_studies: Table<'t, u64, ()>,
+    pub(super) ledger: Table<'t, (u64, u64), (u32, u64)>,
+    /// What is to be told before the commit.
+    pub(super) told: Vec<(Option<Timestamp>, Entry)>,
     /// What was stored by day, if it was touched.
     history: Option<Vec<Day>>,
     /// The rows of destinations that were touched: written once, at the end.
@@ -75,6 +79,8 @@ impl<'t> Tables<'t> {
             study_order: transaction.open_table(STUDY_ORDER)?,
             study_instances: transaction.open_table(STUDY_INSTANCES)?,
             open_studies: transaction.open_table(OPEN_STUDIES)?,
+            ledger: transaction.open_table(LEDGER)?,
+            told: Vec::new(),
             history: None,
             touched: BTreeMap::new(),
             touched_studies: BTreeMap::new(),
@@ -133,7 +139,7 @@ impl<'t> Tables<'t> {
         self.state.time = self.state.time.max(time.0);
     }
 
-    /// Records what came of an attempt. Does nothing if the delivery is not queued any more.
+    /// Records what came of an attempt, and gives its number. Does nothing if the delivery is not queued any more.
     pub(in crate::spool) fn record(
         &mut self,
         destination: &DestinationName,
@@ -141,12 +147,12 @@ impl<'t> Tables<'t> {
         outcome: &Outcome,
         now: SpoolTime,
         at: Timestamp,
-    ) -> Result<(), IndexError> {
+    ) -> Result<Option<u32>, IndexError> {
         let number = self.destination(destination)?.number;
         let key = (number, id.0);
         let (before, row) = match self.queued.get(key)? {
             Some(row) => (unpack::<QueuedRow>("queued", row.value())?, self.instance(id)?),
-            None => return Ok(()),
+            None => return Ok(None),
         };
         let instance = row;
         let attempts = before.attempts.saturating_add(1);
@@ -181,7 +187,7 @@ impl<'t> Tables<'t> {
                 self.park(destination, number, id, &row, &instance)?;
             }
         }
-        Ok(())
+        Ok(Some(attempts))
     }
 
     /// Queues a parked delivery again, as if it had never been tried. False if it is not parked.
