@@ -154,6 +154,8 @@ pub enum Verification {
         /// What came of this time.
         answer: String,
     },
+    /// Nobody asks any more, because the configuration does not want it: that it was delivered is the last word.
+    Waived,
 }
 
 type Listener = Box<dyn Fn(&DestinationName) + Send + Sync>;

@@ -18,7 +18,7 @@ pub struct Holding {
     pub sop_class_uid: Uid,
     /// Its payload is damaged on the disk and somebody still waits for it.
     pub damaged: bool,
-    /// How many of its destinations do not have it yet. When all have it, its payload may be gone.
+    /// How many of its destinations do not have it yet, or have still to confirm it. When all have it, its payload may be gone.
     pub waiting: usize,
 }
 

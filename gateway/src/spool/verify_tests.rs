@@ -140,3 +140,19 @@ fn what_was_said_about_a_delivery_is_not_taken_for_a_word_about_a_later_one() {
     spool.verified(unverified(&spool).remove(0), Method::CFind, confirmed());
     until(|| counts(&spool) == [0, 1, 0, 1]);
 }
+
+#[test]
+fn what_nobody_asks_about_any_more_is_delivered_and_not_confirmed() {
+    let (spool, ..) = open_with(&MemoryDisk::new(), SpoolOptions { keep_delivered: Duration::ZERO, ..options() });
+    receive(&spool, header(1), b"content").unwrap();
+    wait_for(&spool, 1);
+    deliver(&spool, Some(Duration::from_secs(86_400)));
+    let due = spool.next_unverified_due(&central()).unwrap().unwrap();
+    for claim in spool.claim_unverified(&central(), due, 9).unwrap() {
+        spool.verified(claim, Verification::Waived);
+    }
+    until(|| counts(&spool) == [0, 1, 0, 0]);
+    assert!(matches!(state(&spool, 1), DeliveryState::Delivered { attempts: 1, verifying: None, .. }));
+    spool.tend();
+    assert!(matches!(spool.read(InstanceId(1)), Err(SpoolError::Freed(_))));
+}

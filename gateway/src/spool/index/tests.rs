@@ -129,6 +129,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop_oneof![
             2 => Just(Verification::Confirmed { answer: "0000".into() }),
             1 => Just(Verification::Missing { answer: "0112".into() }),
+            1 => Just(Verification::Waived),
             1 => (0_u64..20)
                 .prop_map(|after| Verification::Later { after: Duration::from_millis(after), answer: "no answer".into() }),
         ]

@@ -1,11 +1,13 @@
 //! After a delivery: whether the destination still has to be asked if it has the instance for good, and what it said.
 //!
 //! ```text
-//!            delivered, nothing to ask
-//! queued ──────────────────────────────▶ final
-//!   ▲  └──▶ unverified ────────────────▶ confirmed
-//!   │           │    ▲ └ later ┘
-//!   └───────────┘ missing
+//!    delivered, nothing to ask
+//! queued ─────────────────────▶ final ◀── waived ┐
+//!   ▲ │ delivered                                │
+//!   │ └──────────▶ unverified ───────────────────┤
+//!   │               │ │  ▲                       │
+//!   └─── missing ───┘ └──┘ later                 │
+//!                            confirmed ◀─────────┘
 //! ```
 //!
 //! Final and confirmed are the last states, and the only ones in which nobody needs the payload any more
@@ -133,6 +135,11 @@ impl Tables<'_> {
         match verification {
             Verification::Confirmed { answer } => {
                 let verification = VerificationRow::Confirmed { at, tries, answer: shortened(answer) };
+                self.add_delivered(destination, number, id, &instance, &DeliveredRow { verification, ..before })?;
+                self.note_done(id, &instance, now)?;
+            }
+            Verification::Waived => {
+                let verification = VerificationRow::Final;
                 self.add_delivered(destination, number, id, &instance, &DeliveredRow { verification, ..before })?;
                 self.note_done(id, &instance, now)?;
             }
