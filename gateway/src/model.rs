@@ -266,7 +266,7 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// From milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
-    pub fn from_millis(millis: u64) -> Self {
+    pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+pub(super) use waystation::control::words::{bytes, count, duration};
 use waystation::control::{Activity, Amount, Commitment, DeliveryState, Destination, Receipt, Status};
 use waystation::model::Timestamp;
 
@@ -185,55 +186,9 @@ fn amount(amount: Amount) -> String {
     }
 }
 
-/// A number with thousands separated.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes in decimal units, as links and disks are sold.
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 4] =
-        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match UNITS.iter().find(|(size, _)| bytes >= *size) {
-        Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
-        None => format!("{bytes} B"),
-    }
-}
-
-/// A duration in its two largest units.
-pub(super) fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, s) => format!("{s} s"),
-        (0, 0, m, s) => format!("{m} min {s} s"),
-        (0, h, m, _) => format!("{h} h {m} min"),
-        (d, h, _, _) => format!("{d} d {h} h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_have_units_and_can_be_read() {
-        assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(
-            (bytes(999), bytes(1_500), bytes(80_460_000_000)),
-            ("999 B".into(), "1.5 kB".into(), "80.4 GB".into())
-        );
-        assert_eq!(duration(Duration::from_secs(59)), "59 s");
-        assert_eq!(duration(Duration::from_secs(3_700)), "1 h 1 min");
-        assert_eq!(duration(Duration::from_secs(10 * 86_400 + 7_200)), "10 d 2 h");
-    }
 
     #[test]
     fn a_long_uid_is_cut_at_its_front() {

@@ -17,10 +17,10 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::door;
 use super::{
     Activity, Amount, Commitment, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status,
 };
+use super::{door, studies};
 use crate::clock;
 use crate::config::{self, Admission, DestinationUrl, Source};
 use crate::forward;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
 use crate::receive::commitment::Commitments;
-use crate::spool::{self, DeliveryView, Parked, Spool, SpoolError, Tally};
+use crate::spool::{self, DeliveryView, Parked, Spool, SpoolError};
 use crate::tls;
 
 /// Who does what is asked for here, in the ledger.
@@ -98,6 +98,11 @@ pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: Canc
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/receipts", get(receipts))
+        .route("/v1/studies", get(studies::newest))
+        .route("/v1/studies/{uid}", get(studies::one))
+        .route("/v1/instances/{uid}", get(studies::instances))
+        .route("/v1/why/{uid}", get(studies::why))
+        .route("/v1/receipt/{uid}", get(studies::receipt))
         .route("/v1/destinations/{name}/retry", post(retry))
         .route("/v1/door", get(door::everybody))
         .route("/v1/door/admit", post(door::admit))
@@ -174,16 +179,23 @@ async fn retry(State(gateway): State<Arc<Gateway>>, UrlPath(name): UrlPath<Strin
 }
 
 impl Gateway {
-    fn status(&self) -> Result<Status, SpoolError> {
-        let spool = self.spool.status()?;
+    /// One entry for each destination: those of the configuration, then those that still have something waiting.
+    pub(super) fn destinations(&self, spool: &spool::SpoolStatus) -> Vec<super::Destination> {
         let configured = self.destinations.iter().map(|(url, destination)| {
             let queue = spool.destinations.iter().find(|queue| queue.name == destination.name);
             describe(url, destination, queue)
         });
         let is_configured = |name: &DestinationName| self.destinations.iter().any(|(_, d)| d.name == *name);
-        let has_work = |queue: &&spool::DestinationStatus| queue.queued.instances + queue.parked.instances > 0;
+        let has_work = |queue: &&spool::DestinationStatus| {
+            [queue.queued, queue.parked, queue.unverified].iter().any(|tally| tally.instances > 0)
+        };
         let forgotten = spool.destinations.iter().filter(has_work).filter(|queue| !is_configured(&queue.name));
-        let destinations = configured.chain(forgotten.map(not_configured)).collect();
+        configured.chain(forgotten.map(not_configured)).collect()
+    }
+
+    fn status(&self) -> Result<Status, SpoolError> {
+        let spool = self.spool.status()?;
+        let destinations = self.destinations(&spool);
         let addresses = |bound: &[SocketAddr]| bound.iter().map(ToString::to_string).collect();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -255,19 +267,12 @@ fn describe(
 ) -> super::Destination {
     let health = destination.health();
     let mut described = super::Destination {
-        name: destination.name.clone(),
         url: Some(url.to_string()),
         activity: health.activity,
-        sentence: String::new(),
-        next_attempt_seconds: None,
+        troubled: health.troubled,
         failures: health.failures,
-        queued: Amount::default(),
         sending: health.sending,
-        delivered: Amount::default(),
-        unverified: Amount::default(),
-        confirmed: Amount::default(),
-        parked: Amount::default(),
-        oldest_queued_at: None,
+        ..blank(&destination.name)
     };
     if let Some(queue) = queue {
         fill(&mut described, queue);
@@ -290,12 +295,21 @@ fn describe(
 }
 
 fn not_configured(queue: &spool::DestinationStatus) -> super::Destination {
-    let mut described = super::Destination {
-        name: queue.name.clone(),
+    let mut described = blank(&queue.name);
+    described.sentence =
+        "instances wait for a destination that the configuration does not name any more; add it again".into();
+    fill(&mut described, queue);
+    described
+}
+
+fn blank(name: &DestinationName) -> super::Destination {
+    super::Destination {
+        name: name.clone(),
         url: None,
         activity: Activity::NotConfigured,
-        sentence: "instances wait for a destination that the configuration does not name any more; add it again".into(),
+        sentence: String::new(),
         next_attempt_seconds: None,
+        troubled: false,
         failures: 0,
         queued: Amount::default(),
         sending: 0,
@@ -304,18 +318,16 @@ fn not_configured(queue: &spool::DestinationStatus) -> super::Destination {
         confirmed: Amount::default(),
         parked: Amount::default(),
         oldest_queued_at: None,
-    };
-    fill(&mut described, queue);
-    described
+        warnings: Vec::new(),
+    }
 }
 
 fn fill(described: &mut super::Destination, queue: &spool::DestinationStatus) {
-    let amount = |tally: Tally| Amount { instances: tally.instances, bytes: tally.bytes };
-    described.queued = amount(queue.queued);
-    described.delivered = amount(queue.delivered);
-    described.unverified = amount(queue.unverified);
-    described.confirmed = amount(queue.confirmed);
-    described.parked = amount(queue.parked);
+    described.queued = queue.queued.into();
+    described.delivered = queue.delivered.into();
+    described.unverified = queue.unverified.into();
+    described.confirmed = queue.confirmed.into();
+    described.parked = queue.parked.into();
     described.oldest_queued_at = queue.oldest_received_at;
 }
 
