@@ -9,9 +9,8 @@ use serde::Serialize;
 use tokio_rustls::TlsConnector;
 use waystation::association::{EchoError, RequestorSettings, Timeouts, transport};
 use waystation::config::{Config, Source};
-use waystation::control::{DeliveryState, PAGE, Receipt, Released, Status, client};
+use waystation::control::{DeliveryState, PAGE, Receipt, Status, client};
 use waystation::forward::open;
-use waystation::model::DestinationName;
 use waystation::phantom::Phantom;
 use waystation::{clock, daemon, tls};
 
@@ -109,13 +108,6 @@ pub(crate) fn receipts(data: &Path, json: bool, state: Option<DeliveryState>) ->
 
 pub(super) fn as_json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(failed)
-}
-
-/// Asks the gateway that runs on `data` to try everything parked for this destination again.
-pub(crate) fn retry(data: &Path, destination: &DestinationName) -> Result<(), Failure> {
-    let question = format!("/v1/destinations/{destination}/retry");
-    let released: Released = block_on(async { client::ask(data, Method::POST, &question).await.map_err(failed) })?;
-    print(format_args!("{} parked deliveries to {destination} wait for their turn again", released.released))
 }
 
 /// Writes a CT series of an invented patient into `folder`.

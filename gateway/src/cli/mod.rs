@@ -8,9 +8,11 @@ mod commands;
 pub(crate) mod door;
 pub(crate) mod ledger;
 pub(crate) mod offline;
+pub(crate) mod receipt;
 mod render;
 pub(crate) mod route;
 mod send;
+pub(crate) mod studies;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 use waystation::config::{DestinationUrl, Flags};
 use waystation::control::DeliveryState;
-use waystation::model::{AeTitle, DestinationName};
+use waystation::model::AeTitle;
 
 pub(crate) use commands::{Call, Failure, check_config, exit_code, run};
 
@@ -81,20 +83,42 @@ Example:
 
 Exit status: 0 every file was accepted; 1 at least one was not, and it is named.")]
     Send(Send),
-    /// Show what the running gateway holds: queued, being sent, delivered and parked, for each destination
+    /// Show what the running gateway holds: queued, delivered, confirmed and parked, for each destination
     Status(Ask),
-    /// List what was received and how each delivery went
+    /// List the studies that came and how far each is at every destination; let one go first
+    #[command(after_help = "\
+Examples:
+  waystation studies                             (the 20 that came last)
+  waystation studies --undelivered --limit 100   (those of which something is still owed)
+  waystation studies expedite 1.2.840.113619.2.1 (this one goes first)")]
+    Studies(studies::Studies),
+    /// Explain where a study or an instance stands, why, and what to do
+    #[command(after_help = "\
+Example:
+  waystation why 1.2.840.113619.2.1
+
+Exit status: 0 it is known; 1 it is not, and the sentence says what could be.")]
+    Why(studies::Explain),
+    /// Print the proof for one study: each instance with its hash, and when it was received, delivered and confirmed
+    #[command(after_help = "\
+Examples:
+  waystation receipt 1.2.840.113619.2.1
+  waystation receipt 1.2.840.113619.2.1 --json --out receipt.json")]
+    Receipt(receipt::Receipt),
+    /// List everything that was received, a line for each instance and destination, what belongs to no study included
     #[command(after_help = "\
 Example:
   waystation receipts --state parked        (what waits for a person, and why)")]
     Receipts(Receipts),
-    /// Try everything that is parked for one destination again
+    /// Try what is parked again: all for one destination, or of one study or instance
     #[command(after_help = "\
-Example:
+Examples:
   waystation retry archive
+  waystation retry archive --study 1.2.840.113619.2.1
+  waystation retry --instance 1.2.840.113619.2.1.7
 
-Mend the cause first; `waystation status` tells what it is.")]
-    Retry(Retry),
+Mend the cause first; `waystation why` tells what it is.")]
+    Retry(studies::Retry),
     /// Show who may send, who knocks and is not let in, and what went wrong; admit modalities
     #[command(after_help = "\
 Examples:
@@ -292,15 +316,6 @@ fn state(text: &str) -> Result<DeliveryState, String> {
     }
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Retry {
-    /// The name of the destination in the configuration
-    pub(crate) destination: DestinationName,
-    /// The data folder of the gateway that is asked
-    #[arg(long, value_name = "DIR", default_value = DATA)]
-    pub(crate) data: PathBuf,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum SpoolCommand {
     /// Read everything in the log, and tell whether it is whole; changes nothing
@@ -433,6 +448,31 @@ mod tests {
         };
         assert_eq!(data, PathBuf::from(DATA));
         parse("waystation ledger check --data /d").unwrap();
+    }
+
+    #[test]
+    fn every_example_of_the_help_can_be_typed() {
+        let mut examples = 0;
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let joined = help.replace("\\\n", " ");
+            for line in joined.lines().map(str::trim).filter(|line| line.starts_with("waystation ")) {
+                let line = line.split(" (").next().unwrap_or(line);
+                parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                examples += 1;
+            }
+        }
+        assert!(examples > 20, "{examples}");
+    }
+
+    #[test]
+    fn what_is_to_be_tried_again_must_be_named_once() {
+        for line in ["archive", "archive --study 1.2", "--instance 1.2.3", "--instance 17 --data /d"] {
+            parse(&format!("waystation retry {line}")).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in ["", "--study 1.2 --instance 1.2.3", "--study x"] {
+            assert!(parse(&format!("waystation retry {line}")).is_err(), "{line}");
+        }
     }
 
     #[test]

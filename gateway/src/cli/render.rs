@@ -81,8 +81,9 @@ fn commitment(commitment: &Commitment, now: Timestamp) -> String {
 }
 
 fn destinations(destinations: &[Destination], now: Timestamp) -> String {
-    let header = ["DESTINATION", "QUEUED", "SENDING", "DELIVERED", "PARKED", "OLDEST WAITS", "STATE"];
-    let rows: Vec<[String; 7]> = destinations
+    let header =
+        ["DESTINATION", "QUEUED", "SENDING", "DELIVERED", "CONFIRMED", "TO CONFIRM", "PARKED", "OLDEST WAITS", "STATE"];
+    let rows: Vec<[String; 9]> = destinations
         .iter()
         .map(|d| {
             [
@@ -90,6 +91,8 @@ fn destinations(destinations: &[Destination], now: Timestamp) -> String {
                 amount(d.queued),
                 count(d.sending),
                 amount(d.delivered),
+                count(d.confirmed.instances),
+                count(d.unverified.instances),
                 amount(d.parked),
                 d.oldest_queued_at.map_or_else(|| "-".into(), |since| duration(now.saturating_since(since))),
                 activity(d.activity).into(),
@@ -102,6 +105,11 @@ fn destinations(destinations: &[Destination], now: Timestamp) -> String {
             .next_attempt_seconds
             .map_or_else(String::new, |s| format!(" (next attempt in {})", duration(Duration::from_secs(s))));
         let _ = writeln!(page, "\n{}: {}{next}", destination.name, destination.sentence);
+    }
+    for destination in destinations {
+        for warning in &destination.warnings {
+            let _ = writeln!(page, "\nwarning: {}: {warning}", destination.name);
+        }
     }
     page
 }

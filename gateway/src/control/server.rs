@@ -32,7 +32,7 @@ use crate::spool::{self, DeliveryView, Parked, Spool, SpoolError};
 use crate::tls;
 
 /// Who does what is asked for here, in the ledger.
-const CONTROL: &str = "whoever may use the control socket";
+pub(super) const CONTROL: &str = "whoever may use the control socket";
 
 /// What the answers are made of.
 pub struct Gateway {
@@ -100,7 +100,10 @@ pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: Canc
         .route("/v1/receipts", get(receipts))
         .route("/v1/studies", get(studies::newest))
         .route("/v1/studies/{uid}", get(studies::one))
+        .route("/v1/studies/{uid}/expedite", post(studies::expedite))
+        .route("/v1/studies/{uid}/retry", post(studies::retry_study))
         .route("/v1/instances/{uid}", get(studies::instances))
+        .route("/v1/instances/{uid}/retry", post(studies::retry_instance))
         .route("/v1/why/{uid}", get(studies::why))
         .route("/v1/receipt/{uid}", get(studies::receipt))
         .route("/v1/destinations/{name}/retry", post(retry))

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
+use log::info;
 use serde::Deserialize;
 
-use super::PAGE;
-use super::deliveries::{Instance, ReceiptHeader, ReceiptInstance, ReceiptPage, Study, StudyPage};
+use super::deliveries::{Expedited, Instance, ReceiptHeader, ReceiptInstance, ReceiptPage, Study, StudyPage};
 use super::explain::{self, Subject, Summary, Why};
-use super::server::{Failed, Gateway};
+use super::server::{CONTROL, Failed, Gateway};
+use super::{PAGE, Released};
 use crate::clock;
-use crate::model::{InstanceId, Uid};
-use crate::spool::{InstanceView, SpoolError, StudyView};
+use crate::model::{DestinationName, InstanceId, Uid};
+use crate::spool::{InstanceView, Parked, SpoolError, StudyView};
 
 #[derive(Deserialize)]
 pub(super) struct Studies {
@@ -99,7 +100,77 @@ pub(super) async fn receipt(
     })
 }
 
+#[derive(Deserialize)]
+pub(super) struct To {
+    destination: Option<DestinationName>,
+}
+
+pub(super) async fn expedite(
+    State(gateway): State<Arc<Gateway>>,
+    UrlPath(uid): UrlPath<String>,
+) -> Result<Json<Expedited>, Failed> {
+    let uid = parse(&uid)?;
+    tokio::task::block_in_place(|| {
+        gateway.spool.study(&uid)?.ok_or_else(|| unknown(uid.as_str()))?;
+        let changed = gateway.spool.expedite(&uid, CONTROL)?;
+        info!(study:% = uid, changed; "an operator has let a study go first");
+        Ok(Json(Expedited { changed }))
+    })
+}
+
+pub(super) async fn retry_study(
+    State(gateway): State<Arc<Gateway>>,
+    UrlPath(uid): UrlPath<String>,
+    Query(to): Query<To>,
+) -> Result<Json<Released>, Failed> {
+    let uid = parse(&uid)?;
+    tokio::task::block_in_place(|| {
+        let study = gateway.spool.study(&uid)?.ok_or_else(|| unknown(uid.as_str()))?;
+        let going: Vec<_> = study.deliveries.into_iter().map(|delivery| delivery.destination).collect();
+        gateway.release(&to, &going, [Parked::Study(uid.clone())])
+    })
+}
+
+pub(super) async fn retry_instance(
+    State(gateway): State<Arc<Gateway>>,
+    UrlPath(uid): UrlPath<String>,
+    Query(to): Query<To>,
+) -> Result<Json<Released>, Failed> {
+    tokio::task::block_in_place(|| {
+        let instances = gateway.instances_called(&parse(&uid)?)?;
+        if instances.is_empty() {
+            return Err(unknown(&uid));
+        }
+        let deliveries = instances.iter().flat_map(|instance| &instance.deliveries);
+        let going: Vec<_> = deliveries.map(|delivery| delivery.destination.clone()).collect();
+        gateway.release(&to, &going, instances.iter().map(|instance| Parked::Instance(instance.number)))
+    })
+}
+
 impl Gateway {
+    /// Queues what is parked of something that goes to some destinations again, and lets those try at once.
+    fn release(
+        &self,
+        to: &To,
+        going: &[DestinationName],
+        parked: impl IntoIterator<Item = Parked>,
+    ) -> Result<Json<Released>, Failed> {
+        let to = to.destination.as_ref();
+        if let Some(name) = to.filter(|name| !going.contains(name)) {
+            return Err(Failed(StatusCode::NOT_FOUND, format!("nothing of it goes to {name}")));
+        }
+        let mut released: u64 = 0;
+        for parked in parked {
+            released = released.saturating_add(self.spool.retry(to, parked.clone(), CONTROL)?);
+            info!(parked:?, released; "an operator asked for a retry");
+        }
+        let meant = |name: &DestinationName| going.contains(name) && to.is_none_or(|to| to == name);
+        for (_, destination) in self.destinations.iter().filter(|(_, destination)| meant(&destination.name)) {
+            destination.hasten();
+        }
+        Ok(Json(Released { released }))
+    }
+
     /// Some instances of a study, and the number of the last if there may be more.
     fn page(&self, uid: &Uid, page: &After) -> Result<(Vec<InstanceView>, Option<InstanceId>), SpoolError> {
         let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);

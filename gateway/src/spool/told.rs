@@ -219,9 +219,10 @@ pub(super) fn verified(
     verification: &Verification,
 ) -> Entry {
     let (outcome, answer) = match verification {
-        Verification::Confirmed { answer } => (VerifyOutcome::Confirmed, answer),
-        Verification::Missing { answer } => (VerifyOutcome::Missing, answer),
-        Verification::Later { answer, .. } => (VerifyOutcome::Again, answer),
+        Verification::Confirmed { answer } => (VerifyOutcome::Confirmed, answer.as_str()),
+        Verification::Missing { answer } => (VerifyOutcome::Missing, answer.as_str()),
+        Verification::Later { answer, .. } => (VerifyOutcome::Again, answer.as_str()),
+        Verification::Waived => (VerifyOutcome::Waived, "the configuration does not ask any more"),
     };
-    Entry::Verified { id, destination: destination.clone(), method, outcome, answer: answer.as_str().into() }
+    Entry::Verified { id, destination: destination.clone(), method, outcome, answer: answer.into() }
 }

@@ -149,7 +149,7 @@ fn what_nobody_asks_about_any_more_is_delivered_and_not_confirmed() {
     deliver(&spool, Some(Duration::from_secs(86_400)));
     let due = spool.next_unverified_due(&central()).unwrap().unwrap();
     for claim in spool.claim_unverified(&central(), due, 9).unwrap() {
-        spool.verified(claim, Verification::Waived);
+        spool.verified(claim, Method::CFind, Verification::Waived);
     }
     until(|| counts(&spool) == [0, 1, 0, 0]);
     assert!(matches!(state(&spool, 1), DeliveryState::Delivered { attempts: 1, verifying: None, .. }));

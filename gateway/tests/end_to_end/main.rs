@@ -24,5 +24,6 @@ mod long_queue;
 mod outage;
 mod peers_in;
 mod peers_out;
+mod proof;
 mod routing;
 mod scus;

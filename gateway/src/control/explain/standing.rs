@@ -2,13 +2,18 @@
 
 use super::summary::{Cause, Summary};
 use super::{WhyThere, health_of, in_words, is_configured, named};
-use crate::control::deliveries::{Asking, Delivery, Standing, Study, StudyDelivery};
+use crate::control::deliveries::{Asking, Delivery, Instance, Standing, Study, StudyDelivery};
 use crate::control::words::{count, many, moment};
 use crate::control::{DeliveryState, Destination};
-use crate::model::{Priority, Timestamp};
+use crate::model::{DestinationName, Priority, Timestamp};
 
 /// One delivery of one instance.
-pub(super) fn of_delivery(delivery: &Delivery, destinations: &[Destination], now: Timestamp) -> WhyThere {
+pub(super) fn of_delivery(
+    instance: &Instance,
+    delivery: &Delivery,
+    destinations: &[Destination],
+    now: Timestamp,
+) -> WhyThere {
     let name = &delivery.destination;
     let health = health_of(name, destinations);
     let mut why = WhyThere::new(name, delivery.standing.state());
@@ -55,7 +60,7 @@ pub(super) fn of_delivery(delivery: &Delivery, destinations: &[Destination], now
                 attempts => format!("after {}", many(u64::from(*attempts), "attempt")),
             };
             why.sentences.push(format!("parked {}, {after}: {reason}", moment(*parked_at, now)));
-            why.remedies.push(release(delivery));
+            why.remedies.push(release(name, &format!("--instance {}", instance.number)));
             if !health.is_some_and(is_configured) {
                 why.add_health(health);
             }
@@ -64,9 +69,9 @@ pub(super) fn of_delivery(delivery: &Delivery, destinations: &[Destination], now
     why
 }
 
-/// What queues a parked delivery again.
-fn release(delivery: &Delivery) -> String {
-    format!("mend the cause, then waystation retry {} (all that is parked for it)", delivery.destination)
+/// What queues parked deliveries again.
+fn release(destination: &DestinationName, what: &str) -> String {
+    format!("mend the cause, then waystation retry {destination} {what} (without {what}: all that is parked for it)")
 }
 
 fn times(number: u32) -> String {
@@ -149,7 +154,7 @@ pub(super) fn of_study_delivery(
         why.remedies.push(format!("if it is urgent: waystation studies expedite {}", study.study_instance_uid));
     }
     if delivery.parked.instances > 0 {
-        why.remedies.push(format!("mend the cause, then waystation retry {name} (all that is parked for it)"));
+        why.remedies.push(release(name, &format!("--study {}", study.study_instance_uid)));
     }
     why
 }
@@ -166,7 +171,8 @@ fn worst(delivery: &StudyDelivery) -> DeliveryState {
 
 /// "delivered 40 of 50, confirmed 38, to be confirmed 2, parked 2, queued 8": what is none is left out, but for the
 /// deliveries.
-pub(crate) fn counts(delivery: &StudyDelivery) -> String {
+#[must_use]
+pub fn counts(delivery: &StudyDelivery) -> String {
     let StudyDelivery { queued, delivered, unverified, confirmed, parked, .. } = delivery;
     let mut text = format!("delivered {} of {}", count(delivered.instances), count(delivery.all()));
     let rest = [(confirmed, "confirmed"), (unverified, "to be confirmed"), (parked, "parked"), (queued, "queued")];

@@ -194,7 +194,11 @@ fn every_state_of_a_delivery_says_why_and_what_is_next() {
             parked(3),
             archive(),
             Parked,
-            &["parked ", "after 3 attempts: refused 3 times, last with A900", "mend the cause, then waystation retry"],
+            &[
+                "parked ",
+                "after 3 attempts: refused 3 times, last with A900",
+                "mend the cause, then waystation retry archive --instance 17",
+            ],
             &["does not name"],
         ),
         (
@@ -315,9 +319,12 @@ fn a_study_is_summed_up_by_destination_with_the_distinct_reasons() {
     assert_eq!(there.sentences[2], "3 tried again: A700 (for example waystation why 1.2.3.1)");
     assert_eq!(there.sentences[3], "1 not confirmed: not found (for example waystation why 1.2.3.5)");
     let text = self::text(there);
-    for piece in
-        ["due in 1 min 0 s", "no route to host", "waystation retry archive", "waystation studies expedite 1.2.3"]
-    {
+    for piece in [
+        "due in 1 min 0 s",
+        "no route to host",
+        "waystation retry archive --study 1.2.3",
+        "waystation studies expedite 1.2.3",
+    ] {
         assert!(text.contains(piece), "{piece}: {text}");
     }
 }

@@ -71,6 +71,7 @@ impl Tables<'_> {
                     VerifyOutcome::Confirmed => (Verification::Confirmed { answer }, 0),
                     VerifyOutcome::Missing => (Verification::Missing { answer }, -1),
                     VerifyOutcome::Again => (Verification::Later { after: Duration::ZERO, answer }, 0),
+                    VerifyOutcome::Waived => (Verification::Waived, 0),
                 };
                 Ok(if self.verified(destination, *id, &verification, None, (now, line.at))? { change } else { 0 })
             }
