@@ -17,7 +17,7 @@
 //! # What is changed
 //!
 //! Texts at the top level, by [`Change`]: never what identifies an instance, describes its pixels or its encoding
-//! ([`values::refusal`]). With them change: Original Attributes Sequence (0400,0561), which gets one more item behind those
+//! ([`values::changeable`]). With them change: Original Attributes Sequence (0400,0561), which gets one more item behind those
 //! that it has; and group lengths (gggg,0000) of the groups that became longer or shorter, if the data set has them.
 //!
 //! The item holds what PS3.3 asks for; Modified Attributes Sequence (0400,0550) has the values byte for byte as they
