@@ -128,7 +128,7 @@ pub(super) fn receipts(receipts: &[Receipt], first: bool) -> String {
                 r.received_at.to_string(),
                 r.destination.to_string(),
                 delivery_state(r.state).into(),
-                r.last_attempt_at.map_or_else(|| "-".into(), |at| at.to_string()),
+                r.confirmed_at.or(r.last_attempt_at).map_or_else(|| "-".into(), |at| at.to_string()),
                 r.answer.clone().unwrap_or_else(|| "-".into()),
             ]
         })

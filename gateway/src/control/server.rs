@@ -288,8 +288,9 @@ fn describe(
             health.next_attempt.map(|at| at.saturating_duration_since(clock::now()).as_secs());
     } else if described.parked.instances > 0 {
         described.sentence = format!(
-            "{} are parked: waystation receipts --state parked says why; waystation retry {} queues them again",
-            described.parked.instances, destination.name
+            "{} are parked: waystation studies --undelivered names the studies, waystation why STUDY says why and what \
+             to do",
+            described.parked.instances
         );
     } else if matches!(url, DestinationUrl::Dicom(_)) && described.activity == Activity::Sending {
         described.sentence = "sending in the clear".into();
@@ -337,6 +338,7 @@ fn fill(described: &mut super::Destination, queue: &spool::DestinationStatus) {
 /// One receipt per destination.
 fn receipts_of(instance: &spool::InstanceView) -> Vec<Receipt> {
     let receipt = |delivery: &DeliveryView| {
+        let mut confirmed_at = None;
         let (state, attempts, at, answer) = match &delivery.state {
             spool::DeliveryState::Queued { attempts, last_at, last_answer, .. } => {
                 (DeliveryState::Queued, *attempts, *last_at, last_answer.clone())
@@ -344,7 +346,8 @@ fn receipts_of(instance: &spool::InstanceView) -> Vec<Receipt> {
             spool::DeliveryState::Delivered { attempts, at, answer, .. } => {
                 (DeliveryState::Delivered, *attempts, Some(*at), Some(answer.clone()))
             }
-            spool::DeliveryState::Confirmed { attempts, at, answer, confirmation, .. } => {
+            spool::DeliveryState::Confirmed { attempts, at, answer, confirmed_at: when, confirmation, .. } => {
+                confirmed_at = Some(*when);
                 (DeliveryState::Confirmed, *attempts, Some(*at), Some(format!("{answer}; {confirmation}")))
             }
             spool::DeliveryState::Parked { attempts, at, reason } => {
@@ -366,6 +369,7 @@ fn receipts_of(instance: &spool::InstanceView) -> Vec<Receipt> {
             state,
             attempts,
             last_attempt_at: at,
+            confirmed_at,
             answer,
         }
     };

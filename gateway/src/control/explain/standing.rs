@@ -29,7 +29,7 @@ pub(super) fn of_delivery(
                 _ => format!("queued{class}, tried {}", times(*attempts)),
             });
             why.sentences.extend(last_words("the last answer", last_answer.as_deref(), *last_at, now));
-            match (health.filter(|health| is_configured(health) && !health.troubled), due_in_seconds) {
+            match (health.filter(|health| is_configured(health) && health.failures == 0), due_in_seconds) {
                 (Some(health), 0) => why.sentences.push(its_turn(health)),
                 (Some(_), seconds) => why.sentences.push(format!("it is due again in {}", in_words(*seconds))),
                 (None, _) => {}

@@ -136,7 +136,7 @@ fn every_state_of_a_delivery_says_why_and_what_is_next() {
     let urgent =
         Standing::Queued { priority: Priority::Stat, attempts: 0, due_in_seconds: 0, last_answer: None, last_at: None };
     use DeliveryState::{Confirmed, Delivered, Parked, Queued};
-    let cases: [Case; 14] = [
+    let cases: [Case; 15] = [
         (queued(0, 0, None), archive(), Queued, &["queued, not tried yet | it is its turn => "], &["attempt"]),
         (queued(0, 0, None), busy, Queued, &["it waits for its turn: 1,234 instances wait for archive"], &["due"]),
         (urgent, archive(), Queued, &["queued, urgent, not tried yet"], &[]),
@@ -158,6 +158,16 @@ fn every_state_of_a_delivery_says_why_and_what_is_next() {
                 "waystation retry archive",
             ],
             &["its turn", "due again"],
+        ),
+        (
+            queued(1, 7, Some("A700")),
+            stumbling,
+            Queued,
+            &[
+                "due again in 7 s",
+                "at archive the latest attempt failed, others are made: A700; the next attempt is in 2 s",
+            ],
+            &["the trouble is with"],
         ),
         (queued(0, 0, None), connecting, Queued, &["an attempt is being made now"], &[]),
         (queued(0, 0, None), not_configured(), Queued, &["does not name archive", "[to.archive]"], &["its turn"]),

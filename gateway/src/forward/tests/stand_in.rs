@@ -38,7 +38,8 @@ async fn who_stands_in_waits_until_the_other_has_failed_for_long_and_leaves_it_a
     let (first, data) = group.station.keep(0, EXPLICIT, &["central"]).await;
     let state = group.station.settled(first, "central").await;
     let waited = clock::of_runtime() - began;
-    assert!((600..900).contains(&waited.as_secs()), "{waited:?}");
+    // How much later is up to the disk, which virtual time does not wait for.
+    assert!(waited >= Duration::from_secs(600), "{waited:?}");
     let DeliveryState::Delivered { answer, .. } = state else { panic!("{state:?}") };
     assert!(answer.ends_with("from backup, which stands in"), "{answer}");
     assert_eq!(backup.arrived().into_iter().map(|(_, _, data)| data).collect::<Vec<_>>(), [data]);
