@@ -106,12 +106,27 @@ fn destinations(destinations: &[Destination], now: Timestamp) -> String {
             .map_or_else(String::new, |s| format!(" (next attempt in {})", duration(Duration::from_secs(s))));
         let _ = writeln!(page, "\n{}: {}{next}", destination.name, destination.sentence);
     }
-    for destination in destinations {
-        for warning in &destination.warnings {
-            let _ = writeln!(page, "\nwarning: {}: {warning}", destination.name);
-        }
-    }
+    destinations.iter().for_each(|destination| page.push_str(&progress(destination)));
     page
+}
+
+/// What is on the way, how fast, and what cannot arrive.
+fn progress(destination: &Destination) -> String {
+    const NAMED: usize = 5;
+    let (name, mut text) = (&destination.name, String::new());
+    let rate = destination.goodput_bytes_per_second.map(|rate| format!("{} a second of late", bytes(rate)));
+    if destination.sending_bytes > 0 {
+        let (sent, all) = (bytes(destination.sent_bytes), bytes(destination.sending_bytes));
+        let rate = rate.map_or_else(String::new, |rate| format!(", {rate}"));
+        let _ = writeln!(text, "\n{name}: {sent} of {all} have left of what is being sent{rate}");
+    }
+    for (number, why) in destination.obstacles.iter().take(NAMED) {
+        let _ = writeln!(text, "\nwarning: {name}: instance {number} cannot arrive as things stand: {why}");
+    }
+    if destination.obstacles.len() > NAMED {
+        let _ = writeln!(text, "\nwarning: {name}: {} more cannot arrive", destination.obstacles.len() - NAMED);
+    }
+    text
 }
 
 /// One line per instance and destination; the first page of them has a header.

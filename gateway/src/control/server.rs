@@ -1,5 +1,6 @@
 //! Answers the questions of [`super`] from the running gateway.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
@@ -275,6 +276,10 @@ fn describe(
         troubled: health.troubled,
         failures: health.failures,
         sending: health.sending,
+        sending_bytes: health.sending_bytes,
+        sent_bytes: destination.sent_bytes().min(health.sending_bytes),
+        goodput_bytes_per_second: health.goodput.bytes_per_second(),
+        obstacles: health.obstacles,
         ..blank(&destination.name)
     };
     if let Some(queue) = queue {
@@ -322,7 +327,10 @@ fn blank(name: &DestinationName) -> super::Destination {
         confirmed: Amount::default(),
         parked: Amount::default(),
         oldest_queued_at: None,
-        warnings: Vec::new(),
+        sending_bytes: 0,
+        sent_bytes: 0,
+        goodput_bytes_per_second: None,
+        obstacles: BTreeMap::new(),
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn of_delivery(
                 (None, _) => {}
             }
             why.add_health(health);
+            why.warnings.extend(health.and_then(|health| health.obstacles.get(&instance.number)).cloned());
         }
         Standing::Delivered { delivered_at, attempts, answer, asking } => {
             why.sentences.push(delivered(*delivered_at, *attempts, answer, now));
@@ -87,9 +88,15 @@ fn delivered(at: Timestamp, attempts: u32, answer: &str, now: Timestamp) -> Stri
 }
 
 fn its_turn(health: &Destination) -> String {
-    match health.queued.instances {
-        0 | 1 => "it is its turn".to_owned(),
-        queued => format!("it waits for its turn: {} instances wait for {} altogether", count(queued), health.name),
+    let queued = health.queued;
+    if queued.instances <= 1 {
+        return "it is its turn".to_owned();
+    }
+    let name = &health.name;
+    let text = format!("it waits for its turn: {} instances wait for {name} altogether", count(queued.instances));
+    match health.goodput_bytes_per_second.and_then(|rate| queued.bytes.checked_div(rate)) {
+        Some(seconds) => format!("{text}, which take about {} at the speed of late", in_words(seconds)),
+        None => text,
     }
 }
 
@@ -147,6 +154,7 @@ pub(super) fn of_study_delivery(
     {
         why.add_health(health);
     }
+    why.warnings = health.map_or_else(Vec::new, |health| summary.obstacles(&health.obstacles));
     if let Some(seconds) = summary.next_due(name).filter(|seconds| *seconds > 0) {
         why.sentences.push(format!("the next of those that were tried is due in {}", in_words(seconds)));
     }

@@ -1,5 +1,7 @@
 //! Every state in words.
 
+use std::collections::BTreeMap;
+
 use super::super::deliveries::{Asking, Delivery, Instance, Standing, Study, StudyDelivery};
 use super::super::{Activity, Amount, DeliveryState, Destination};
 use super::{LOOKED_AT, Subject, Summary, Why, WhyThere, explain, receipt, unknown};
@@ -28,7 +30,10 @@ fn archive() -> Destination {
         confirmed: amount(0),
         parked: amount(0),
         oldest_queued_at: None,
-        warnings: Vec::new(),
+        sending_bytes: 0,
+        sent_bytes: 0,
+        goodput_bytes_per_second: None,
+        obstacles: BTreeMap::new(),
     }
 }
 
@@ -40,7 +45,8 @@ fn away() -> Destination {
         failures: 3,
         sentence,
         next_attempt_seconds: Some(250),
-        warnings: vec!["at 2 kB/s the largest never arrives".to_owned()],
+        obstacles: [(InstanceId(17), "it is too large".to_owned()), (InstanceId(99), "it is not ours".to_owned())]
+            .into(),
         ..archive()
     }
 }
@@ -131,14 +137,20 @@ type Case = (Standing, Destination, DeliveryState, &'static [&'static str], &'st
 
 #[test]
 fn every_state_of_a_delivery_says_why_and_what_is_next() {
-    let busy = Destination { queued: amount(1_234), ..archive() };
+    let busy = Destination { queued: amount(1_234), goodput_bytes_per_second: Some(10_000), ..archive() };
     let connecting = Destination { activity: Activity::Connecting, next_attempt_seconds: None, ..away() };
     let urgent =
         Standing::Queued { priority: Priority::Stat, attempts: 0, due_in_seconds: 0, last_answer: None, last_at: None };
     use DeliveryState::{Confirmed, Delivered, Parked, Queued};
     let cases: [Case; 15] = [
         (queued(0, 0, None), archive(), Queued, &["queued, not tried yet | it is its turn => "], &["attempt"]),
-        (queued(0, 0, None), busy, Queued, &["it waits for its turn: 1,234 instances wait for archive"], &["due"]),
+        (
+            queued(0, 0, None),
+            busy,
+            Queued,
+            &["1,234 instances wait for archive altogether, which take about 2 min 3 s at the speed of late"],
+            &["due"],
+        ),
         (urgent, archive(), Queued, &["queued, urgent, not tried yet"], &[]),
         (
             queued(2, 90, Some("A700 (Out of Resources)")),
@@ -236,7 +248,7 @@ fn every_state_of_a_delivery_says_why_and_what_is_next() {
 fn what_is_settled_needs_nothing_and_what_waits_brings_the_warnings_of_its_destination() {
     assert!(there(confirmed(), away()).warnings.is_empty());
     assert!(there(delivered(None), away()).remedies.is_empty());
-    assert_eq!(there(queued(0, 0, None), away()).warnings, ["at 2 kB/s the largest never arrives"]);
+    assert_eq!(there(queued(0, 0, None), away()).warnings, ["it is too large"]);
 }
 
 #[test]
@@ -299,6 +311,7 @@ fn counts(name: &str, [queued, delivered, unverified, confirmed, parked]: [u64; 
 #[test]
 fn a_study_is_summed_up_by_destination_with_the_distinct_reasons() {
     let mut summary = Summary::default();
+    summary.add(&Instance { deliveries: Vec::new(), withheld: true, ..numbered(17, confirmed()) });
     (1..=3).for_each(|number| summary.add(&numbered(number, queued(1, 60 * number, Some("A700")))));
     summary.add(&numbered(4, parked(3)));
     summary.add(&numbered(5, delivered(asking(1, 5, Some("not found")))));
@@ -308,12 +321,12 @@ fn a_study_is_summed_up_by_destination_with_the_distinct_reasons() {
     summary.add(&Instance { withheld: true, rule, deliveries: Vec::new(), ..numbered(7, confirmed()) });
     summary.add(&Instance { deliveries: Vec::new(), ..numbered(8, confirmed()) });
     let deliveries = [counts("archive", [3, 3, 1, 2, 1])];
-    let study = Study { late: 2, instances: 9, ..study(&deliveries) };
+    let study = Study { late: 2, instances: 10, ..study(&deliveries) };
     let why = explain(&Subject::Study(&study, &summary), &[away()], NOW);
     assert_eq!(why.about, "study 1.2.3");
     let text = why.sentences.join(" | ");
     for piece in [
-        "9 instances, 25.0 MB, CT, from CT1",
+        "10 instances, 25.0 MB, CT, from CT1",
         "2 came late",
         "1 withheld: the rule no-reports",
         "1 without a destination",
@@ -321,8 +334,9 @@ fn a_study_is_summed_up_by_destination_with_the_distinct_reasons() {
     ] {
         assert!(text.contains(piece), "{piece}: {text}");
     }
-    assert!(!text.contains("expedited") && !text.contains("the first 9"), "{text}");
+    assert!(!text.contains("expedited") && !text.contains("the first 10"), "{text}");
     let there = &why.destinations[0];
+    assert_eq!(there.warnings, ["instance 17: it is too large"]);
     assert_eq!(there.state, DeliveryState::Parked);
     assert_eq!(there.sentences[0], "delivered 3 of 7, confirmed 2, to be confirmed 1, parked 1, queued 3");
     assert!(there.sentences[1].starts_with("1 parked: refused 3 times"), "{:?}", there.sentences);
