@@ -2,7 +2,7 @@
 //!
 //! Counted are the bytes of a data set over the time from its first byte to the answer, so that round trips and what the
 //! archive does with it are in it: it is what the next instance of that size can expect. What was measured counts half as
-//! much after [`HALF`] of further sending.
+//! much after a minute of further sending.
 
 use std::time::Duration;
 
