@@ -18,7 +18,8 @@ use waystation::dataset::recode::Recoder;
 use waystation::dataset::transfer_syntax::Encoding;
 use waystation::dataset::vr::Vr;
 use waystation::dataset::write::{element, explicit_header, implicit_header};
-use waystation::dimse::{CEcho, CStore, Command, Response, Status};
+use waystation::dimse::commitment::{self, Reference};
+use waystation::dimse::{CEcho, CFind, CStore, Command, Response, Status, query};
 use waystation::model::{Priority, Uid};
 use waystation::phantom::Phantom;
 
@@ -128,7 +129,7 @@ fn recoded(data_set: &[u8], to: Encoding) -> Vec<u8> {
 }
 
 /// Action information that asks for two instances (PS3.4 J.3.2.1.1).
-fn commitment() -> Vec<u8> {
+fn action_information() -> Vec<u8> {
     const UI: Vr = Vr::UI;
     let mut out = Vec::new();
     element(&mut out, Tag(0x0008, 0x1195), UI, b"2.25.1").unwrap();
@@ -142,6 +143,13 @@ fn commitment() -> Vec<u8> {
     }
     out.extend_from_slice(implicit_header(Tag(0xFFFE, 0xE0DD), Some(0)).as_bytes());
     out
+}
+
+/// Event information about two instances, one of which has failed (PS3.4 J.3.3.1.1).
+fn report() -> Vec<u8> {
+    let class = uid("1.2.840.10008.5.1.4.1.1.2");
+    let [there, missing] = ["2.25.2", "2.25.3"].map(|text| Reference { class: class.clone(), instance: uid(text) });
+    commitment::write(&uid("2.25.1"), [&there], [(&missing, 0x0112)], &uid("1.2.840.10008.1.2.1"))
 }
 
 fn main() {
@@ -167,6 +175,9 @@ fn main() {
     let refused = Response::to(&a_store(1), Status::CANNOT_UNDERSTAND).with_comment("the data set is empty").encode();
     let cancel = Command::CCancel { message_id: 1 }.encode();
     let unknown = Command::Unknown { field: 0x0020, message_id: 1 }.encode();
+    let find = CFind { message_id: 1, sop_class_uid: uid(query::STUDY_ROOT_FIND), priority: Priority::Routine };
+    let matched = Response::to(&Command::CFind(find), Status(0xFF00)).encode();
+    write("command_set", "match", [0; 2], &[fragment(3, &matched), fragment(2, b"match")].concat());
     write("command_set", "store", [0; 2], &[fragment(3, &store), fragment(0, b"data"), fragment(2, b"")].concat());
     write("command_set", "in-two", [0; 2], &[fragment(1, &echo[..9]), fragment(3, &echo[9..])].concat());
     for (name, set) in [("refused", refused), ("cancel", cancel), ("unknown", unknown)] {
@@ -182,10 +193,21 @@ fn main() {
     write("header_scan", "deflated", [0, 3], &deflated);
     write("header_scan", "in-pieces", [5, 1], &data_set);
 
-    let information = commitment();
+    let information = action_information();
     write("commitment", "explicit", [0, 1], &information);
     write("commitment", "implicit", [0, 0], &recoded(&information, Encoding::ImplicitLe));
     write("commitment", "in-pieces", [7, 1], &information);
+    let report = report();
+    write("commitment", "report", [0, 1], &report);
+    write("commitment", "report-implicit", [5, 0], &recoded(&report, Encoding::ImplicitLe));
+
+    let syntaxes = [uid("1.2.840.10008.1.2"), uid("1.2.840.10008.1.2.1")];
+    for (variant, syntax) in (0_u8..).zip(&syntaxes) {
+        let matched = query::instances(Some(&uid("2.25.7")), Some(&uid("2.25.8")), &[&uid("2.25.9")], syntax);
+        write("query", ["implicit", "explicit"][usize::from(variant)], [0, variant], &matched);
+    }
+    let asked = [&uid("2.25.9"), &uid("2.25.10")];
+    write("query", "in-pieces", [3, 1], &query::instances(None, None, &asked, &syntaxes[1]));
 
     let mut file = Vec::new();
     write_file_meta(&mut file, &phantom.file_meta(0).unwrap()).unwrap();

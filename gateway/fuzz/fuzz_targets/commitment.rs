@@ -1,7 +1,8 @@
-//! The action information of a request for storage commitment.
+//! The data sets of storage commitment: the action information of a request, and the event information of a report.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use waystation::dimse::commitment::write;
 use waystation::receive::commitment::fuzzing::read;
 use waystation_fuzz::delivery;
 
@@ -9,13 +10,21 @@ const TRANSFER_SYNTAXES: [&str; 3] = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
 fuzz_target!(|input: &[u8]| {
     let Some((manner, content)) = delivery(input) else { return };
-    let transfer_syntax = TRANSFER_SYNTAXES[usize::from(manner.variant) % TRANSFER_SYNTAXES.len()].parse().unwrap();
+    let transfer_syntax = TRANSFER_SYNTAXES[usize::from(manner.variant) % 3].parse().unwrap();
     let whole = read(&transfer_syntax, std::iter::once(content));
     // Which of two faults is told may depend on how it is cut; whether it is a request, and which, may not.
     let pieces = read(&transfer_syntax, content.chunks(manner.piece));
     assert_eq!(whole.as_ref().ok(), pieces.as_ref().ok(), "it depends on how it is cut");
     match whole {
-        Ok((_, references)) => assert!((1..=content.len() / 16).contains(&references), "{references} references"),
+        Ok(information) => {
+            let named = information.references.len() + information.failed.len();
+            assert!((1..=content.len() / 16).contains(&named), "{named} references");
+            let failed = information.failed.iter().map(|(reference, reason)| (reference, *reason));
+            let written = write(&information.transaction, &information.references, failed, &transfer_syntax);
+            if manner.variant % 3 != 2 {
+                assert_eq!(read(&transfer_syntax, std::iter::once(&written[..])).as_ref(), Ok(&information));
+            }
+        }
         Err(why) => assert!(why.len() <= 64 && why.is_ascii(), "{why}"),
     }
 });

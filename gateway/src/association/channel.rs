@@ -17,10 +17,10 @@ use super::codes::{Abort, ContextRefusal, Rejection};
 use super::error::Violation;
 use super::fragment::{self, DataSet};
 use super::machine::{Ending, Event, Machine};
-use super::negotiation::{Context, Decision, Service, service};
+use super::negotiation::{Context, Decision, Part, Service, service};
 use super::pace::{Pace, Slowness};
 use super::settings::{AcceptorSettings, RequestorSettings, Timeouts, bounded};
-use crate::dimse::{Assembler, Command, Message, Response};
+use crate::dimse::{Assembler, Command, Message, Response, StatusClass};
 
 /// What the peer of an established association does. Shown without the bytes of a data set, which name the patient.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub enum Indication {
         /// The request.
         command: Command,
     },
-    /// A piece of the data set of the last request; never empty.
+    /// A piece of the data set of the last request, or of the last match of a query; never empty.
     Data(Bytes),
-    /// The data set of the last request is complete.
+    /// That data set is complete.
     DataEnd,
-    /// It answers our request.
+    /// It answers our request. A query is answered once for each match, and then once more.
     Response {
         /// On which presentation context.
         context: u8,
@@ -104,14 +104,22 @@ pub(super) enum End {
 /// A command that makes no sense now, in words; a mistake of the caller.
 pub(super) type OutOfTurn = &'static str;
 
+/// A request of ours that is not answered, or not to its end.
+#[derive(Debug, Clone, Copy)]
+struct Outstanding {
+    message_id: u16,
+    /// It is a query, which has an answer for each match before its last one.
+    is_query: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Channel {
     machine: Machine,
     assembler: Assembler,
     pace: Pace,
     timeouts: Timeouts,
-    /// The message id of our request that is not answered.
-    outstanding: Option<u16>,
+    /// Our request that is not answered.
+    outstanding: Option<Outstanding>,
     /// Until when its answer is waited for, and how long that is.
     response_due: Option<(Instant, Duration)>,
     /// The data set that is being sent.
@@ -226,7 +234,8 @@ impl Channel {
     /// Answers [`Happening::Requested`].
     pub(super) fn decide(&mut self, now: Instant, decision: &Decision) -> Option<End> {
         match decision {
-            Decision::Accept(answers) => self.machine.accept(now, answers).err().map(End::Violation),
+            Decision::Accept(answers) => self.machine.accept(now, answers, Part::Scp).err().map(End::Violation),
+            Decision::AcceptScp(answers) => self.machine.accept(now, answers, Part::Scu).err().map(End::Violation),
             Decision::Reject(rejection) => {
                 let title = |ae: fn(&AssociateRequest) -> &crate::model::AeTitle| {
                     self.machine.request().map(|request| ae(request).to_string()).unwrap_or_default()
@@ -245,7 +254,8 @@ impl Channel {
             if self.outstanding.is_some() {
                 return Err("a request was sent before the last one was answered");
             }
-            self.outstanding = Some(command.message_id());
+            let is_query = matches!(command, Command::CFind(_));
+            self.outstanding = Some(Outstanding { message_id: command.message_id(), is_query });
         }
         self.send_set(context, &command.encode());
         if command.has_content() {
@@ -267,10 +277,13 @@ impl Channel {
         }
     }
 
-    /// Sends a response.
+    /// Sends a response. Its data set, if it has one, follows by [`Channel::send_data`].
     pub(super) fn send_response(&mut self, context: u8, response: &Response) -> Result<(), OutOfTurn> {
         self.check_may_send(context)?;
         self.send_set(context, &response.encode());
+        if response.has_content() {
+            self.sending = self.capacity().map(|capacity| DataSet::new(context, capacity));
+        }
         Ok(())
     }
 
@@ -406,11 +419,13 @@ impl Channel {
             }
             Message::Response { context, response } => match self.outstanding.take() {
                 None => Err(Violation::UnaskedResponse),
-                Some(expected) if expected != response.message_id => {
+                Some(Outstanding { message_id: expected, .. }) if expected != response.message_id => {
                     Err(Violation::WrongMessageId { expected, came: response.message_id })
                 }
-                Some(_) => {
+                Some(asked) => {
                     self.response_due = None;
+                    let goes_on = asked.is_query && response.status.class() == StatusClass::Pending;
+                    self.outstanding = goes_on.then_some(asked);
                     Ok(Indication::Response { context, response })
                 }
             },

@@ -14,7 +14,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::associate::{AssociateAccept, AssociateRequest, RoleSelection, Unacceptable};
 use super::codes::{Abort, ContextRefusal, Rejection};
 use super::error::Violation;
-use super::negotiation::{self, Context, ContextAnswer};
+use super::negotiation::{self, Context, ContextAnswer, Part};
 use super::pdu::{self, HEAD, Head, MAX_ASSOCIATE, PduKind, Pdv};
 use super::settings::{AcceptorSettings, Timeouts, bounded};
 
@@ -272,13 +272,13 @@ impl Machine {
     // ---- Commands.
 
     /// Accepts the request with these answers.
-    pub(super) fn accept(&mut self, now: Instant, answers: &[ContextAnswer]) -> Result<(), Violation> {
+    pub(super) fn accept(&mut self, now: Instant, answers: &[ContextAnswer], part: Part) -> Result<(), Violation> {
         if self.state != State::AwaitingDecision {
             return Ok(());
         }
         let Some(request) = self.request.take() else { return Ok(()) };
         self.settle(&request, answers, request.max_pdu);
-        self.roles = negotiation::roles(&request, answers);
+        self.roles = negotiation::roles(&request, answers, part);
         let answer = request.accept(answers, &self.roles, self.own_max_pdu, self.knows_users);
         self.output.extend_from_slice(&answer);
         self.establish(now)

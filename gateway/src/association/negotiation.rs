@@ -34,6 +34,9 @@
 //! | SCU, or SCU and SCP | SCU; that it be SCP is declined |
 //! | SCP alone, or neither | both are declined, and so are the contexts of the SOP class: there is nothing that it could do |
 //!
+//! The one exception are reports of storage commitment that an archive brings ([`Decision::accept_reports`]): there who
+//! associates is the SCP, must have proposed to be, and is granted nothing else.
+//!
 //! No role is answered that was not proposed, and none for a SOP class of which no context is accepted. As requestor, a
 //! role that the peer leaves unanswered is the default one, and one that it grants without having been asked is not
 //! believed.
@@ -152,8 +155,10 @@ pub struct ContextAnswer {
 /// The answer to a request for an association.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Accept the association, with an answer for each context.
+    /// Accept the association, with an answer for each context; we are the SCP.
     Accept(Vec<ContextAnswer>),
+    /// Accept it, with an answer for each context; the requestor is the SCP where it has proposed to be.
+    AcceptScp(Vec<ContextAnswer>),
     /// Reject the association.
     Reject(Rejection),
 }
@@ -167,6 +172,32 @@ impl Decision {
     pub fn accept_storage(request: &AssociateRequest, preference: &Preference) -> Self {
         Self::Accept(answer(request, preference))
     }
+
+    /// Accepts reports of storage commitment from a requestor that is its SCP, and verification; nothing else.
+    #[must_use]
+    pub fn accept_reports(request: &AssociateRequest) -> Self {
+        let choose = |context: &ProposedContext| match context.abstract_syntax.as_ref().map(service) {
+            Some(Service::Commitment) if brings_reports(request) => for_commitment(context),
+            Some(Service::Verification) => choose(context, &request.roles, &FOR_VERIFICATION),
+            _ => Err(ContextRefusal::AbstractSyntaxNotSupported),
+        };
+        let contexts = request.contexts.iter();
+        Self::AcceptScp(contexts.map(|context| ContextAnswer { id: context.id, result: choose(context) }).collect())
+    }
+}
+
+/// Whether the requestor proposes to be the SCP of storage commitment: it has something to report.
+#[must_use]
+pub fn brings_reports(request: &AssociateRequest) -> bool {
+    request.roles.iter().any(|role| role.scp && role.sop_class_uid.as_str() == COMMITMENT)
+}
+
+/// Which part we have in an association that we accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Scp,
+    /// Of storage commitment.
+    Scu,
 }
 
 /// Which transfer syntax is preferred. The default is on the module's first page; some can be put in front of it.
@@ -223,8 +254,7 @@ pub fn answer(request: &AssociateRequest, preference: &Preference) -> Vec<Contex
 }
 
 /// The answers to the role selections of a request whose contexts are answered like this.
-#[must_use]
-pub fn roles(request: &AssociateRequest, answers: &[ContextAnswer]) -> Vec<RoleSelection> {
+pub(super) fn roles(request: &AssociateRequest, answers: &[ContextAnswer], part: Part) -> Vec<RoleSelection> {
     let is_accepted = |id: u8| answers.iter().any(|answer| answer.id == id && answer.result.is_ok());
     let has_context = |class: &Uid| {
         request
@@ -233,7 +263,11 @@ pub fn roles(request: &AssociateRequest, answers: &[ContextAnswer]) -> Vec<RoleS
             .any(|context| context.abstract_syntax.as_ref() == Some(class) && is_accepted(context.id))
     };
     let proposed = request.roles.iter().filter(|role| has_context(&role.sop_class_uid));
-    proposed.map(|role| RoleSelection { scp: false, ..role.clone() }).collect()
+    let agreed = |role: &RoleSelection| match part {
+        Part::Scu if role.sop_class_uid.as_str() == COMMITMENT => RoleSelection { scu: false, ..role.clone() },
+        _ => RoleSelection { scp: false, ..role.clone() },
+    };
+    proposed.map(agreed).collect()
 }
 
 /// What a requestor may believe of the answers to its role selections: no more than it has proposed. What is not
@@ -253,13 +287,15 @@ fn choose(context: &ProposedContext, roles: &[RoleSelection], preference: &Prefe
     let preference = match offered {
         Some((Service::Other, _)) | None => return Err(ContextRefusal::AbstractSyntaxNotSupported),
         Some((_, false)) => return Err(ContextRefusal::ByUser),
-        Some((Service::Commitment, true)) => {
-            let proposed = |known: &str| context.transfer_syntaxes.iter().find(|uid| uid.as_str() == known);
-            let chosen = FOR_COMMITMENT.iter().find_map(|known| proposed(known));
-            return chosen.cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported);
-        }
+        Some((Service::Commitment, true)) => return for_commitment(context),
         Some((Service::Verification, true)) => &*FOR_VERIFICATION,
         Some((Service::Storage, true)) => preference,
     };
     preference.choose(&context.transfer_syntaxes).cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported)
+}
+
+fn for_commitment(context: &ProposedContext) -> Result<Uid, ContextRefusal> {
+    let proposed = |known: &str| context.transfer_syntaxes.iter().find(|uid| uid.as_str() == known);
+    let chosen = FOR_COMMITMENT.iter().find_map(|known| proposed(known));
+    chosen.cloned().ok_or(ContextRefusal::TransferSyntaxesNotSupported)
 }

@@ -26,9 +26,9 @@ pub enum Message {
         /// The response.
         response: Response,
     },
-    /// A piece of the data set of the last request; never empty.
+    /// A piece of the data set of the last request, or of the last response of a query; never empty.
     Data(Bytes),
-    /// The data set of the last request is complete.
+    /// That data set is complete.
     DataEnd,
 }
 
@@ -163,7 +163,11 @@ impl Assembler {
         let unusable = CommandSetError::Unusable { name: "Command Field", tag };
         self.state = State::Idle;
         if set.number(element::COMMAND_FIELD).ok_or(unusable)? & field::RESPONSE != 0 {
-            return Ok(Message::Response { context, response: Response::from_set(&set)? });
+            let (response, data_set) = Response::from_set(&set)?;
+            if data_set {
+                self.state = State::Data { context, use_of: DataSet::PassOn };
+            }
+            return Ok(Message::Response { context, response });
         }
         let (command, data_set) = Command::from_set(&set)?;
         let has_content = command.has_content();
@@ -182,7 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::command_set::{Encoder, NO_DATA_SET};
-    use super::super::{CEcho, CStore, Status};
+    use super::super::{CEcho, CFind, CStore, Status};
     use super::*;
     use crate::model::Priority;
 
@@ -276,6 +280,32 @@ mod tests {
         let messages = assemble(&[(5, true, true, &set), (1, true, true, &a_store().encode())]).unwrap();
         assert_eq!(messages[0], Message::Response { context: 5, response });
         assert_eq!(messages.len(), 2);
+    }
+
+    #[test]
+    fn a_match_has_a_data_set_and_no_other_response_has() {
+        let find = Command::CFind(CFind {
+            message_id: 7,
+            sop_class_uid: "1.2.840.10008.5.1.4.1.2.2.1".parse().unwrap(),
+            priority: Priority::Routine,
+        });
+        for (status, expected) in [(0xFF00, true), (0xFF01, true), (0x0000, false), (0xFE00, false), (0xA700, false)] {
+            let response = Response::to(&find, Status(status));
+            let set = response.encode();
+            let messages = assemble(&[(1, true, true, &set), (1, false, false, b"ma"), (1, false, true, b"tch")]);
+            let response = Message::Response { context: 1, response };
+            match expected {
+                true => {
+                    let matched = Message::Data(Bytes::from_static(b"match"));
+                    assert_eq!(messages.unwrap(), [response, matched, Message::DataEnd]);
+                }
+                false => assert_eq!(messages.unwrap_err(), AssemblyError::DataWithoutCommand),
+            }
+        }
+        // The answer to a C-STORE is over, whatever it says.
+        let set = Response::to(&a_store(), Status(0xFF00)).encode();
+        let error = assemble(&[(1, true, true, &set), (1, false, true, b"x")]).unwrap_err();
+        assert_eq!(error, AssemblyError::DataWithoutCommand);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::model::{AeTitle, Priority, Uid};
 /// Command Field (0000,0100), PS3.7 E.1.
 pub(super) mod field {
     pub(in crate::dimse) const C_STORE_RQ: u16 = 0x0001;
+    pub(in crate::dimse) const C_FIND_RQ: u16 = 0x0020;
     pub(in crate::dimse) const C_ECHO_RQ: u16 = 0x0030;
     pub(in crate::dimse) const N_EVENT_REPORT_RQ: u16 = 0x0100;
     pub(in crate::dimse) const N_ACTION_RQ: u16 = 0x0130;
@@ -23,6 +24,8 @@ pub enum Command {
     CEcho(CEcho),
     /// C-STORE-RQ (PS3.7 9.3.1.1).
     CStore(CStore),
+    /// C-FIND-RQ (PS3.7 9.3.2.1). It is asked here and never answered: [`Command::refusal`] does.
+    CFind(CFind),
     /// N-ACTION-RQ (PS3.7 10.3.5.1).
     NAction(NAction),
     /// N-EVENT-REPORT-RQ (PS3.7 10.3.1.1).
@@ -64,6 +67,17 @@ pub struct CEcho {
     pub sop_class_uid: Option<Uid>,
 }
 
+/// C-FIND-RQ. Its identifier follows as a data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CFind {
+    /// Message ID (0000,0110).
+    pub message_id: u16,
+    /// Affected SOP Class UID (0000,0002).
+    pub sop_class_uid: Uid,
+    /// Priority (0000,0700); medium where it is missing.
+    pub priority: Priority,
+}
+
 /// C-STORE-RQ. A data set follows always; one that was announced as absent counts as empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CStore {
@@ -98,7 +112,9 @@ impl Command {
         // A C-ECHO never has a data set and the others always have one, so a missing element is read that way.
         let data_set = match set.number(element::DATA_SET_TYPE) {
             Some(kind) => kind != NO_DATA_SET,
-            None => matches!(field, field::C_STORE_RQ | field::N_ACTION_RQ | field::N_EVENT_REPORT_RQ),
+            None => {
+                matches!(field, field::C_STORE_RQ | field::C_FIND_RQ | field::N_ACTION_RQ | field::N_EVENT_REPORT_RQ)
+            }
         };
         if field == field::C_CANCEL_RQ {
             let message_id = required(set, "Message ID Being Responded To", element::MESSAGE_ID_RESPONDED_TO)?;
@@ -110,6 +126,7 @@ impl Command {
                 Self::CEcho(CEcho { message_id, sop_class_uid: set.uid(element::AFFECTED_SOP_CLASS_UID) })
             }
             field::C_STORE_RQ => store(set, message_id),
+            field::C_FIND_RQ => find(set, message_id),
             field::N_ACTION_RQ => normalized::action(set, message_id),
             field::N_EVENT_REPORT_RQ => normalized::event_report(set, message_id),
             _ => Self::Unknown { field, message_id },
@@ -123,6 +140,7 @@ impl Command {
         match self {
             Self::CEcho(CEcho { message_id, .. })
             | Self::CStore(CStore { message_id, .. })
+            | Self::CFind(CFind { message_id, .. })
             | Self::NAction(NAction { message_id, .. })
             | Self::NEventReport(NEventReport { message_id, .. })
             | Self::CCancel { message_id }
@@ -137,6 +155,7 @@ impl Command {
         match self {
             Self::CEcho(_) => field::C_ECHO_RQ,
             Self::CStore(_) => field::C_STORE_RQ,
+            Self::CFind(_) => field::C_FIND_RQ,
             Self::NAction(_) => field::N_ACTION_RQ,
             Self::NEventReport(_) => field::N_EVENT_REPORT_RQ,
             Self::CCancel { .. } => field::C_CANCEL_RQ,
@@ -153,7 +172,7 @@ impl Command {
     /// Whether its data set, if it has one, is handed on; of the others it is read over.
     #[must_use]
     pub fn has_content(&self) -> bool {
-        matches!(self, Self::CStore(_) | Self::NAction(_) | Self::NEventReport(_))
+        matches!(self, Self::CStore(_) | Self::CFind(_) | Self::NAction(_) | Self::NEventReport(_))
     }
 
     /// Whether it is a C-STORE-RQ, valid or not.
@@ -163,13 +182,13 @@ impl Command {
     }
 
     /// The refusal of a request that cannot be served: 0211 for an operation that is not offered, the particular status
-    /// for one with an unusable field. An N-EVENT-REPORT is for who asked for a report, which nothing here does. `None`
-    /// for the others.
+    /// for one with an unusable field. An N-EVENT-REPORT is for who asked for a report, which no modality's association
+    /// did. `None` for the others.
     #[must_use]
     pub fn refusal(&self) -> Option<Response> {
         match self {
             Self::CEcho(_) | Self::CStore(_) | Self::NAction(_) | Self::CCancel { .. } => None,
-            Self::Unknown { .. } | Self::NEventReport(_) => {
+            Self::Unknown { .. } | Self::CFind(_) | Self::NEventReport(_) => {
                 let comment = "only C-ECHO, C-STORE and storage commitment are offered";
                 Some(Response::to(self, Status::UNRECOGNIZED_OPERATION).with_comment(comment))
             }
@@ -179,7 +198,8 @@ impl Command {
         }
     }
 
-    /// The command set, ready to be sent. C-STORE, N-ACTION and N-EVENT-REPORT announce a data set, all others none.
+    /// The command set, ready to be sent. C-STORE, C-FIND, N-ACTION and N-EVENT-REPORT announce a data set, all
+    /// others none.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -203,6 +223,12 @@ impl Command {
                 }
                 .finish()
             }
+            Self::CFind(find) => with_sop_class(Some(&find.sop_class_uid))
+                .number(element::COMMAND_FIELD, field::C_FIND_RQ)
+                .number(element::MESSAGE_ID, find.message_id)
+                .number(element::PRIORITY, find.priority.to_dimse())
+                .number(element::DATA_SET_TYPE, WITH_DATA_SET)
+                .finish(),
             Self::NAction(action) => action.encode(),
             Self::NEventReport(report) => report.encode(),
             Self::CCancel { message_id } => Encoder::default()
@@ -247,6 +273,17 @@ fn with_sop_class(uid: Option<&Uid>) -> Encoder {
 
 pub(super) fn required(set: &CommandSet<'_>, name: &'static str, element: u16) -> Result<u16, CommandSetError> {
     set.number(element).ok_or(CommandSetError::Unusable { name, tag: Tag { group: 0, element } })
+}
+
+/// One that names no SOP class is an operation that is not offered, like every other.
+fn find(set: &CommandSet<'_>, message_id: u16) -> Command {
+    match set.uid(element::AFFECTED_SOP_CLASS_UID) {
+        Some(sop_class_uid) => {
+            let priority = Priority::from_dimse(set.number(element::PRIORITY).unwrap_or_default());
+            Command::CFind(CFind { message_id, sop_class_uid, priority })
+        }
+        None => Command::Unknown { field: field::C_FIND_RQ, message_id },
+    }
 }
 
 fn store(set: &CommandSet<'_>, message_id: u16) -> Command {
@@ -306,6 +343,9 @@ mod tests {
         assert_eq!(read(&store.encode()).unwrap(), (store, true));
         let echo = Command::CEcho(CEcho { message_id: 1, sop_class_uid: Some(uid("1.2.840.10008.1.1")) });
         assert_eq!(read(&echo.encode()).unwrap(), (echo, false));
+        let sop_class_uid = uid("1.2.840.10008.5.1.4.1.2.2.1");
+        let find = Command::CFind(CFind { message_id: 2, sop_class_uid, priority: Priority::Low });
+        assert_eq!(read(&find.encode()).unwrap(), (find, true));
         let cancel = Command::CCancel { message_id: 5 };
         assert_eq!(read(&cancel.encode()).unwrap(), (cancel, false));
     }

@@ -11,6 +11,8 @@
 //!   [`Command::Unknown`], one with a missing or mistyped field a [`Command::Invalid`], and both know their refusal.
 //!   What cannot even be answered is an error, which becomes an A-ABORT.
 //! - A [`Command::CStore`], [`Command::NAction`] and [`Command::NEventReport`] hold valid UIDs, so nothing behind the door has to look again.
+//! - The data sets that are part of a service and not an instance have a reader and a writer here, for both sides of it:
+//!   [`commitment`] and [`query`]. They are pushed, bounded, and hold nothing but what matters of them.
 //!
 //! # The assembler's states
 //!
@@ -29,17 +31,20 @@
 //! # What it deliberately does not do
 //!
 //! It does not decide which service is allowed on which presentation context (`association::negotiation` does), does
-//! not match a response to its request (the association does), and does not look into data sets.
+//! not match a response to its request (the association does), and does not look into the data sets of instances.
 
 mod assembler;
 mod command;
 mod command_set;
+pub mod commitment;
 mod normalized;
+pub mod query;
 mod response;
 mod status;
+mod writer;
 
 pub use assembler::{Assembler, AssemblyError, Message};
-pub use command::{CEcho, CStore, Command, MoveOriginator};
+pub use command::{CEcho, CFind, CStore, Command, MoveOriginator};
 pub use command_set::{CommandSetError, MAX_COMMAND_SET, MAX_ELEMENTS, Tag};
 pub use normalized::{NAction, NEventReport};
 pub use response::Response;

@@ -75,6 +75,47 @@ impl Elements {
     }
 }
 
+/// Why a request is not for what the service has.
+struct Refused {
+    status: Status,
+    comment: &'static str,
+    element: u16,
+}
+
+impl Refused {
+    fn answer(self, command: &Command) -> Response {
+        let offending = Tag { group: 0, element: self.element };
+        Response::to(command, self.status).with_comment(self.comment).with_offending(offending)
+    }
+}
+
+impl Elements {
+    /// Whether class and instance, and then the type, are those of the service; `unknown` tells of a type that is not.
+    fn check(
+        &self,
+        (is_class, is_instance): (bool, bool),
+        is_kind: bool,
+        unknown: (Status, &'static str),
+    ) -> Result<(), Refused> {
+        let refuse = |status, comment, element| Err(Refused { status, comment, element });
+        match (is_class, is_instance) {
+            (false, true) => {
+                refuse(Status::CLASS_INSTANCE_CONFLICT, "the SOP instance is of another SOP class", self.class.0)
+            }
+            (false, false) => {
+                let comment = "the SOP class is not that of the presentation context";
+                refuse(Status::NO_SUCH_SOP_CLASS, comment, self.class.0)
+            }
+            (true, false) => {
+                let comment = "only the well-known SOP instance takes part in it";
+                refuse(Status::NO_SUCH_OBJECT_INSTANCE, comment, self.instance.0)
+            }
+            (true, true) if !is_kind => refuse(unknown.0, unknown.1, self.kind.0),
+            (true, true) => Ok(()),
+        }
+    }
+}
+
 pub(super) fn action(set: &CommandSet<'_>, message_id: u16) -> Command {
     match ACTION.read(set, message_id) {
         Ok((sop_class_uid, sop_instance_uid, action_type)) => {
@@ -99,31 +140,10 @@ impl NAction {
     /// # Errors
     /// It does not: the answer, with the status that PS3.7 10.1.4.1.10 has for it.
     pub fn check(&self, class: &str, instance: &str, action_type: u16) -> Result<(), Response> {
-        let refuse = |status, comment: &str, element| {
-            let response = Response::to(&Command::NAction(self.clone()), status).with_comment(comment);
-            Err(response.with_offending(Tag { group: 0, element }))
-        };
-        let (is_class, is_instance) =
-            (self.sop_class_uid.as_str() == class, self.sop_instance_uid.as_str() == instance);
-        match (is_class, is_instance) {
-            (false, true) => {
-                let comment = "the SOP instance is of another SOP class";
-                refuse(Status::CLASS_INSTANCE_CONFLICT, comment, element::REQUESTED_SOP_CLASS_UID)
-            }
-            (false, false) => {
-                let comment = "the SOP class is not that of the presentation context";
-                refuse(Status::NO_SUCH_SOP_CLASS, comment, element::REQUESTED_SOP_CLASS_UID)
-            }
-            (true, false) => {
-                let comment = "only the well-known SOP instance takes requests";
-                refuse(Status::NO_SUCH_OBJECT_INSTANCE, comment, element::REQUESTED_SOP_INSTANCE_UID)
-            }
-            (true, true) if self.action_type != action_type => {
-                let comment = "the SOP class has no such action type";
-                refuse(Status::NO_SUCH_ACTION, comment, element::ACTION_TYPE_ID)
-            }
-            (true, true) => Ok(()),
-        }
+        let names = (self.sop_class_uid.as_str() == class, self.sop_instance_uid.as_str() == instance);
+        let unknown = (Status::NO_SUCH_ACTION, "the SOP class has no such action type");
+        let checked = ACTION.check(names, self.action_type == action_type, unknown);
+        checked.map_err(|refused| refused.answer(&Command::NAction(self.clone())))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -139,6 +159,17 @@ impl NAction {
 }
 
 impl NEventReport {
+    /// Whether this is a report of one of these types, of the one instance that a service has.
+    ///
+    /// # Errors
+    /// It is not: the answer, with the status that PS3.7 10.1.1.1.8 has for it.
+    pub fn check(&self, class: &str, instance: &str, event_types: &[u16]) -> Result<(), Response> {
+        let names = (self.sop_class_uid.as_str() == class, self.sop_instance_uid.as_str() == instance);
+        let unknown = (Status::NO_SUCH_EVENT_TYPE, "the SOP class has no such event type");
+        let checked = EVENT.check(names, event_types.contains(&self.event_type), unknown);
+        checked.map_err(|refused| refused.answer(&Command::NEventReport(self.clone())))
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         Encoder::default()
             .uid(element::AFFECTED_SOP_CLASS_UID, &self.sop_class_uid)
@@ -225,5 +256,13 @@ mod tests {
         assert_eq!(check(NAction { sop_class_uid: uid("1.2.3"), ..an_action() }), Err(0x0119));
         let other = NAction { sop_class_uid: uid("1.2.3"), sop_instance_uid: uid("1.2.3"), ..an_action() };
         assert_eq!(check(other), Err(0x0118));
+        let report = |event_type, instance: &str| {
+            let (sop_class_uid, sop_instance_uid) = (uid(PUSH_MODEL), uid(instance));
+            let report = NEventReport { message_id: 1, sop_class_uid, sop_instance_uid, event_type };
+            report.check(PUSH_MODEL, INSTANCE, &[1, 2]).map_err(|response| (response.field, response.status.0))
+        };
+        assert_eq!((report(1, INSTANCE), report(2, INSTANCE)), (Ok(()), Ok(())));
+        assert_eq!(report(3, INSTANCE), Err((0x8100, 0x0113)));
+        assert_eq!(report(1, "1.2.3"), Err((0x8100, 0x0112)));
     }
 }

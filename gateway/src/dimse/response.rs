@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::command::{field, name, required};
-use super::command_set::{CommandSet, CommandSetError, Encoder, NO_DATA_SET, Tag, element};
-use super::{CEcho, CStore, Command, NAction, NEventReport, Status};
+use super::command_set::{CommandSet, CommandSetError, Encoder, NO_DATA_SET, Tag, WITH_DATA_SET, element};
+use super::{CEcho, CFind, CStore, Command, NAction, NEventReport, Status, StatusClass};
 use crate::model::Uid;
 
 /// The longest Error Comment (0000,0902), in characters: value representation LO.
@@ -49,6 +49,7 @@ impl Response {
     pub fn to(command: &Command, status: Status) -> Self {
         let (sop_class_uid, sop_instance_uid) = match command {
             Command::CEcho(CEcho { sop_class_uid, .. }) => (sop_class_uid.clone(), None),
+            Command::CFind(CFind { sop_class_uid, .. }) => (Some(sop_class_uid.clone()), None),
             Command::CStore(CStore { sop_class_uid, sop_instance_uid, .. }) => {
                 (Some(sop_class_uid.clone()), Some(sop_instance_uid.clone()))
             }
@@ -94,15 +95,21 @@ impl Response {
         name(self.field)
     }
 
-    /// Reads a response. Whether it announces a data set is not looked at: the responses that are ever asked for here
-    /// have none, and some peers announce one all the same.
+    /// Whether a data set belongs to it: the match of a C-FIND-RSP of which more follow (PS3.7 9.1.2.1.5).
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        self.field == field::C_FIND_RQ | field::RESPONSE && self.status.class() == StatusClass::Pending
+    }
+
+    /// Reads a response, and whether a data set follows it on the wire. What other responses than those with
+    /// [content](Self::has_content) announce is not looked at: they have none, and some peers announce one all the same.
     ///
     /// # Errors
     /// The command field, the message ID or the status is missing: then it answers nothing.
-    pub(super) fn from_set(set: &CommandSet<'_>) -> Result<Self, CommandSetError> {
+    pub(super) fn from_set(set: &CommandSet<'_>) -> Result<(Self, bool), CommandSetError> {
         let comment = set.value(element::ERROR_COMMENT).unwrap_or_default();
         let field = required(set, "Command Field", element::COMMAND_FIELD)?;
-        Ok(Self {
+        let response = Self {
             field,
             message_id: required(set, "Message ID Being Responded To", element::MESSAGE_ID_RESPONDED_TO)?,
             status: Status(required(set, "Status", element::STATUS)?),
@@ -111,10 +118,12 @@ impl Response {
             type_id: type_element(field).and_then(|element| set.number(element)),
             comment: printable(comment.iter().map(|byte| char::from(*byte))),
             offending: set.tags(element::OFFENDING_ELEMENT),
-        })
+        };
+        let data_set = response.has_content() && set.number(element::DATA_SET_TYPE) != Some(NO_DATA_SET);
+        Ok((response, data_set))
     }
 
-    /// The command set, ready to be sent; it announces no data set.
+    /// The command set, ready to be sent; it announces a data set if it has [content](Self::has_content).
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut set = Encoder::default();
@@ -124,7 +133,7 @@ impl Response {
         set = set
             .number(element::COMMAND_FIELD, self.field)
             .number(element::MESSAGE_ID_RESPONDED_TO, self.message_id)
-            .number(element::DATA_SET_TYPE, NO_DATA_SET)
+            .number(element::DATA_SET_TYPE, if self.has_content() { WITH_DATA_SET } else { NO_DATA_SET })
             .number(element::STATUS, self.status.0);
         if !self.offending.is_empty() {
             set = set.tags(element::OFFENDING_ELEMENT, &self.offending);
@@ -175,7 +184,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Response, CommandSetError> {
-        Response::from_set(&CommandSet::parse(bytes)?)
+        Response::from_set(&CommandSet::parse(bytes)?).map(|(response, _)| response)
     }
 
     #[test]

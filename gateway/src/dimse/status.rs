@@ -53,6 +53,8 @@ impl Status {
     pub const PROCESSING_FAILURE: Self = Self(0x0110);
     /// PS3.7 C.5.12: there is no such SOP instance.
     pub const NO_SUCH_OBJECT_INSTANCE: Self = Self(0x0112);
+    /// PS3.7 C.5.9: there is no such type of event.
+    pub const NO_SUCH_EVENT_TYPE: Self = Self(0x0113);
     /// PS3.7 C.5.5: the value of an argument is not allowed.
     pub const INVALID_ARGUMENT_VALUE: Self = Self(0x0115);
     /// PS3.7 C.5.7: the SOP instance UID breaks the rules for UIDs.

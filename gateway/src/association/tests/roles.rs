@@ -1,11 +1,13 @@
 //! Role selection (PS3.7 D.3.3.4), and requests that cross.
 
+use bytes::Bytes;
 use tokio::io::duplex;
 
 use super::*;
 use crate::association::transport::{accept, connect};
-use crate::association::{Association, AssociationError, ContextRefusal, RoleSelection};
-use crate::dimse::{NEventReport, Response, Status};
+use crate::association::{Association, AssociationError, ContextRefusal, RoleSelection, Violation};
+use crate::dimse::{CFind, NEventReport, Response, Status};
+use crate::model::Priority;
 
 const COMMITMENT: &str = "1.2.840.10008.1.20.1";
 
@@ -57,6 +59,29 @@ fn who_does_not_want_to_be_scu_gets_no_context() {
     let user = [item(0x51, &16384_u32.to_be_bytes()), role(CT, 0, 1)].concat();
     side.feed(&Request { user, ..Request::default() }.bytes());
     assert_eq!(side.channel.refused(), [(3, ContextRefusal::ByUser)]);
+}
+
+/// The same as [`answered`], where the requestor may bring reports and nothing else.
+fn answered_to_a_reporter(roles: &[(&str, u8, u8)]) -> (Vec<RoleSelection>, Vec<u8>) {
+    let contexts =
+        [context(1, CT, &[EXPLICIT]), context(3, COMMITMENT, &[IMPLICIT]), context(5, VERIFICATION, &[IMPLICIT])];
+    let items = roles.iter().map(|(class, scu, scp)| role(class, *scu, *scp)).collect::<Vec<_>>().concat();
+    let user = [item(0x51, &16384_u32.to_be_bytes()), items].concat();
+    let mut side = Side::acceptor(&AcceptorSettings::default());
+    side.decide = Decision::accept_reports;
+    side.feed(&Request { contexts: contexts.concat(), user, ..Request::default() }.bytes());
+    (side.channel.roles().to_vec(), side.channel.contexts().iter().map(|context| context.id).collect())
+}
+
+#[test]
+fn who_brings_reports_is_their_scp_and_may_do_nothing_else() {
+    let scp = vec![RoleSelection { sop_class_uid: uid(COMMITMENT), scu: false, scp: true }];
+    for scu in [0, 1] {
+        assert_eq!(answered_to_a_reporter(&[(COMMITMENT, scu, 1)]), (scp.clone(), vec![3, 5]), "SCU {scu}");
+    }
+    for roles in [&[][..], &[(COMMITMENT, 1, 0)], &[(COMMITMENT, 0, 0)], &[(CT, 0, 1)]] {
+        assert_eq!(answered_to_a_reporter(roles), (vec![], vec![5]), "{roles:?}");
+    }
 }
 
 #[test]
@@ -183,6 +208,45 @@ async fn a_report_and_an_object_cross_and_both_are_answered() {
         assert!(answered && arrived == object);
         modality.await.unwrap();
     }
+}
+
+/// A query has an answer for each match; it can be cancelled, and is over with the one that is not pending.
+#[tokio::test(start_paused = true)]
+async fn a_query_is_answered_match_by_match_until_its_end() {
+    let (mut acceptor, mut requestor) = associated(1 << 20).await;
+    let find = Command::CFind(CFind {
+        message_id: 3,
+        sop_class_uid: uid("1.2.840.10008.5.1.4.1.2.2.1"),
+        priority: Priority::Routine,
+    });
+    requestor.post(3, &find, b"question").unwrap();
+    let archive = tokio::spawn(async move {
+        let Ok(Indication::Command { command, .. }) = acceptor.next().await else { panic!() };
+        assert_eq!(acceptor.next().await.unwrap(), Indication::Data(Bytes::from_static(b"question")));
+        assert_eq!(acceptor.next().await.unwrap(), Indication::DataEnd);
+        for status in [0xFF00, 0xFF01] {
+            acceptor.respond(3, &Response::to(&command, Status(status))).await.unwrap();
+            acceptor.send_data(3, b"match", true).await.unwrap();
+        }
+        let cancel = Indication::Command { context: 3, command: Command::CCancel { message_id: 3 } };
+        assert_eq!(acceptor.next().await.unwrap(), cancel);
+        acceptor.respond(3, &Response::to(&command, Status(0xFE00))).await.unwrap();
+        acceptor
+    });
+    for status in [0xFF00, 0xFF01] {
+        let Ok(Indication::Response { response, .. }) = requestor.next().await else { panic!() };
+        assert_eq!(response.status.0, status);
+        assert_eq!(requestor.next().await.unwrap(), Indication::Data(Bytes::from_static(b"match")));
+        assert_eq!(requestor.next().await.unwrap(), Indication::DataEnd);
+    }
+    assert!(requestor.post(3, &find, b"another").is_err(), "the first one is not over");
+    requestor.send_command(3, &Command::CCancel { message_id: 3 }).await.unwrap();
+    let Ok(Indication::Response { response, .. }) = requestor.next().await else { panic!() };
+    assert_eq!(response.status.0, 0xFE00);
+    let mut acceptor = archive.await.unwrap();
+    acceptor.respond(3, &Response::to(&find, Status::SUCCESS)).await.unwrap();
+    let unasked = requestor.next().await;
+    assert!(matches!(unasked, Err(AssociationError::Violation(Violation::UnaskedResponse))), "{unasked:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@
 use super::*;
 use crate::association::codes::{Abort, Rejection};
 use crate::association::machine::{Event, Machine};
+use crate::association::negotiation::Part;
 use crate::association::pdu::{RELEASE_RP, RELEASE_RQ, abort, rejection};
 
 const TABLE: &str = "
@@ -78,7 +79,7 @@ impl Rig {
 
     fn decide(&mut self) {
         let Decision::Accept(answers) = accept_all(self.machine.request().unwrap()) else { panic!() };
-        self.machine.accept(self.now, &answers).unwrap();
+        self.machine.accept(self.now, &answers, Part::Scp).unwrap();
     }
 
     /// A machine in this state, with nothing left to say.
@@ -131,7 +132,7 @@ impl Rig {
             "ABORT" => (self.feed(&abort(Abort::UNEXPECTED_PDU)), true),
             "unknown PDU" => (self.feed(&pdu(9, &[0; 4])), true),
             "invalid PDU" => (self.feed(&[4, 0, 0xFF, 0xFF, 0xFF, 0xFF]), true),
-            "accept" => nothing(|machine, now| drop(machine.accept(now, &[]))),
+            "accept" => nothing(|machine, now| drop(machine.accept(now, &[], Part::Scp))),
             "reject" => nothing(|machine, now| machine.reject(now, Rejection::NO_REASON)),
             "send" => nothing(|machine, _| machine.send(b"a P-DATA-TF")),
             "release" => nothing(Machine::release),

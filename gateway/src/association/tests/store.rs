@@ -158,7 +158,7 @@ fn an_operation_that_is_not_offered_is_indicated_with_its_refusal() {
     let field = find.windows(8).position(|bytes| bytes == [0, 0, 0, 1, 2, 0, 0, 0]).unwrap() + 8;
     find[field] = 0x20;
     let (_, happened) = sends(&pdv(3, COMMAND | LAST, &find));
-    let [Happening::Indication(Indication::Command { context: 3, command })] = &happened[..] else {
+    let [Happening::Indication(Indication::Command { context: 3, command }), ..] = &happened[..] else {
         panic!("{happened:?}")
     };
     assert_eq!(command.refusal().unwrap().status, Status::UNRECOGNIZED_OPERATION);

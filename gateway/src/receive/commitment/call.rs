@@ -14,12 +14,13 @@ use super::budget::Share;
 use super::desk::Lease;
 use super::judge::Judgement;
 use super::report::{self, Report};
-use super::{ANSWER, Commitments, Party, WELL_KNOWN_INSTANCE};
+use super::{ANSWER, Commitments, Party};
 use crate::association::negotiation::COMMITMENT;
 use crate::association::{Association, Indication, RequestorSettings};
 use crate::clock;
 use crate::config::DestinationUrl;
 use crate::dataset::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
+use crate::dimse::commitment::WELL_KNOWN_INSTANCE;
 use crate::dimse::{Command, NEventReport, Response, Status, StatusClass};
 use crate::model::{AeTitle, Uid};
 

@@ -1,8 +1,9 @@
 //! Whether an instance is committed; the table is on the module's first page. Pure but for the looks at the index.
 
-use super::{Reference, Transaction};
+use super::Transaction;
 use crate::association::negotiation::{Service, service};
 use crate::config::CommitmentLevel;
+use crate::dimse::commitment::Reference;
 use crate::model::Uid;
 use crate::spool::{Holding, Holdings, SpoolError};
 

@@ -65,7 +65,7 @@
 //! # Deliberately absent
 //!
 //! No retrieve AE title in reports, because nothing can be retrieved here. No storage media file-sets. No N-EVENT-REPORT
-//! is received: the gateway asks nobody for storage commitment yet.
+//! is received here: what archives report to us is for `super::reports`.
 
 mod budget;
 mod call;
@@ -86,18 +86,19 @@ mod waiting;
 /// For the fuzz targets, which see the crate from outside.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::request::RequestReader;
+    use super::request::SharingReader;
+    use crate::dimse::commitment::Information;
     use crate::model::Uid;
 
-    /// Reads action information that comes in pieces: the Transaction UID and the number of references.
+    /// Reads action or event information that comes in pieces.
     ///
     /// # Errors
-    /// It is no request; the sentence says why.
-    pub fn read<'a>(transfer_syntax: &Uid, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Uid, usize), String> {
+    /// It is neither; the sentence says why.
+    pub fn read<'a>(transfer_syntax: &Uid, pieces: impl Iterator<Item = &'a [u8]>) -> Result<Information, String> {
         let share = super::budget::Budget::new(super::budget::MOST_AT_ONCE).share();
-        let mut reader = RequestReader::new(transfer_syntax, share);
+        let mut reader = SharingReader::new(transfer_syntax, share);
         pieces.for_each(|piece| reader.feed(piece));
-        reader.finish().map(|(request, _)| (request.uid, request.references.len())).map_err(|why| why.to_string())
+        reader.finish().map(|(information, _)| information).map_err(|why| why.to_string())
     }
 }
 
@@ -115,6 +116,7 @@ use serde::{Deserialize, Serialize};
 use crate::association::{Association, RequestorSettings, Timeouts};
 use crate::clock::{self, SpoolTime};
 use crate::config::{CommitmentLevel, CommitmentSettings, DestinationUrl, Modality};
+use crate::dimse::commitment::Reference;
 use crate::durable::Disk;
 use crate::metrics::{CommitmentReport, Metrics};
 use crate::model::{AeTitle, DestinationName, Timestamp, Uid};
@@ -129,10 +131,6 @@ use file::{Files, SaveError, Unreadable};
 use judge::Judgement;
 pub(super) use service::{Action, Reporting};
 
-/// The one SOP instance of the push model (PS3.4 J.3.5).
-const WELL_KNOWN_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
-/// Request Storage Commitment (PS3.4 J.3.2).
-const REQUEST_COMMITMENT: u16 = 1;
 /// How long an association must have been silent before a report is sent on it: most modalities that mean to release
 /// it after their request have done so by then.
 const QUIET: Duration = Duration::from_millis(500);
@@ -143,13 +141,6 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub type Dial = Arc<dyn Fn(DestinationUrl, RequestorSettings) -> Dialling + Send + Sync>;
 /// What a [`Dial`] gives.
 pub type Dialling = Pin<Box<dyn Future<Output = Result<Association, String>> + Send>>;
-
-/// One instance that a modality asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Reference {
-    class: Uid,
-    instance: Uid,
-}
 
 /// A request for storage commitment, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,12 +6,13 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use super::call::{Prepared, command, context_for_reports};
-use super::request::RequestReader;
-use super::{ANSWER, Asker, Commitments, Party, QUIET, REQUEST_COMMITMENT, Refused, WELL_KNOWN_INSTANCE};
+use super::request::SharingReader;
+use super::{ANSWER, Asker, Commitments, Party, QUIET, Refused};
 use crate::association::negotiation::COMMITMENT;
 use crate::association::{Association, AssociationError};
 use crate::clock;
 use crate::config::{CommitmentLevel, Modality};
+use crate::dimse::commitment::{REQUEST_COMMITMENT, WELL_KNOWN_INSTANCE};
 use crate::dimse::{Command, NAction, Response, Status};
 use crate::model::{AeTitle, Uid};
 
@@ -19,7 +20,7 @@ use crate::model::{AeTitle, Uid};
 pub(in crate::receive) struct Action {
     request: NAction,
     /// Nothing if the request is refused whatever it says.
-    reader: Result<RequestReader, Response>,
+    reader: Result<SharingReader, Response>,
 }
 
 impl Action {
@@ -36,7 +37,7 @@ impl Action {
             let refusal = Response::to(&Command::NAction(request.clone()), Status::UNRECOGNIZED_OPERATION);
             Err(refusal.with_comment("the presentation context is not for storage commitment"))
         };
-        Self { request, reader: checked.map(|()| RequestReader::new(transfer_syntax, commitments.reading.share())) }
+        Self { request, reader: checked.map(|()| SharingReader::new(transfer_syntax, commitments.reading.share())) }
     }
 
     /// Takes the next bytes of the action information.
@@ -62,13 +63,11 @@ impl Action {
                 return refused(refusal, &why);
             }
         };
-        let (request, share) = match reader.finish() {
+        let (request, share) = match reader.request() {
             Ok(read) => read,
             Err(unusable) => {
-                let too_much = unusable.is_too_much();
-                let status = if too_much { Status::RESOURCE_LIMITATION } else { Status::INVALID_ARGUMENT_VALUE };
                 let why = unusable.to_string();
-                return refused(Response::to(&command, status).with_comment(&why), &why);
+                return refused(Response::to(&command, unusable.status()).with_comment(&why), &why);
             }
         };
         let commitments = Arc::clone(commitments);

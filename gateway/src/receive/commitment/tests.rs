@@ -6,10 +6,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::file::{Files, SaveError, Unreadable};
-use super::request::{MOST_BYTES, MOST_REFERENCES, Request, RequestReader, Unusable};
+use super::request::{Request, SharingReader, Unusable as NoRequest};
 use super::*;
 use crate::dataset::Defect;
 use crate::dataset::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
+use crate::dimse::commitment::{MOST_BYTES, MOST_REFERENCES, Unusable};
 use crate::durable::memory::{MemoryDisk, Survivors};
 
 const SYNTAXES: [&str; 2] = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN];
@@ -44,10 +45,10 @@ fn information(transaction: &Transaction, syntax: &str) -> Vec<u8> {
     report::write(transaction, &verdicts, &uid(syntax)).information
 }
 
-fn read(pieces: &[&[u8]], syntax: &str) -> Result<Request, Unusable> {
-    let mut reader = RequestReader::new(&uid(syntax), Budget::new(MOST_AT_ONCE).share());
+fn read(pieces: &[&[u8]], syntax: &str) -> Result<Request, NoRequest> {
+    let mut reader = SharingReader::new(&uid(syntax), Budget::new(MOST_AT_ONCE).share());
     pieces.iter().for_each(|piece| reader.feed(piece));
-    reader.finish().map(|(request, _)| request)
+    reader.request().map(|(request, _)| request)
 }
 
 #[test]
@@ -91,7 +92,10 @@ fn sequences_of_undefined_length_and_what_else_stands_there_are_read() {
 #[test]
 fn what_is_no_request_has_its_sentence() {
     let syntax = IMPLICIT_VR_LITTLE_ENDIAN;
-    let error = |bytes: &[u8]| read(&[bytes], syntax).unwrap_err();
+    let error = |bytes: &[u8]| match read(&[bytes], syntax).unwrap_err() {
+        NoRequest::Information(unusable) => unusable,
+        NoRequest::TooManyAtOnce => panic!(),
+    };
     assert_eq!(error(b""), Unusable::Defect(Defect::Empty));
     assert_eq!(error(b"\x08\x00\x99\x11\0\0\0\0"), Unusable::NoTransaction);
     assert_eq!(error(b"\x08\x00\x95\x11\x04\0\0\x001.5\0"), Unusable::NoReferences);
@@ -99,16 +103,10 @@ fn what_is_no_request_has_its_sentence() {
     let mut without_class = b"\x08\x00\x95\x11\x04\0\0\x001.5\0\x08\x00\x99\x11\x14\0\0\0".to_vec();
     without_class.extend_from_slice(b"\xfe\xff\x00\xe0\x0c\0\0\0\x08\x00\x55\x11\x04\0\0\x001.3\0");
     assert_eq!(error(&without_class), Unusable::BadReference);
-    for unusable in [
-        Unusable::NoTransaction,
-        Unusable::NoReferences,
-        Unusable::BadReference,
-        Unusable::TooLong,
-        Unusable::TooManyAtOnce,
-    ] {
+    for unusable in [Unusable::NoTransaction, Unusable::NoReferences, Unusable::BadReference, Unusable::TooLong] {
         assert!(unusable.to_string().len() <= 64, "{unusable}");
     }
-    assert!(Unusable::TooManyReferences.to_string().len() <= 64);
+    assert!(Unusable::TooManyReferences.to_string().len() <= 64 && NoRequest::TooManyAtOnce.to_string().len() <= 64);
 }
 
 #[test]
@@ -118,34 +116,37 @@ fn a_request_beyond_the_limits_takes_no_memory() {
         assert_eq!(read(&[&information(&most, syntax)], syntax).unwrap().references.len(), MOST_REFERENCES);
         let more = transaction(1, MOST_REFERENCES + 1);
         let error = read(&[&information(&more, syntax)], syntax).unwrap_err();
-        assert_eq!((error, error.is_too_much()), (Unusable::TooManyReferences, true));
+        assert_eq!(error, NoRequest::Information(Unusable::TooManyReferences));
     }
-    let mut reader = RequestReader::new(&uid(IMPLICIT_VR_LITTLE_ENDIAN), Budget::new(MOST_AT_ONCE).share());
+    let mut reader = SharingReader::new(&uid(IMPLICIT_VR_LITTLE_ENDIAN), Budget::new(MOST_AT_ONCE).share());
     reader.feed(b"\x08\x00\x99\x09\xf0\xff\xff\xff");
     for _ in 0..=MOST_BYTES / 65_536 {
         reader.feed(&[0; 65_536]);
     }
-    assert_eq!(reader.finish().unwrap_err(), Unusable::TooLong);
+    assert_eq!(reader.finish().unwrap_err(), NoRequest::Information(Unusable::TooLong));
     let nested: Vec<u8> = b"\x08\x00\x99\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff".repeat(100_000);
-    assert!(matches!(read(&[&nested], IMPLICIT_VR_LITTLE_ENDIAN).unwrap_err(), Unusable::Defect(Defect::TooDeep(_))));
+    assert!(matches!(
+        read(&[&nested], IMPLICIT_VR_LITTLE_ENDIAN).unwrap_err(),
+        NoRequest::Information(Unusable::Defect(Defect::TooDeep(_)))
+    ));
 }
 
 /// However many associations ask at once: what one reads is not there for the others, until it is done or gives up.
 #[test]
 fn requests_that_are_read_at_once_share_what_they_may_hold() {
     let budget = Budget::new(100);
-    let reader = || RequestReader::new(&uid(SYNTAXES[0]), budget.share());
-    let asks = |reader: &mut RequestReader, count| reader.feed(&information(&transaction(1, count), SYNTAXES[0]));
+    let reader = || SharingReader::new(&uid(SYNTAXES[0]), budget.share());
+    let asks = |reader: &mut SharingReader, count| reader.feed(&information(&transaction(1, count), SYNTAXES[0]));
     let (mut first, mut second, mut third) = (reader(), reader(), reader());
     asks(&mut first, 60);
     asks(&mut second, 60);
     asks(&mut third, 40);
-    assert_eq!(second.finish().unwrap_err(), Unusable::TooManyAtOnce);
+    assert_eq!(second.finish().unwrap_err(), NoRequest::TooManyAtOnce);
     assert_eq!(third.finish().unwrap().0.references.len(), 40, "what was refused holds nothing");
     let (_request, share) = first.finish().unwrap();
     let mut fourth = reader();
     asks(&mut fourth, 41);
-    assert_eq!(fourth.finish().unwrap_err(), Unusable::TooManyAtOnce, "what is being saved is still held");
+    assert_eq!(fourth.finish().unwrap_err(), NoRequest::TooManyAtOnce, "what is being saved is still held");
     drop(share);
     let mut fifth = reader();
     asks(&mut fifth, 100);

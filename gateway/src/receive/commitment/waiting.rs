@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::desk::{Claim, HEAD_START};
-use super::{Party, Reference, Transaction};
+use super::{Party, Transaction};
 use crate::clock::SpoolTime;
+use crate::dimse::commitment::Reference;
 use crate::model::{AeTitle, Timestamp, Uid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
