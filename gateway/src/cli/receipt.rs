@@ -130,6 +130,7 @@ fn heading(header: &ReceiptHeader) -> String {
          asked afterwards. SHA-256 and bytes are those of the data set, without the header of a file.\n\
          Times are UTC, by the clock of the gateway.\n",
     );
+    page.push_str(&wrapped("", 0, &header.check));
     page
 }
 
@@ -261,7 +262,14 @@ mod tests {
             }],
         };
         let sentences = explain::receipt(&study);
-        ReceiptHeader { made_at: AT, gateway: "BOX".parse().unwrap(), version: "1.0.0".to_owned(), sentences, study }
+        ReceiptHeader {
+            made_at: AT,
+            gateway: "BOX".parse().unwrap(),
+            version: "1.0.0".to_owned(),
+            sentences,
+            check: explain::CHECK.to_owned(),
+            study,
+        }
     }
 
     fn proof(standing: Standing) -> ReceiptInstance {

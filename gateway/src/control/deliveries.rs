@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Amount, DeliveryState};
 use crate::clock::SpoolTime;
+use crate::ledger::{Line, Position};
 use crate::model::{AeTitle, ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
 use crate::spool;
 
@@ -322,6 +323,8 @@ pub struct ReceiptHeader {
     pub version: String,
     /// The study in sentences: the worst of it, then one for each destination.
     pub sentences: Vec<String>,
+    /// How the lines of the ledger are checked.
+    pub check: String,
     /// The study.
     pub study: Study,
 }
@@ -350,6 +353,13 @@ pub struct LedgerLine {
     pub sha256: String,
     /// The line itself, without its newline.
     pub line: String,
+}
+
+impl From<Line> for LedgerLine {
+    fn from(line: Line) -> Self {
+        let Position { place, n, hash } = line.position;
+        Self { file: place.file.file_name(), n, sha256: hash.to_string(), line: line.text }
+    }
 }
 
 /// The answer to the wish that a study goes first.

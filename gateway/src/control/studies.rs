@@ -9,13 +9,18 @@ use axum::http::StatusCode;
 use log::info;
 use serde::Deserialize;
 
-use super::deliveries::{Expedited, Instance, ReceiptHeader, ReceiptInstance, ReceiptPage, Study, StudyPage};
+use super::deliveries::{
+    Expedited, Instance, LedgerLine, ReceiptHeader, ReceiptInstance, ReceiptPage, Study, StudyPage,
+};
 use super::explain::{self, Subject, Summary, Why};
 use super::server::{CONTROL, Failed, Gateway};
 use super::{PAGE, Released};
 use crate::clock;
 use crate::model::{DestinationName, InstanceId, Uid};
 use crate::spool::{InstanceView, Parked, SpoolError, StudyView};
+
+/// When the lines of the ledger in one part of a receipt have become longer than this, the part ends, in bytes.
+const MOST_LEDGER: usize = 2 << 20;
 
 #[derive(Deserialize)]
 pub(super) struct Studies {
@@ -86,17 +91,28 @@ pub(super) async fn receipt(
     let uid = parse(&uid)?;
     tokio::task::block_in_place(|| {
         let study: Study = gateway.spool.study(&uid)?.ok_or_else(|| unknown(uid.as_str()))?.into();
-        let (views, next) = gateway.page(&uid, &page)?;
+        let (views, mut next) = gateway.page(&uid, &page)?;
         let now = gateway.spool.time();
-        let proof = |view| ReceiptInstance { instance: Instance::of(view, now), ledger: Vec::new() };
+        let (mut instances, mut length) = (Vec::with_capacity(views.len()), 0);
+        for view in &views {
+            if length > MOST_LEDGER {
+                // The rest is in the next part.
+                next = instances.last().map(|proof: &ReceiptInstance| proof.instance.number);
+                break;
+            }
+            let ledger: Vec<LedgerLine> = gateway.spool.ledger(view.id)?.into_iter().map(LedgerLine::from).collect();
+            length += ledger.iter().map(|line| line.line.len()).sum::<usize>();
+            instances.push(ReceiptInstance { instance: Instance::of(view, now), ledger });
+        }
         let header = ReceiptHeader {
             made_at: clock::wall(),
             gateway: gateway.aet.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             sentences: explain::receipt(&study),
+            check: explain::CHECK.to_owned(),
             study,
         };
-        Ok(Json(ReceiptPage { header, instances: views.iter().map(proof).collect(), next }))
+        Ok(Json(ReceiptPage { header, instances, next }))
     })
 }
 

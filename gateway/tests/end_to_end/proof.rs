@@ -94,7 +94,15 @@ fn a_study_that_one_archive_refuses_is_listed_explained_and_proved() {
         hashes(files.iter().map(|file| DataSet::of_file(file).sha256).collect())
     );
     let instance = proved[0]["sop-instance-uid"].as_str().unwrap();
+    let lines = proved[0]["ledger"].as_array().unwrap();
+    let texts: Vec<&str> = lines.iter().map(|line| line["line"].as_str().unwrap()).collect();
+    has(texts[0], &["\"what\":\"received\"", proved[0]["sha256"].as_str().unwrap()]);
+    assert_eq!(texts.iter().filter(|text| text.contains("\"outcome\":\"again\"")).count(), 2, "{texts:#?}");
+    let written = std::fs::read_to_string(gateway.setup().data.join("ledger").join(lines[0]["file"].as_str().unwrap()));
+    assert!(texts.iter().all(|text| written.as_ref().unwrap().lines().any(|line| line == *text)), "not verbatim");
     let page = told(&gateway, &["receipt", &study]);
+    let last = &lines[lines.len() - 1];
+    has(&page, &[last["sha256"].as_str().unwrap(), &format!("line {},", last["n"]), "waystation ledger check"]);
     has(&page, &["RECEIPT FOR A STUDY", &study, instance, "nas: delivered ", "archive: parked ", "A900"]);
     assert!(page.ends_with("End of the receipt: 3 instances.\n") && !page.contains("confirmed 2"), "{page}");
     let file = scratch.path().join("receipt.txt");

@@ -138,6 +138,8 @@ type Case = (Standing, Destination, DeliveryState, &'static [&'static str], &'st
 #[test]
 fn every_state_of_a_delivery_says_why_and_what_is_next() {
     let busy = Destination { queued: amount(1_234), goodput_bytes_per_second: Some(10_000), ..archive() };
+    let sentence = "the latest attempt failed, others are made: A700".to_owned();
+    let stumbling = Destination { failures: 0, next_attempt_seconds: Some(2), sentence, ..away() };
     let connecting = Destination { activity: Activity::Connecting, next_attempt_seconds: None, ..away() };
     let urgent =
         Standing::Queued { priority: Priority::Stat, attempts: 0, due_in_seconds: 0, last_answer: None, last_at: None };
