@@ -13,7 +13,8 @@
 //! - [`codec`]: the image filter in front of the spool's compression;
 //! - [`spool`]: the log, which is the truth, and its index;
 //! - [`ledger`]: what happened to every instance, chained by hashes;
-//! - [`forward`]: schedule, retry, delivery;
+//! - [`forward`]: schedule, retry, delivery, verification;
+//! - [`inquiry`]: what archives were asked after a delivery, between the side that asks and the one that hears;
 //! - [`control`]: what the outside may ask the running gateway;
 //! - [`rescue`]: what can be done with the disk of a gateway that does not run.
 //!
@@ -30,6 +31,7 @@ pub mod dataset;
 pub mod dimse;
 pub mod durable;
 pub mod forward;
+pub mod inquiry;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;

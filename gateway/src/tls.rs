@@ -127,6 +127,14 @@ fn provider() -> CryptoProvider {
     }
 }
 
+/// A number that nobody can guess; `None` if the system has no randomness to give.
+#[must_use]
+pub fn unguessable() -> Option<u128> {
+    let mut bytes = [0; 16];
+    provider().secure_random.fill(&mut bytes).ok()?;
+    Some(u128::from_le_bytes(bytes))
+}
+
 /// Makes aws-lc-rs the process's only cryptographic provider. Called first of all; calling it again changes nothing.
 pub fn install_provider() {
     // An error says that a provider is installed already, and there is no other in the tree (`deny.toml`).

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 ///
 /// An instance travels association → dimse → receive → spool → forward, and the modules know each other in the direction
 /// in which it was decided, never back.
-const FORBIDDEN: [(&str, &[&str]); 12] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
     ("model", &["*"]),
     ("clock", &["*", "!model"]),
     ("codec", &["*"]),
@@ -20,6 +20,7 @@ const FORBIDDEN: [(&str, &[&str]); 12] = [
     ("dimse", &["*", "!model", "!dataset"]),
     ("ledger", &["*", "!model", "!durable"]),
     ("spool", &["*", "!model", "!clock", "!codec", "!durable", "!ledger", "!metrics"]),
+    ("inquiry", &["receive", "forward", "control", "daemon"]),
     ("receive", &["forward", "control", "daemon"]),
     ("forward", &["receive", "control", "daemon"]),
 ];

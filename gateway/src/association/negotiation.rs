@@ -177,7 +177,7 @@ impl Decision {
     #[must_use]
     pub fn accept_reports(request: &AssociateRequest) -> Self {
         let choose = |context: &ProposedContext| match context.abstract_syntax.as_ref().map(service) {
-            Some(Service::Commitment) if brings_reports(request) => for_commitment(context),
+            Some(Service::Commitment) if proposes_to_report(request) => for_commitment(context),
             Some(Service::Verification) => choose(context, &request.roles, &FOR_VERIFICATION),
             _ => Err(ContextRefusal::AbstractSyntaxNotSupported),
         };
@@ -186,9 +186,17 @@ impl Decision {
     }
 }
 
-/// Whether the requestor proposes to be the SCP of storage commitment: it has something to report.
+/// Whether the requestor has reports to bring: it proposes to be the SCP of storage commitment, and to store nothing. A
+/// device that stores may propose both roles without meaning it.
 #[must_use]
 pub fn brings_reports(request: &AssociateRequest) -> bool {
+    let stores = |context: &ProposedContext| {
+        context.abstract_syntax.as_ref().is_some_and(|class| service(class) == Service::Storage)
+    };
+    proposes_to_report(request) && !request.contexts.iter().any(stores)
+}
+
+fn proposes_to_report(request: &AssociateRequest) -> bool {
     request.roles.iter().any(|role| role.scp && role.sop_class_uid.as_str() == COMMITMENT)
 }
 

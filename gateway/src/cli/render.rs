@@ -107,6 +107,20 @@ fn destinations(destinations: &[Destination], now: Timestamp) -> String {
         let _ = writeln!(page, "\n{}: {}{next}", destination.name, destination.sentence);
     }
     destinations.iter().for_each(|destination| page.push_str(&progress(destination)));
+    for destination in destinations {
+        if destination.unverified.instances + destination.confirmed.instances > 0 {
+            let _ = writeln!(
+                page,
+                "\n{}: of the delivered, {} are confirmed and {} have still to be",
+                destination.name,
+                amount(destination.confirmed),
+                amount(destination.unverified)
+            );
+        }
+        if let Some(sentence) = &destination.verification {
+            let _ = writeln!(page, "\n{}: it cannot be asked what it has: {sentence}", destination.name);
+        }
+    }
     page
 }
 

@@ -259,6 +259,7 @@ mod tests {
             stands_in: None,
             max_instance: None,
             max_transfer: None,
+            verify: None,
         });
         assert_eq!(early(&running, &to, none), None, "it is there, though its address waits for a restart");
         let moved = changed("/var/lib/waystation", "/var/lib/other");

@@ -10,6 +10,7 @@ use super::settings::{Destination, StandIn};
 use super::units::Bytes;
 use super::url::DestinationUrl;
 use super::validate::parsed;
+use super::verification;
 use crate::model::DestinationName;
 
 /// `stand-in-after`, unless it is given.
@@ -32,6 +33,7 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let header = Given { value: name.clone(), place: place.clone(), label: label.clone() };
         let name_remedy = "Name it as you would speak of it, for example archive or teaching-2.";
         let destination_name = parsed::<DestinationName>(reader, &header, name_remedy);
+        verification::note(reader, &name);
         let Some(given) = reader.text("to", &name, "url") else {
             if reader.document.get("to", &name, "url").is_none() {
                 reader.refuse(&header, "has no url", r#"Add url = "dicoms://AET@host:port"."#);
@@ -45,6 +47,7 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
                 continue;
             }
         };
+        let verify = verification::read(reader, &name, &url);
         if let Some(twin) = destinations.iter().find(|other| other.value.url == url) {
             let what = format!("is the same address as [to.{}]", twin.value.name);
             reader.refuse(&given, what, "Everything would be sent there twice; remove one of the two.");
@@ -61,7 +64,8 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let table = ("to", name.as_str());
         let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
         if let Some(name) = destination_name {
-            let value = Destination { name, url, stands_in, max_instance: limits.0, max_transfer: limits.1 };
+            let (max_instance, max_transfer) = limits;
+            let value = Destination { name, url, stands_in, max_instance, max_transfer, verify };
             destinations.push(Given { value, place: given.place, label: given.label });
         }
     }

@@ -40,6 +40,7 @@ mod settings;
 mod units;
 mod url;
 mod validate;
+mod verification;
 
 #[cfg(test)]
 mod coercion_tests;
@@ -59,7 +60,7 @@ pub use self::left_out::LeftOut;
 pub use self::modalities::{FOLDER as MODALITIES, NOBODY, as_toml as modality_as_toml, file_of as modality_file};
 pub use self::settings::{
     Coercion, CommitmentSettings, Config, DeliverySettings, Destination, DrainSettings, Limits, RetrySettings,
-    SpoolSettings, StandIn,
+    SpoolSettings, StandIn, Verification, VerifyBy,
 };
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};

@@ -78,6 +78,8 @@ pub struct Destination {
     pub max_instance: Option<u64>,
     /// `max-transfer`: how long one instance may take before it, or something on the way, is known to break off.
     pub max_transfer: Option<Duration>,
+    /// `verify`: how it is asked, after a delivery, whether it has the instance for good. `None`: not at all.
+    pub verify: Option<Verification>,
 }
 
 /// A destination that does the work of another one while that one is away.
@@ -100,6 +102,26 @@ pub struct Coercion {
     pub conditions: Vec<Condition>,
     /// Each attribute once. Never empty.
     pub changes: Vec<Change>,
+}
+
+/// How a destination is asked after a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verification {
+    /// `verify`: by what.
+    pub by: VerifyBy,
+    /// `verify-after`: not before this time after the delivery.
+    pub after: Duration,
+    /// `verify-patience`: how long an answer may take until it is asked again.
+    pub patience: Duration,
+}
+
+/// By what a destination is asked whether it has an instance for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyBy {
+    /// Storage commitment (PS3.4 Annex J).
+    Commitment,
+    /// C-FIND (PS3.4 Annex C).
+    Query,
 }
 
 /// `[limits]`: what one peer, or all of them together, may take from the gateway.

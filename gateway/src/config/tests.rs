@@ -382,3 +382,23 @@ mod reference {
         assert_eq!(reader.document.asked_in_vain(), Vec::<String>::new(), "keys that the reference does not show");
     }
 }
+
+#[test]
+fn a_destination_may_be_asked_after_the_delivery_if_it_can_answer() {
+    let verify = |lines: &str| {
+        let text = with(&format!("\n[to.far]\nurl = \"dicom://FAR@192.0.2.9:104\"\n{lines}\n"));
+        read(&text).map(|config| config.destinations.last().unwrap().verify).map_err(|error| error.to_string())
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(verify(""), Ok(None));
+    assert_eq!(verify("verify = \"none\""), Ok(None));
+    let commitment = Verification { by: VerifyBy::Commitment, after: seconds(30), patience: seconds(86_400) };
+    assert_eq!(verify("verify = \"commitment\""), Ok(Some(commitment)));
+    let query = Verification { by: VerifyBy::Query, after: seconds(10), patience: seconds(300) };
+    assert_eq!(verify("verify = \"query\"\nverify-patience = \"5m\""), Ok(Some(query)));
+    assert!(verify("verify = \"ask\"").unwrap_err().contains("\"ask\" is no way to verify a delivery"));
+    assert!(verify("verify-after = \"5m\"").unwrap_err().contains("is given without verify"));
+    assert!(verify("verify = \"query\"\nverify-after = \"0s\"").unwrap_err().contains("from \"1s\""));
+    let folder = refusal(&with("\n[to.nas]\nurl = \"file:///srv/nas\"\nverify = \"query\"\n"));
+    assert!(folder.contains("a folder cannot be asked") && folder.contains("\"none\""), "{folder}");
+}

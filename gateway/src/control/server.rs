@@ -280,6 +280,7 @@ fn describe(
         sent_bytes: destination.sent_bytes().min(health.sending_bytes),
         goodput_bytes_per_second: health.goodput.bytes_per_second(),
         obstacles: health.obstacles,
+        verification: health.verification.map(|failure| failure.sentence),
         ..blank(&destination.name)
     };
     if let Some(queue) = queue {
@@ -325,6 +326,7 @@ fn blank(name: &DestinationName) -> super::Destination {
         delivered: Amount::default(),
         unverified: Amount::default(),
         confirmed: Amount::default(),
+        verification: None,
         parked: Amount::default(),
         oldest_queued_at: None,
         sending_bytes: 0,

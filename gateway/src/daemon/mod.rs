@@ -15,6 +15,7 @@ mod configuration;
 mod inherited;
 mod reload;
 mod reports;
+mod verification;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -142,6 +143,8 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let own = addresses(&sockets)?;
     let admission = CurrentAdmission::new(config.admission.clone());
     let dial = reports::dial(Arc::clone(&certificates), own.clone());
+    verification::waive(&config, &spool).map_err(|error| DaemonError::Fatal(error.to_string()))?;
+    let inquiries = verification::inquiries(&config, &spool, &metrics);
     let commitments = reports::take_up(&config, &spool, &metrics, admission.clone(), dial).await?;
     let reception = Arc::new(Reception::new(
         config.aet.clone(),
@@ -154,7 +157,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         },
         &config.limits,
         spool.clone(),
-        Arc::clone(&commitments),
+        (Arc::clone(&commitments), inquiries.clone()),
         metrics.clone(),
         Arc::clone(&book),
         shutdown.clone(),
@@ -185,8 +188,13 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
     let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
     for (url, destination) in destinations {
+        let route = route(url, &certificates)?;
+        let shared = (&spool, &metrics, &shutdown);
         let settings = settings(&config, &destination.name, &all, own.clone());
-        let worker = worker(destination, route(url, &certificates)?, settings, &spool, &metrics, &shutdown);
+        if let Some((name, task)) = verification::task(&config, &destination, &route, &settings, &inquiries, shared) {
+            tasks.spawn(name, task);
+        }
+        let worker = worker(destination, route, settings, &spool, &metrics, &shutdown);
         tasks.spawn(worker.0, worker.1);
     }
     tasks.spawn("commitment", commitments.run(shutdown.clone()));
@@ -459,6 +467,7 @@ fn settings(
             max_instance: configured.and_then(|configured| configured.max_instance),
             max_transfer: configured.and_then(|configured| configured.max_transfer),
         },
+        verify_after: configured.and_then(|destination| destination.verify).map(|verify| verify.after),
         stands_in,
         coercions: forward::Coercions::of(&config.coercions, name, &config.aet),
     }

@@ -69,6 +69,8 @@ impl Status {
     pub const NO_SUCH_ACTION: Self = Self(0x0123);
     /// PS3.7 C.5.25.
     pub const NOT_AUTHORIZED: Self = Self(0x0124);
+    /// PS3.3 C.14.1.1: the transaction UID of storage commitment is in use already.
+    pub const DUPLICATE_TRANSACTION: Self = Self(0x0131);
     /// PS3.7 C.5.23: the operation is not one that was agreed on.
     pub const UNRECOGNIZED_OPERATION: Self = Self(0x0211);
     /// PS3.7 C.5.15: a parameter is missing or not of its type.

@@ -55,6 +55,8 @@ pub struct Settings {
     pub tries: u32,
     /// How long an archive may take for its answer to one instance.
     pub patience: Duration,
+    /// After which time the destination is asked whether it has for good what was delivered; nothing if it is not asked.
+    pub verify_after: Option<Duration>,
     /// What the destination is known to take.
     pub limits: Limits,
     /// Whose work it does while that one is away.

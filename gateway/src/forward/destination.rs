@@ -37,6 +37,8 @@ pub struct Destination {
     pub name: DestinationName,
     health: watch::Sender<Health>,
     pub(super) queued: Notify,
+    /// The same for its verification.
+    pub(super) delivered: Notify,
     /// How often somebody has asked for an attempt at once.
     pub(super) hastened: watch::Sender<u64>,
     /// Since when it has failed without a success in between.
@@ -65,6 +67,8 @@ pub struct Health {
     pub goodput: Goodput,
     /// Instances that cannot arrive as things stand, some of them, each with a sentence that says why and what to do.
     pub obstacles: BTreeMap<InstanceId, String>,
+    /// Why it could not be asked, the last time, whether it has for good what was delivered; nothing if it could.
+    pub verification: Option<circuit::Failure>,
 }
 
 impl Destination {
@@ -81,11 +85,13 @@ impl Destination {
             sending_bytes: 0,
             goodput: Goodput::default(),
             obstacles: BTreeMap::new(),
+            verification: None,
         };
         Self {
             name,
             health: watch::Sender::new(health),
             queued: Notify::new(),
+            delivered: Notify::new(),
             hastened: watch::Sender::new(0),
             failing: watch::Sender::new(None),
             sent: AtomicU64::new(0),
@@ -107,6 +113,7 @@ impl Destination {
     /// Tells it that something may be due.
     pub fn queued(&self) {
         self.queued.notify_one();
+        self.delivered.notify_one();
     }
 
     /// Asks for the next attempt now instead of after the delay.

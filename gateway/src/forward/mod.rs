@@ -31,6 +31,7 @@
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
+//! - [`verify`]: the questions after a delivery, in a task of their own beside the worker;
 //! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `destination`: what
 //!   others see of it.
 //!
@@ -50,10 +51,11 @@ pub mod open;
 pub mod pump;
 pub mod reach;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod transcode;
 pub mod turns;
 pub mod verdict;
+pub mod verify;
 mod worker;
 
 pub use coerce::Coercions;

@@ -3,7 +3,7 @@
 //! A destination with TLS is never tried without: there is no fallback.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
@@ -86,7 +86,8 @@ pub async fn connect(
     patience: Duration,
 ) -> Result<Box<dyn Stream>, OpenError> {
     let timed_out = OpenError::TimedOut { peer: address(peer), patience, tls: tls.is_some() };
-    timeout(patience, handshake(peer, tls, &[], patience)).await.unwrap_or(Err(timed_out))
+    let connecting = timeout(patience, handshake(peer, tls, &[], patience)).await;
+    connecting.unwrap_or(Err(timed_out)).map(|(stream, _)| stream)
 }
 
 /// Connects to `peer` and establishes an association, all of it within the settings' time-out for associations. `own` are
@@ -100,11 +101,25 @@ pub async fn associate(
     own: &[SocketAddr],
     settings: &RequestorSettings,
 ) -> Result<Association, OpenError> {
+    reach(peer, tls, own, settings).await.map(|(association, _)| association)
+}
+
+/// Does what [`associate`] does, and tells at which address the peer was reached.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn reach(
+    peer: &DicomPeer,
+    tls: Option<&TlsConnector>,
+    own: &[SocketAddr],
+    settings: &RequestorSettings,
+) -> Result<(Association, IpAddr), OpenError> {
     let patience = settings.timeouts.association;
     let timed_out = OpenError::TimedOut { peer: address(peer), patience, tls: tls.is_some() };
     let associating = async {
-        let stream = handshake(peer, tls, own, patience).await?;
-        transport::connect(stream, settings).await.map_err(|source| refused(peer, tls.is_some(), source))
+        let (stream, address) = handshake(peer, tls, own, patience).await?;
+        let association = transport::connect(stream, settings).await;
+        Ok((association.map_err(|source| refused(peer, tls.is_some(), source))?, address))
     };
     timeout(patience, associating).await.unwrap_or(Err(timed_out))
 }
@@ -124,18 +139,19 @@ async fn handshake(
     tls: Option<&TlsConnector>,
     own: &[SocketAddr],
     patience: Duration,
-) -> Result<Box<dyn Stream>, OpenError> {
+) -> Result<(Box<dyn Stream>, IpAddr), OpenError> {
     let tcp = connect_tcp(peer, patience).await?;
-    if let (Ok(here), Ok(there)) = (tcp.local_addr(), tcp.peer_addr())
+    let there = tcp.peer_addr().map_err(|source| OpenError::Tcp { peer: address(peer), source })?;
+    if let Ok(here) = tcp.local_addr()
         && is_own(own, here, there)
     {
         return Err(OpenError::Ourselves { peer: address(peer) });
     }
-    let Some(connector) = tls else { return Ok(Box::new(tcp)) };
+    let Some(connector) = tls else { return Ok((Box::new(tcp), there.ip())) };
     let failed = |reason: String| OpenError::Tls { peer: address(peer), reason };
     let name = tls::server_name(&peer.host).map_err(|error| failed(error.to_string()))?;
     match connector.connect(name, tcp).await {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => Ok((Box::new(stream), there.ip())),
         Err(error) => Err(failed(tls::explain(&error))),
     }
 }

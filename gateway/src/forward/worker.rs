@@ -15,6 +15,7 @@ use super::destination::{Activity, Destination};
 use super::reach::{self, Obstacle};
 use super::turns::Turns;
 use super::verdict::{Tried, Verdict};
+use super::verify;
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::{DestinationName, InstanceId, Priority};
@@ -225,9 +226,12 @@ impl Worker {
         let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
         let through = (claim.destination != self.bench.destination.name).then(|| self.bench.destination.name.clone());
         let coercion = coerced.map(|coerced| spool::Coercion { sha256: coerced.proven.hash, rules: coerced.rules });
+        // Who stands in cannot be asked for the other one, and the other one does not have it.
+        let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
         let attempt = spool::Attempt { bytes: sent, through, warned, coercion };
         let Settings { backoff, tries, .. } = &self.bench.settings;
         let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
+        let outcome = verify::to_be_verified(outcome, verify_after);
         match &outcome {
             Outcome::Delivered { answer, .. } if warned => {
                 self.metrics.delivery(name, Delivery::Warned, length);

@@ -18,6 +18,7 @@ use super::slots::{Full, Slot};
 use super::throttle::Throttle;
 use crate::association::{AcceptorSettings, AssociateRequest, Decision, IdentityForm, Preference, Rejection};
 use crate::config::{Admission, Candidate, Modality, NotAdmitted};
+use crate::inquiry::Inquiry;
 use crate::metrics;
 use crate::model::{AeTitle, DestinationName, Priority};
 
@@ -26,6 +27,8 @@ use crate::model::{AeTitle, DestinationName, Priority};
 pub(super) struct Pass {
     /// Who it is; `None` where anybody is admitted (`allow-any`).
     pub(super) modality: Option<Arc<Modality>>,
+    /// What the archives have been asked one of which it is; empty if it is no archive that reports.
+    pub(super) inquiries: Vec<Arc<Inquiry>>,
     /// Holds back what comes faster than the modality may send.
     pub(super) throttle: Option<Arc<Throttle>>,
     /// Given back with the pass.
@@ -236,6 +239,7 @@ pub(super) fn identify(settings: &AcceptorSettings, request: &AssociateRequest) 
 /// Turns the verdict into the answer to the peer.
 pub(super) fn decision(verdict: &Result<Pass, Box<Refusal>>, request: &AssociateRequest) -> Decision {
     match verdict {
+        Ok(pass) if !pass.inquiries.is_empty() => Decision::accept_reports(request),
         Ok(pass) => {
             let first = pass.modality.as_ref().map(|modality| modality.transfer_syntaxes.clone());
             Decision::accept_storage(request, &Preference::first(first.unwrap_or_default()))
@@ -313,6 +317,7 @@ mod tests {
         let slots = super::super::slots::Slots::new(9, 9);
         let pass = |modality: Option<Modality>| Pass {
             modality: modality.map(Arc::new),
+            inquiries: Vec::new(),
             throttle: None,
             _slot: slots.take("192.168.7.20".parse().unwrap(), None).unwrap(),
         };

@@ -20,6 +20,9 @@
 //!
 //! How each of them ends is entered in the door book, [`door`].
 //!
+//! Beside modalities, archives may come: to report what they were asked after a delivery, and for nothing else. See
+//! `reports`.
+//!
 //! The limits on associations count associations. A connection that asks for none waits in the lobby, where nobody can
 //! take the place of another address.
 //!
@@ -34,6 +37,7 @@ pub mod door;
 mod first_words;
 mod listener;
 mod movable;
+mod reports;
 pub mod scan;
 mod session;
 mod slots;
@@ -53,6 +57,7 @@ use crate::association::AcceptorSettings;
 use crate::clock;
 use crate::config::{Admission, Limits, Modality, Source};
 use crate::durable::Disk;
+use crate::inquiry::Inquiries;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName};
 use crate::routing::Rules;
@@ -116,6 +121,8 @@ pub struct Reception {
     settings: AcceptorSettings,
     spool: Spool,
     commitments: Arc<Commitments>,
+    /// What archives have been asked, who may come with a report.
+    inquiries: Inquiries,
     metrics: Metrics,
     slots: Arc<Slots>,
     throttles: Throttles,
@@ -145,7 +152,7 @@ impl Reception {
         settings: AcceptorSettings,
         limits: &Limits,
         spool: Spool,
-        commitments: Arc<Commitments>,
+        (commitments, inquiries): (Arc<Commitments>, Inquiries),
         metrics: Metrics,
         door: Arc<Keeper>,
         shutdown: CancellationToken,
@@ -162,6 +169,7 @@ impl Reception {
             settings,
             spool,
             commitments,
+            inquiries,
             metrics,
             slots: Slots::new(limits.max_associations as usize, limits.max_associations_per_address as usize),
             throttles: Throttles::default(),

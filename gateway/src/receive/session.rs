@@ -14,6 +14,7 @@ use super::admission::{self, Pass, Refusal, Why};
 use super::commitment::{Action, Party, Reporting};
 use super::door::{Outcome, Request, of_release};
 use super::movable::Move;
+use super::reports;
 use super::slots::Guest;
 use super::standing::Standing;
 use super::store::{Sender, Store};
@@ -115,6 +116,9 @@ fn pass(
         tls: secured.is_some(),
         subject: secured.and_then(|secured| secured.subject.as_deref()),
     };
+    if let Some(pass) = reports::pass(request, &candidate, reception)? {
+        return Ok(pass);
+    }
     let modality = admission::admit(&reception.admission(), &reception.aet, &candidate)?;
     let refuse = |why| Refusal::new(why, &candidate, &reception.aet, modality.as_ref());
     admission::identify(&reception.settings, request).map_err(refuse)?;
@@ -124,7 +128,7 @@ fn pass(
     }
     let limited = modality.as_ref().and_then(|modality| modality.max_rate.map(|rate| (&modality.name, rate)));
     let throttle = limited.map(|(name, rate)| reception.throttles.of(name, rate));
-    Ok(Pass { modality, throttle, _slot: slot })
+    Ok(Pass { modality, inquiries: Vec::new(), throttle, _slot: slot })
 }
 
 /// Does something on a thread of its own. A session hashes, compresses and waits for the disk: there it holds up nobody
@@ -211,6 +215,10 @@ async fn attend(
             )
         }
     };
+    // An archive is no stranger who might be admitted; what it reported is in the log.
+    if !pass.inquiries.is_empty() {
+        return;
+    }
     visitor.went((pass.modality.as_deref(), &calling), request, (outcome, problem, sentence), brought, reception);
 }
 
@@ -256,7 +264,7 @@ fn refused(
     }
 }
 
-enum Ending {
+pub(super) enum Ending {
     Released,
     Shutdown,
     /// It would not be let in any more, for this reason.
@@ -271,6 +279,9 @@ async fn serve(
     reception: &Reception,
     brought: &mut Brought,
 ) -> Result<Ending, AssociationError> {
+    if !pass.inquiries.is_empty() {
+        return reports::serve(association, (peer, secured), &pass.inquiries, reception).await;
+    }
     let mut stage = Stage::Idle;
     let party = Party::of(pass.modality.as_deref(), &association.request().calling_ae);
     let mut standing = Standing::new(association.request(), peer.ip(), secured, reception);

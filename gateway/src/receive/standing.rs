@@ -22,6 +22,8 @@ pub(super) struct Standing<'a> {
     reception: &'a Reception,
     admission: watch::Receiver<Arc<Admission>>,
     certificates: watch::Receiver<Option<Arc<dyn ClientCertVerifier>>>,
+    /// It is a modality, and must be let in as one.
+    is_modality: bool,
     /// Nothing has changed since it was looked at. Between the request and this something may have.
     looked_at: bool,
 }
@@ -41,8 +43,15 @@ impl<'a> Standing<'a> {
             reception,
             admission: reception.admission.changes(),
             certificates: reception.clients.changes(),
+            is_modality: true,
             looked_at: false,
         }
+    }
+
+    /// The standing of an archive that has come to report: only its certificate can lose it. Destinations change with a
+    /// restart.
+    pub(super) fn of_an_archive(self) -> Self {
+        Self { is_modality: false, ..self }
     }
 
     /// Waits until it would not be let in any more; the sentence says why. Can be dropped and called again without loss.
@@ -70,7 +79,9 @@ impl<'a> Standing<'a> {
             tls: self.secured.is_some(),
             subject: self.secured.and_then(|secured| secured.subject.as_deref()),
         };
-        if let Err(refusal) = admission::admit(&self.reception.admission(), &self.reception.aet, &candidate) {
+        if self.is_modality
+            && let Err(refusal) = admission::admit(&self.reception.admission(), &self.reception.aet, &candidate)
+        {
             return Some(refusal.to_string());
         }
         let chain = self.secured.map(|secured| secured.chain.as_slice()).unwrap_or_default();

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use rustls::ServerConnection;
+use rustls::client::verify_server_name;
 use rustls::pki_types::CertificateDer;
+use rustls::server::ParsedCertificate;
 use rustls::version::TLS13;
 
 use super::name;
@@ -36,6 +38,18 @@ impl Peer {
             subject: chain.first().and_then(|certificate| name::subject(certificate)),
             chain: chain.to_vec(),
         }
+    }
+}
+
+impl Peer {
+    /// Whether its certificate carries the name or address of this host.
+    #[must_use]
+    pub fn is_named(&self, host: &str) -> bool {
+        let named = |certificate: &CertificateDer<'_>| {
+            let (certificate, host) = (ParsedCertificate::try_from(certificate).ok()?, super::server_name(host).ok()?);
+            verify_server_name(&certificate, &host).ok()
+        };
+        self.chain.first().and_then(named).is_some()
     }
 }
 

@@ -20,6 +20,7 @@ fn archive() -> Destination {
         url: Some("dicom://A@h:104".to_owned()),
         activity: Activity::Idle,
         sentence: String::new(),
+        verification: None,
         next_attempt_seconds: None,
         troubled: false,
         failures: 0,

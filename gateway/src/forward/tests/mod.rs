@@ -234,16 +234,32 @@ fn only(request: &AssociateRequest, accepts: &[&str]) -> Decision {
 }
 
 /// A spool with workers.
-struct Station {
-    spool: Spool,
-    shutdown: CancellationToken,
-    workers: Vec<JoinHandle<()>>,
+pub(super) struct Station {
+    pub(super) spool: Spool,
+    pub(super) shutdown: CancellationToken,
+    pub(super) workers: Vec<JoinHandle<()>>,
     destinations: Vec<Arc<Destination>>,
     data: tempfile::TempDir,
 }
 
+/// Short pauses, and no questions after the delivery.
+pub(super) fn settings() -> Settings {
+    Settings {
+        calling: "WAYSTATION".parse().unwrap(),
+        own: Vec::new(),
+        backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
+        timeouts: unhurried(),
+        tries: 3,
+        patience: Duration::from_secs(20),
+        verify_after: None,
+        limits: Limits::default(),
+        stands_in: None,
+        coercions: Coercions::of(&[], &name("central"), &"WAYSTATION".parse().unwrap()),
+    }
+}
+
 impl Station {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = SpoolOptions { segment_size: 4 << 20, reserve: 0, ..SpoolOptions::default() };
         let (spool, _) = Spool::open(data.path(), options, |reason| panic!("{reason}")).unwrap();
@@ -255,6 +271,12 @@ impl Station {
     }
 
     fn deliver_with(&mut self, destination: &str, route: Route, change: impl Fn(&mut Settings)) -> Arc<Destination> {
+        let mut settings = settings();
+        change(&mut settings);
+        self.deliver_as(destination, route, settings)
+    }
+
+    pub(super) fn deliver_as(&mut self, destination: &str, route: Route, settings: Settings) -> Arc<Destination> {
         let destination = Arc::new(Destination::new(name(destination)));
         let listener = Arc::clone(&destination);
         self.spool.on_queued(move |name| {
@@ -262,18 +284,6 @@ impl Station {
                 listener.queued();
             }
         });
-        let mut settings = Settings {
-            calling: "WAYSTATION".parse().unwrap(),
-            own: Vec::new(),
-            backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
-            timeouts: unhurried(),
-            tries: 3,
-            patience: Duration::from_secs(20),
-            limits: Limits::default(),
-            stands_in: None,
-            coercions: Coercions::of(&[], &destination.name, &"WAYSTATION".parse().unwrap()),
-        };
-        change(&mut settings);
         let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
         self.workers.push(tokio::spawn(async move {
             super::run(d, route, settings, spool, Metrics::new(), shutdown).await.unwrap();
@@ -283,7 +293,7 @@ impl Station {
     }
 
     /// Puts slice `slice` of a small phantom into the spool, as `syntax` says it is encoded.
-    async fn keep(&self, slice: u32, syntax: &str, destinations: &[&str]) -> (InstanceId, Vec<u8>) {
+    pub(super) async fn keep(&self, slice: u32, syntax: &str, destinations: &[&str]) -> (InstanceId, Vec<u8>) {
         let mut data = Vec::new();
         Phantom::small(100).write_data_set(slice, &mut data).unwrap();
         let instance = Phantom::small(100).file_meta(slice).unwrap().sop_instance_uid;
@@ -323,27 +333,36 @@ impl Station {
         safe.await.unwrap().unwrap().id
     }
 
-    /// The state of each delivery once `settled` holds for it.
+    /// The state of a delivery once it waits no longer.
     async fn settled(&self, id: InstanceId, destination: &str) -> DeliveryState {
+        self.such_that(id, destination, |state| !matches!(state, DeliveryState::Queued { .. })).await
+    }
+
+    /// The state of a delivery once it is like that.
+    pub(super) async fn such_that(
+        &self,
+        id: InstanceId,
+        destination: &str,
+        wanted: impl Fn(&DeliveryState) -> bool,
+    ) -> DeliveryState {
         let changed = Arc::new(Notify::new());
         let listener = Arc::clone(&changed);
         self.spool.on_queued(move |_| listener.notify_one());
         loop {
-            let state = self.state(id, destination);
-            match state {
-                Some(DeliveryState::Queued { .. }) | None => changed.notified().await,
-                Some(settled) => return settled,
+            match self.state(id, destination).filter(&wanted) {
+                Some(state) => return state,
+                None => changed.notified().await,
             }
         }
     }
 
-    fn state(&self, id: InstanceId, destination: &str) -> Option<DeliveryState> {
+    pub(super) fn state(&self, id: InstanceId, destination: &str) -> Option<DeliveryState> {
         let views = self.spool.instances(None, 100).unwrap();
         let view = views.into_iter().find(|view| view.id == id)?;
         view.deliveries.into_iter().find(|d| d.destination == name(destination)).map(|d| d.state)
     }
 
-    async fn stop(mut self) -> tempfile::TempDir {
+    pub(super) async fn stop(mut self) -> tempfile::TempDir {
         self.shutdown.cancel();
         for worker in self.workers.drain(..) {
             worker.await.unwrap();

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::Share;
 use super::desk::Lease;
 use super::judge::Judgement;
 use super::report::{self, Report};
@@ -20,7 +19,7 @@ use crate::association::{Association, Indication, RequestorSettings};
 use crate::clock;
 use crate::config::DestinationUrl;
 use crate::dataset::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
-use crate::dimse::commitment::WELL_KNOWN_INSTANCE;
+use crate::dimse::commitment::{Share, WELL_KNOWN_INSTANCE};
 use crate::dimse::{Command, NEventReport, Response, Status, StatusClass};
 use crate::model::{AeTitle, Uid};
 

@@ -8,7 +8,7 @@
 //!   destination. An instance that was acknowledged before it was asked for is never reported as missing.
 //! - **A report is tried for days**, on whatever association of the modality is open and idle, or on a new one; with a
 //!   pause that grows, and per modality, so that one that is away holds up no other.
-//! - **Bounded**: a request by 20,000 instances and 4 MiB (`request`), what waits in all and per modality by the limits in
+//! - **Bounded**: a request by 20,000 instances and 4 MiB (`dimse::commitment`), what waits in all and per modality by the limits in
 //!   `desk`, what is being read or reported at once, over all associations, by `budget`. Beyond that the answer is 0213,
 //!   and a report waits its turn. What waits is in files; memory holds a line for each.
 //!
@@ -67,7 +67,6 @@
 //! No retrieve AE title in reports, because nothing can be retrieved here. No storage media file-sets. No N-EVENT-REPORT
 //! is received here: what archives report to us is for `super::reports`.
 
-mod budget;
 mod call;
 mod desk;
 #[cfg(test)]
@@ -75,32 +74,12 @@ mod desk_tests;
 mod file;
 mod judge;
 mod report;
-mod request;
 mod service;
 #[cfg(test)]
 mod task_tests;
 #[cfg(test)]
 mod tests;
 mod waiting;
-
-/// For the fuzz targets, which see the crate from outside.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    use super::request::SharingReader;
-    use crate::dimse::commitment::Information;
-    use crate::model::Uid;
-
-    /// Reads action or event information that comes in pieces.
-    ///
-    /// # Errors
-    /// It is neither; the sentence says why.
-    pub fn read<'a>(transfer_syntax: &Uid, pieces: impl Iterator<Item = &'a [u8]>) -> Result<Information, String> {
-        let share = super::budget::Budget::new(super::budget::MOST_AT_ONCE).share();
-        let mut reader = SharingReader::new(transfer_syntax, share);
-        pieces.for_each(|piece| reader.feed(piece));
-        reader.finish().map(|(information, _)| information).map_err(|why| why.to_string())
-    }
-}
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,7 +95,7 @@ use serde::{Deserialize, Serialize};
 use crate::association::{Association, RequestorSettings, Timeouts};
 use crate::clock::{self, SpoolTime};
 use crate::config::{CommitmentLevel, CommitmentSettings, DestinationUrl, Modality};
-use crate::dimse::commitment::Reference;
+use crate::dimse::commitment::{Budget, MOST_AT_ONCE, Reference};
 use crate::durable::Disk;
 use crate::metrics::{CommitmentReport, Metrics};
 use crate::model::{AeTitle, DestinationName, Timestamp, Uid};
@@ -124,7 +103,6 @@ use crate::retry::Backoff;
 use crate::spool::{Spool, SpoolError};
 
 use super::CurrentAdmission;
-use budget::{Budget, MOST_AT_ONCE};
 use desk::{Claim, Desk, Lease, Limits, Newcomer};
 pub use file::FileError;
 use file::{Files, SaveError, Unreadable};

@@ -6,13 +6,12 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use super::call::{Prepared, command, context_for_reports};
-use super::request::SharingReader;
 use super::{ANSWER, Asker, Commitments, Party, QUIET, Refused};
 use crate::association::negotiation::COMMITMENT;
 use crate::association::{Association, AssociationError};
 use crate::clock;
 use crate::config::{CommitmentLevel, Modality};
-use crate::dimse::commitment::{REQUEST_COMMITMENT, WELL_KNOWN_INSTANCE};
+use crate::dimse::commitment::{InformationReader, REQUEST_COMMITMENT, Unusable, WELL_KNOWN_INSTANCE};
 use crate::dimse::{Command, NAction, Response, Status};
 use crate::model::{AeTitle, Uid};
 
@@ -20,7 +19,7 @@ use crate::model::{AeTitle, Uid};
 pub(in crate::receive) struct Action {
     request: NAction,
     /// Nothing if the request is refused whatever it says.
-    reader: Result<SharingReader, Response>,
+    reader: Result<InformationReader, Response>,
 }
 
 impl Action {
@@ -37,7 +36,7 @@ impl Action {
             let refusal = Response::to(&Command::NAction(request.clone()), Status::UNRECOGNIZED_OPERATION);
             Err(refusal.with_comment("the presentation context is not for storage commitment"))
         };
-        Self { request, reader: checked.map(|()| SharingReader::new(transfer_syntax, commitments.reading.share())) }
+        Self { request, reader: checked.map(|()| InformationReader::new(transfer_syntax, commitments.reading.share())) }
     }
 
     /// Takes the next bytes of the action information.
@@ -63,7 +62,10 @@ impl Action {
                 return refused(refusal, &why);
             }
         };
-        let (request, share) = match reader.request() {
+        let read = reader
+            .finish()
+            .and_then(|read| if read.0.references.is_empty() { Err(Unusable::NoReferences) } else { Ok(read) });
+        let (request, share) = match read {
             Ok(read) => read,
             Err(unusable) => {
                 let why = unusable.to_string();
@@ -72,7 +74,7 @@ impl Action {
         };
         let commitments = Arc::clone(commitments);
         let accepting = tokio::task::spawn_blocking(move || {
-            let accepted = commitments.accept(asker, request.uid, request.references);
+            let accepted = commitments.accept(asker, request.transaction, request.references);
             drop(share);
             accepted
         });

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::file::{Files, SaveError, Unreadable};
-use super::request::{Request, SharingReader, Unusable as NoRequest};
 use super::*;
 use crate::dataset::Defect;
 use crate::dataset::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
-use crate::dimse::commitment::{MOST_BYTES, MOST_REFERENCES, Unusable};
+use crate::dimse::commitment::{Information, InformationReader, MOST_BYTES, MOST_REFERENCES, Unusable};
 use crate::durable::memory::{MemoryDisk, Survivors};
 
 const SYNTAXES: [&str; 2] = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN];
@@ -45,16 +44,20 @@ fn information(transaction: &Transaction, syntax: &str) -> Vec<u8> {
     report::write(transaction, &verdicts, &uid(syntax)).information
 }
 
-fn read(pieces: &[&[u8]], syntax: &str) -> Result<Request, NoRequest> {
-    let mut reader = SharingReader::new(&uid(syntax), Budget::new(MOST_AT_ONCE).share());
+fn read(pieces: &[&[u8]], syntax: &str) -> Result<Information, Unusable> {
+    let mut reader = InformationReader::new(&uid(syntax), Budget::new(MOST_AT_ONCE).share());
     pieces.iter().for_each(|piece| reader.feed(piece));
-    reader.request().map(|(request, _)| request)
+    reader.finish().map(|(request, _)| request)
 }
 
 #[test]
 fn a_request_is_the_same_however_it_is_written_and_cut() {
     let transaction = transaction(7, 40);
-    let expected = Request { uid: transaction.uid.clone(), references: transaction.references.clone() };
+    let expected = Information {
+        transaction: transaction.uid.clone(),
+        references: transaction.references.clone(),
+        failed: Vec::new(),
+    };
     for syntax in SYNTAXES {
         let bytes = information(&transaction, syntax);
         assert_eq!(read(&[&bytes], syntax).unwrap(), expected);
@@ -86,16 +89,20 @@ fn sequences_of_undefined_length_and_what_else_stands_there_are_read() {
     bytes.extend_from_slice(b"\xfe\xff\xdd\xe0\0\0\0\0\x88\x00\x30\x01\x04\0\0\0DISC");
     let request = read(&[&bytes], IMPLICIT_VR_LITTLE_ENDIAN).unwrap();
     let reference = |instance| Reference { class: uid("1.2"), instance: uid(instance) };
-    assert_eq!(request, Request { uid: uid("1.5"), references: vec![reference("1.3"), reference("1.4")] });
+    assert_eq!(
+        request,
+        Information {
+            transaction: uid("1.5"),
+            references: vec![reference("1.3"), reference("1.4")],
+            failed: Vec::new()
+        }
+    );
 }
 
 #[test]
 fn what_is_no_request_has_its_sentence() {
     let syntax = IMPLICIT_VR_LITTLE_ENDIAN;
-    let error = |bytes: &[u8]| match read(&[bytes], syntax).unwrap_err() {
-        NoRequest::Information(unusable) => unusable,
-        NoRequest::TooManyAtOnce => panic!(),
-    };
+    let error = |bytes: &[u8]| read(&[bytes], syntax).unwrap_err();
     assert_eq!(error(b""), Unusable::Defect(Defect::Empty));
     assert_eq!(error(b"\x08\x00\x99\x11\0\0\0\0"), Unusable::NoTransaction);
     assert_eq!(error(b"\x08\x00\x95\x11\x04\0\0\x001.5\0"), Unusable::NoReferences);
@@ -106,7 +113,7 @@ fn what_is_no_request_has_its_sentence() {
     for unusable in [Unusable::NoTransaction, Unusable::NoReferences, Unusable::BadReference, Unusable::TooLong] {
         assert!(unusable.to_string().len() <= 64, "{unusable}");
     }
-    assert!(Unusable::TooManyReferences.to_string().len() <= 64 && NoRequest::TooManyAtOnce.to_string().len() <= 64);
+    assert!(Unusable::TooManyReferences.to_string().len() <= 64 && Unusable::TooManyAtOnce.to_string().len() <= 64);
 }
 
 #[test]
@@ -116,37 +123,34 @@ fn a_request_beyond_the_limits_takes_no_memory() {
         assert_eq!(read(&[&information(&most, syntax)], syntax).unwrap().references.len(), MOST_REFERENCES);
         let more = transaction(1, MOST_REFERENCES + 1);
         let error = read(&[&information(&more, syntax)], syntax).unwrap_err();
-        assert_eq!(error, NoRequest::Information(Unusable::TooManyReferences));
+        assert_eq!(error, Unusable::TooManyReferences);
     }
-    let mut reader = SharingReader::new(&uid(IMPLICIT_VR_LITTLE_ENDIAN), Budget::new(MOST_AT_ONCE).share());
+    let mut reader = InformationReader::new(&uid(IMPLICIT_VR_LITTLE_ENDIAN), Budget::new(MOST_AT_ONCE).share());
     reader.feed(b"\x08\x00\x99\x09\xf0\xff\xff\xff");
     for _ in 0..=MOST_BYTES / 65_536 {
         reader.feed(&[0; 65_536]);
     }
-    assert_eq!(reader.finish().unwrap_err(), NoRequest::Information(Unusable::TooLong));
+    assert_eq!(reader.finish().unwrap_err(), Unusable::TooLong);
     let nested: Vec<u8> = b"\x08\x00\x99\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff".repeat(100_000);
-    assert!(matches!(
-        read(&[&nested], IMPLICIT_VR_LITTLE_ENDIAN).unwrap_err(),
-        NoRequest::Information(Unusable::Defect(Defect::TooDeep(_)))
-    ));
+    assert!(matches!(read(&[&nested], IMPLICIT_VR_LITTLE_ENDIAN).unwrap_err(), Unusable::Defect(Defect::TooDeep(_))));
 }
 
 /// However many associations ask at once: what one reads is not there for the others, until it is done or gives up.
 #[test]
 fn requests_that_are_read_at_once_share_what_they_may_hold() {
     let budget = Budget::new(100);
-    let reader = || SharingReader::new(&uid(SYNTAXES[0]), budget.share());
-    let asks = |reader: &mut SharingReader, count| reader.feed(&information(&transaction(1, count), SYNTAXES[0]));
+    let reader = || InformationReader::new(&uid(SYNTAXES[0]), budget.share());
+    let asks = |reader: &mut InformationReader, count| reader.feed(&information(&transaction(1, count), SYNTAXES[0]));
     let (mut first, mut second, mut third) = (reader(), reader(), reader());
     asks(&mut first, 60);
     asks(&mut second, 60);
     asks(&mut third, 40);
-    assert_eq!(second.finish().unwrap_err(), NoRequest::TooManyAtOnce);
+    assert_eq!(second.finish().unwrap_err(), Unusable::TooManyAtOnce);
     assert_eq!(third.finish().unwrap().0.references.len(), 40, "what was refused holds nothing");
     let (_request, share) = first.finish().unwrap();
     let mut fourth = reader();
     asks(&mut fourth, 41);
-    assert_eq!(fourth.finish().unwrap_err(), NoRequest::TooManyAtOnce, "what is being saved is still held");
+    assert_eq!(fourth.finish().unwrap_err(), Unusable::TooManyAtOnce, "what is being saved is still held");
     drop(share);
     let mut fifth = reader();
     asks(&mut fifth, 100);

@@ -3,24 +3,26 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// So many references may be held at once: those of ten of the largest requests. One takes 200 bytes in memory.
-pub(super) const MOST_AT_ONCE: usize = 200_000;
+/// So many references may be held at once: those of ten of the largest data sets. One takes 200 bytes in memory.
+pub const MOST_AT_ONCE: usize = 200_000;
 
 /// What is left of it.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub struct Budget {
     left: Mutex<usize>,
 }
 
 /// A part of a budget; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub struct Share {
     budget: Arc<Budget>,
     references: usize,
 }
 
 impl Budget {
-    pub(super) fn new(references: usize) -> Arc<Self> {
+    /// A budget of so many references.
+    #[must_use]
+    pub fn new(references: usize) -> Arc<Self> {
         Arc::new(Self { left: Mutex::new(references) })
     }
 
@@ -29,14 +31,15 @@ impl Budget {
     }
 
     /// A share for nothing yet.
-    pub(super) fn share(self: &Arc<Self>) -> Share {
+    #[must_use]
+    pub fn share(self: &Arc<Self>) -> Share {
         Share { budget: Arc::clone(self), references: 0 }
     }
 }
 
 impl Share {
     /// Makes the share one for so many references, if there are as many. A smaller one always can be had.
-    pub(super) fn cover(&mut self, references: usize) -> bool {
+    pub fn cover(&mut self, references: usize) -> bool {
         let mut left = self.budget.left();
         match (*left + self.references).checked_sub(references) {
             Some(rest) => {

@@ -3,7 +3,10 @@
 //!
 //! Of a data set four things matter: Transaction UID, Referenced SOP Sequence, Failed SOP Sequence, and in its items the
 //! Failure Reason. It is read as it streams in: the walk descends without recursion, holds one value of a UID's length at
-//! a time, and stops looking when either bound is reached; what follows is read over.
+//! a time, and stops looking when a bound is reached: its own, or the [`Budget`] of all that are being read. What follows
+//! is read over.
+
+mod budget;
 
 use dicom_core::Tag;
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,8 @@ use crate::dataset::Defect;
 use crate::dataset::transfer_syntax;
 use crate::dataset::walker::{Event, Walker};
 use crate::model::Uid;
+
+pub use budget::{Budget, MOST_AT_ONCE, Share};
 
 /// The one SOP instance of the push model (PS3.4 J.3.5).
 pub const WELL_KNOWN_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
@@ -79,6 +84,9 @@ pub enum Unusable {
     /// Answered with 0213.
     #[error("More than 4 MiB; use several transactions.")]
     TooLong,
+    /// Answered with 0213. It is not too much by itself.
+    #[error("Too many instances are named at once; try again later.")]
+    TooManyAtOnce,
 }
 
 impl Unusable {
@@ -86,7 +94,7 @@ impl Unusable {
     #[must_use]
     pub fn status(self) -> Status {
         match self {
-            Self::TooManyReferences | Self::TooLong => Status::RESOURCE_LIMITATION,
+            Self::TooManyReferences | Self::TooLong | Self::TooManyAtOnce => Status::RESOURCE_LIMITATION,
             _ => Status::INVALID_ARGUMENT_VALUE,
         }
     }
@@ -97,6 +105,8 @@ impl Unusable {
 pub struct InformationReader {
     walker: Walker,
     found: Found,
+    /// Of what all that are being read may hold.
+    share: Share,
     length: u64,
     failed: Option<Unusable>,
 }
@@ -127,17 +137,11 @@ struct Found {
 }
 
 impl InformationReader {
-    /// A reader of a data set in this transfer syntax.
+    /// A reader of a data set in this transfer syntax, which holds no more than it gets as its share.
     #[must_use]
-    pub fn new(transfer_syntax: &Uid) -> Self {
+    pub fn new(transfer_syntax: &Uid, share: Share) -> Self {
         let walker = Walker::descending(transfer_syntax::describe(transfer_syntax).encoding);
-        Self { walker, found: Found::default(), length: 0, failed: None }
-    }
-
-    /// How many instances it holds in memory.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.found.held()
+        Self { walker, share, found: Found::default(), length: 0, failed: None }
     }
 
     /// Takes the next bytes. After the first thing that is wrong they are only read over.
@@ -154,6 +158,8 @@ impl InformationReader {
         let walked = self.walker.feed(bytes, &mut |event| found.take(event));
         if let Some(failed) = walked.err().map(Unusable::Defect).or(self.found.failed) {
             self.fail(failed);
+        } else if !self.share.cover(self.found.held()) {
+            self.fail(Unusable::TooManyAtOnce);
         }
     }
 
@@ -161,13 +167,15 @@ impl InformationReader {
     fn fail(&mut self, failed: Unusable) {
         self.failed = Some(failed);
         self.found = Found::default();
+        self.share.cover(0);
     }
 
-    /// What the data set says, when there are no more bytes. It names one instance at least.
+    /// What the data set says, when there are no more bytes, and its share, which is to be held as long as that. It names
+    /// one instance at least.
     ///
     /// # Errors
     /// It says nothing.
-    pub fn finish(mut self) -> Result<Information, Unusable> {
+    pub fn finish(mut self) -> Result<(Information, Share), Unusable> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
@@ -181,7 +189,7 @@ impl InformationReader {
             (Some(failed), _) => Err(failed),
             (None, None) => Err(Unusable::NoTransaction),
             (None, Some(_)) if references.is_empty() && unfit.is_empty() => Err(Unusable::NoReferences),
-            (None, Some(transaction)) => Ok(Information { transaction, references, failed: unfit }),
+            (None, Some(transaction)) => Ok((Information { transaction, references, failed: unfit }, self.share)),
         }
     }
 }
@@ -317,9 +325,9 @@ mod tests {
     }
 
     fn read(bytes: &[u8], piece: usize, syntax: &str) -> Result<Information, Unusable> {
-        let mut reader = InformationReader::new(&uid(syntax));
+        let mut reader = InformationReader::new(&uid(syntax), Budget::new(MOST_AT_ONCE).share());
         bytes.chunks(piece).for_each(|piece| reader.feed(piece));
-        reader.finish()
+        reader.finish().map(|(information, _)| information)
     }
 
     #[test]
@@ -356,9 +364,10 @@ mod tests {
         let (committed, failed) = all.split_at(10);
         let failed = failed.iter().map(|reference| (reference, 0x0112));
         let bytes = write(&uid("2.25.1"), committed, failed, &uid(EXPLICIT_VR_LITTLE_ENDIAN));
-        let mut reader = InformationReader::new(&uid(EXPLICIT_VR_LITTLE_ENDIAN));
+        let budget = Budget::new(MOST_AT_ONCE);
+        let mut reader = InformationReader::new(&uid(EXPLICIT_VR_LITTLE_ENDIAN), budget.share());
         reader.feed(&bytes);
-        assert_eq!(reader.held(), 0);
+        assert!(budget.share().cover(MOST_AT_ONCE));
         let error = reader.finish().unwrap_err();
         assert_eq!((error, error.status()), (Unusable::TooManyReferences, Status::RESOURCE_LIMITATION));
     }
