@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Run(run) => cli::run(run, arguments.log_level()),
         Command::CheckConfig(check) => cli::check_config(check),
-        Command::Echo(echo) => echo.peer.call(&echo.url).and_then(|call| cli::backend::echo(&call)),
+        Command::Echo(echo) => echo.run(),
         Command::Send(send) => send.peer.call(&send.url).and_then(|call| cli::backend::send(&call, &send.paths)),
         Command::Status(ask) => cli::backend::status(&ask.data, ask.json),
         Command::Receipts(receipts) => cli::backend::receipts(&receipts.ask.data, receipts.ask.json, receipts.state),

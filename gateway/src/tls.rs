@@ -48,7 +48,7 @@ pub use self::clients::Clients;
 pub use self::concern::Concern;
 pub use self::explain::explain;
 pub use self::files::{Authorities, Identity, TlsFileError};
-pub use self::live::{Current, Live, Purpose, Renewal};
+pub use self::live::{Current, Edition, Live, Purpose, Renewal};
 pub use self::peer::Peer;
 pub use self::revocation::RevocationLists;
 pub use self::validity::Validity;

@@ -3,15 +3,17 @@
 use std::future::Future;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper::Method;
 use serde::Serialize;
 use tokio_rustls::TlsConnector;
 use waystation::association::{EchoError, RequestorSettings, Timeouts, transport};
-use waystation::config::{Config, Source};
+use waystation::config::{Config, Credentials, Source, WebSettings, WebUrl};
 use waystation::control::{DeliveryState, PAGE, Receipt, Status, client};
-use waystation::forward::open;
+use waystation::forward::{self, open};
 use waystation::phantom::Phantom;
+use waystation::tls::TlsFiles;
 use waystation::{clock, daemon, tls};
 
 use super::{Call, Failure, render, send};
@@ -52,6 +54,26 @@ pub(crate) fn echo(call: &Call) -> Result<(), Failure> {
         })?;
         print(format_args!("{} answers C-ECHO with Success after {:.1} ms", call.peer, took.as_secs_f64() * 1e3))
     })
+}
+
+/// The question that a gateway asks a DICOMweb service before it sends; prints how long the answer took.
+pub(crate) fn echo_web(
+    url: &WebUrl,
+    files: TlsFiles,
+    credentials: Credentials,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let live = tls::Live::load(files, tls::Purpose { inwards: None, outwards: true }).map_err(failed)?;
+    let tls = live.outwards().cloned().ok_or_else(|| failed("there is no TLS"))?;
+    let settings = WebSettings { credentials, ..WebSettings::default() };
+    let service = forward::Service { url: url.clone(), settings, tls };
+    let began = clock::now();
+    block_on(async { forward::probe(service, timeout).await.map_err(failed) })?;
+    let took = clock::now().saturating_duration_since(began);
+    print(format_args!(
+        "{url} gives a good sign of life after {:.1} ms, the connection included",
+        took.as_secs_f64() * 1e3
+    ))
 }
 
 /// C-STORE of every DICOM file at and below the paths; a progress bar, a summary.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use waystation::config::{
-    Admission, ClientCertificates, Config, DestinationUrl, DicomPeer, HandedOver, IdentityFiles, Source, Surroundings,
-    TlsFiles,
+    Admission, ClientCertificates, Config, Credentials, DestinationUrl, DicomPeer, HandedOver, IdentityFiles, Source,
+    Surroundings, TlsFiles,
 };
 use waystation::model::AeTitle;
 use waystation::{clock, logging};
 
-use super::{CheckConfig, Peer, Run, backend};
+use super::{CheckConfig, Echo, Peer, Run, backend};
 
 /// Exit status for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub(crate) const USAGE: u8 = 64;
@@ -129,20 +129,50 @@ pub(crate) struct Call {
     pub(crate) timeout: Duration,
 }
 
+impl Echo {
+    /// `waystation echo`: asks for a sign of life.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let credentials = match (&self.token_file, &self.user, &self.password_file) {
+            (Some(file), ..) => Credentials::Token(file.clone()),
+            (None, Some(user), Some(password)) => Credentials::Basic { user: user.clone(), password: password.clone() },
+            _ => Credentials::None,
+        };
+        match &self.url {
+            DestinationUrl::Dicomweb(url) => {
+                let files = self.peer.tls_files()?;
+                backend::echo_web(url, files, credentials, Duration::from_secs(self.peer.timeout))
+            }
+            _ if credentials != Credentials::None => {
+                let why = "--token-file, --user and --password-file are for https:// only; a DICOM application knows us by AE title and certificate";
+                Err(Failure::Usage(why.to_owned()))
+            }
+            url => self.peer.call(url).and_then(|call| backend::echo(&call)),
+        }
+    }
+}
+
 impl Peer {
+    /// What TLS needs.
+    fn tls_files(&self) -> Result<TlsFiles, Failure> {
+        if self.ca.is_none() {
+            let why = "TLS needs --ca FILE: the certificate of the authority that issued the other side's";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+        let identity = self.cert.clone().zip(self.key.clone());
+        let identity = identity.map(|(cert, key)| IdentityFiles { cert, key });
+        Ok(TlsFiles { ca: self.ca.clone(), crl: self.crl.clone(), identity })
+    }
+
     /// Puts URL and flags together.
     pub(crate) fn call(&self, url: &DestinationUrl) -> Result<Call, Failure> {
         let (peer, tls) = match url {
             DestinationUrl::Dicom(peer) => (peer, None),
-            DestinationUrl::Dicoms(peer) => {
-                if self.ca.is_none() {
-                    let why =
-                        "dicoms:// needs --ca FILE: the certificate of the authority that issued the other side's";
-                    return Err(Failure::Usage(why.to_owned()));
-                }
-                let identity = self.cert.clone().zip(self.key.clone());
-                let identity = identity.map(|(cert, key)| IdentityFiles { cert, key });
-                (peer, Some(TlsFiles { ca: self.ca.clone(), crl: self.crl.clone(), identity }))
+            DestinationUrl::Dicoms(peer) => (peer, Some(self.tls_files()?)),
+            DestinationUrl::Dicomweb(_) => {
+                return Err(Failure::Usage(format!(
+                    "{url} is a web service; give dicom://AET@host:port or dicoms://AET@host:port, or let a gateway send \
+                     there: waystation run --to archive={url}"
+                )));
             }
             DestinationUrl::Folder(_) => {
                 return Err(Failure::Usage(format!(

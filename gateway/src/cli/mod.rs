@@ -193,8 +193,8 @@ pub(crate) struct Run {
     /// Accept associations over TLS here; may be given several times; needs --cert and --key
     #[arg(long, value_name = "ADDR:PORT")]
     listen_tls: Vec<String>,
-    /// Deliver everything there; may be given several times: dicoms://AET@host:port, dicom://AET@host:port or
-    /// file:///folder
+    /// Deliver everything there; may be given several times: dicoms://AET@host:port, dicom://AET@host:port,
+    /// https://host/path (DICOMweb) or file:///folder
     #[arg(long, value_name = "NAME=URL")]
     to: Vec<String>,
     /// Certificates of the authorities we trust, in PEM
@@ -251,7 +251,7 @@ pub(crate) struct Peer {
     /// Our AE title
     #[arg(long, value_name = "NAME", default_value = "WAYSTATION")]
     aet: AeTitle,
-    /// Certificates of the authorities we trust, in PEM; needed for dicoms://
+    /// Certificates of the authorities we trust, in PEM; needed for dicoms:// and https://
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Revocation lists of these authorities, in PEM
@@ -270,10 +270,19 @@ pub(crate) struct Peer {
 
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
-    /// Whom to ask: dicom://AET@host:port or dicoms://AET@host:port
+    /// Whom to ask: dicom://AET@host:port, dicoms://AET@host:port, or https://host/path for a DICOMweb service
     pub(crate) url: DestinationUrl,
     #[command(flatten)]
     pub(crate) peer: Peer,
+    /// A file with a bearer token, for https://
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    token_file: Option<PathBuf>,
+    /// Our name at the service, for https://
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    user: Option<String>,
+    /// A file with the password to it
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

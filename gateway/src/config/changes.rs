@@ -260,6 +260,7 @@ mod tests {
             max_instance: None,
             max_transfer: None,
             verify: None,
+            web: None,
         });
         assert_eq!(early(&running, &to, none), None, "it is there, though its address waits for a restart");
         let moved = changed("/var/lib/waystation", "/var/lib/other");

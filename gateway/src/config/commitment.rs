@@ -35,9 +35,14 @@ pub(super) fn address(
             reader.refuse(&given, "is a folder, which takes no reports", remedy);
             return None;
         }
+        Ok(DestinationUrl::Dicomweb(_)) => {
+            let remedy = "Give the AE title and address at which the modality takes reports: dicoms://AET@host:port.";
+            reader.refuse(&given, "is a web address, and reports of storage commitment go over DICOM", remedy);
+            return None;
+        }
         Ok(url) => url,
         Err(error) => {
-            reader.refuse(&given, format!("{:?} {}", given.value, error.problem), error.remedy);
+            reader.refuse(&given, format!("{:?} {}", error.shown(), error.problem), error.remedy);
             return None;
         }
     };

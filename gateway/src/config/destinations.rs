@@ -11,6 +11,7 @@ use super::units::Bytes;
 use super::url::DestinationUrl;
 use super::validate::parsed;
 use super::verification;
+use super::web;
 use crate::model::DestinationName;
 
 /// `stand-in-after`, unless it is given.
@@ -22,7 +23,7 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
     if tables.is_empty() {
         let (place, label) = reader.document.place_for_missing("to");
         let remedy = if reader.document.has_file() {
-            r#"Add a table [to.archive] with url = "dicoms://AET@host:port" (or file:///folder)."#
+            r#"Add a table [to.archive] with url = "dicoms://AET@host:port" (or https://host/dicom-web, or file:///folder)."#
         } else {
             "Give --to archive=dicoms://AET@host:port (or file:///folder)."
         };
@@ -34,6 +35,7 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let name_remedy = "Name it as you would speak of it, for example archive or teaching-2.";
         let destination_name = parsed::<DestinationName>(reader, &header, name_remedy);
         verification::note(reader, &name);
+        web::note(reader, &name);
         let Some(given) = reader.text("to", &name, "url") else {
             if reader.document.get("to", &name, "url").is_none() {
                 reader.refuse(&header, "has no url", r#"Add url = "dicoms://AET@host:port"."#);
@@ -43,11 +45,12 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let url = match given.value.parse::<DestinationUrl>() {
             Ok(url) => url,
             Err(error) => {
-                reader.refuse(&given, format!("{:?} {}", given.value, error.problem), error.remedy);
+                reader.refuse(&given, format!("{:?} {}", error.shown(), error.problem), error.remedy);
                 continue;
             }
         };
         let verify = verification::read(reader, &name, &url);
+        let web = web::settings(reader, &name, &url, warnings);
         if let Some(twin) = destinations.iter().find(|other| other.value.url == url) {
             let what = format!("is the same address as [to.{}]", twin.value.name);
             reader.refuse(&given, what, "Everything would be sent there twice; remove one of the two.");
@@ -65,7 +68,7 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
         if let Some(name) = destination_name {
             let (max_instance, max_transfer) = limits;
-            let value = Destination { name, url, stands_in, max_instance, max_transfer, verify };
+            let value = Destination { name, url, web, stands_in, max_instance, max_transfer, verify };
             destinations.push(Given { value, place: given.place, label: given.label });
         }
     }
@@ -134,6 +137,8 @@ pub(super) fn refuse_loops(
                     reader.refuse(destination, "overlaps with the gateway's own data folder", remedy);
                 }
             }
+            // Our ports do not speak HTTP: nothing that is sent there could come in.
+            DestinationUrl::Dicomweb(_) => {}
             DestinationUrl::Dicom(peer) | DestinationUrl::Dicoms(peer) => {
                 let is_local = match peer.host.parse::<IpAddr>() {
                     Ok(address) => address.is_loopback() || address.is_unspecified(),

@@ -41,6 +41,7 @@ mod units;
 mod url;
 mod validate;
 mod verification;
+mod web;
 
 #[cfg(test)]
 mod coercion_tests;
@@ -63,6 +64,7 @@ pub use self::settings::{
     SpoolSettings, StandIn, Verification, VerifyBy,
 };
 pub use self::url::{DestinationUrl, DicomPeer, UrlError};
+pub use self::web::{Credentials, Proxy, WebSettings, WebUrl};
 pub use crate::tls::{ClientCertificates, IdentityFiles, TlsFiles};
 
 use self::document::Document;

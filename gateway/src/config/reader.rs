@@ -141,7 +141,12 @@ impl Reader {
 
     /// A path, absolute from here on.
     pub(super) fn path(&mut self, key: &str) -> Option<Given<PathBuf>> {
-        let Given { value, place, label } = self.text("", "", key)?;
+        self.path_of(("", "", key))
+    }
+
+    /// A path of a named table, absolute from here on.
+    pub(super) fn path_of(&mut self, (table, name, key): (&str, &str, &str)) -> Option<Given<PathBuf>> {
+        let Given { value, place, label } = self.text(table, name, key)?;
         let path = match place {
             Place::File { .. } => self.folder.join(value),
             Place::CommandLine => PathBuf::from(value),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission::Admission;
 use super::finding::Finding;
 use super::url::DestinationUrl;
+use super::web::WebSettings;
 use crate::association::IdentityForm;
 use crate::dataset::coerce::Change;
 use crate::model::{AeTitle, DestinationName};
@@ -80,6 +81,8 @@ pub struct Destination {
     pub max_transfer: Option<Duration>,
     /// `verify`: how it is asked, after a delivery, whether it has the instance for good. `None`: not at all.
     pub verify: Option<Verification>,
+    /// What else there is to say of a DICOMweb destination; there exactly if the URL is of one.
+    pub web: Option<WebSettings>,
 }
 
 /// A destination that does the work of another one while that one is away.

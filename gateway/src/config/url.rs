@@ -1,10 +1,11 @@
-//! Where a destination is: `dicom://AET@host:port`, `dicoms://AET@host:port` or `file:///folder`.
+//! Where a destination is: `dicom://AET@host:port`, `dicoms://AET@host:port`, `https://host/path` or `file:///folder`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
+use super::web::WebUrl;
 use crate::model::AeTitle;
 
 /// A DICOM application on the network: whom to call and where.
@@ -25,8 +26,18 @@ pub enum DestinationUrl {
     Dicom(DicomPeer),
     /// `dicoms://AET@host:port`: C-STORE over TLS.
     Dicoms(DicomPeer),
+    /// `https://host[:port]/path`: STOW-RS, always over TLS; the base of a DICOMweb service.
+    Dicomweb(WebUrl),
     /// `file:///folder`: DICOM files below this absolute folder.
     Folder(PathBuf),
+}
+
+impl DestinationUrl {
+    /// Whether it is reached over TLS, so that its certificate is checked.
+    #[must_use]
+    pub fn over_tls(&self) -> bool {
+        matches!(self, Self::Dicoms(_) | Self::Dicomweb(_))
+    }
 }
 
 /// Why a text is not the URL of a destination, and what to write instead.
@@ -40,25 +51,50 @@ pub struct UrlError {
     pub remedy: String,
 }
 
-const FORMS: &str = "Write dicoms://AET@host:port (TLS), dicom://AET@host:port (in the clear) or file:///folder.";
+impl UrlError {
+    /// The URL as it may be shown: cut to a length that fits a line, and without a password.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.url
+    }
+}
+
+const FORMS: &str = "Write dicoms://AET@host:port (TLS), dicom://AET@host:port (in the clear), https://host/path \
+                     (DICOMweb) or file:///folder.";
+
+const NOT_IN_THE_CLEAR: &str =
+    "Write https://. Images and credentials do not go in the clear, and there is no switch for it.";
 
 impl FromStr for DestinationUrl {
     type Err = UrlError;
 
     fn from_str(url: &str) -> Result<Self, UrlError> {
-        let wrong =
-            |(problem, remedy): (String, String)| UrlError { url: url.chars().take(120).collect(), problem, remedy };
+        let wrong = |(problem, remedy): (String, String)| UrlError { url: showable(url), problem, remedy };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong(because("has no scheme", FORMS)))?;
         match scheme {
             "dicom" => dicom_peer(rest).map(Self::Dicom).map_err(wrong),
             "dicoms" => dicom_peer(rest).map(Self::Dicoms).map_err(wrong),
+            "https" => WebUrl::after_scheme(rest).map(Self::Dicomweb).map_err(wrong),
+            "http" => Err(wrong(because("is not encrypted", NOT_IN_THE_CLEAR))),
             "file" => folder(rest).map(Self::Folder).map_err(wrong),
             _ => Err(wrong(because(format!("has the unknown scheme {scheme:?}"), FORMS))),
         }
     }
 }
 
-fn because(problem: impl Into<String>, remedy: impl Into<String>) -> (String, String) {
+/// The URL without what may be a password, as in `https://user:password@host`.
+fn showable(url: &str) -> String {
+    let without = match url.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://…@{host}"),
+            None => url.to_owned(),
+        },
+        _ => url.to_owned(),
+    };
+    without.chars().take(120).collect()
+}
+
+pub(super) fn because(problem: impl Into<String>, remedy: impl Into<String>) -> (String, String) {
     (problem.into(), remedy.into())
 }
 
@@ -108,7 +144,7 @@ fn host_problem(authority: &str) -> (String, String) {
 }
 
 /// Whether the text is an IPv4 address or a DNS name (RFC 1123, plus the underscore met in the field).
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
@@ -173,6 +209,7 @@ impl fmt::Display for DestinationUrl {
         match self {
             Self::Dicom(peer) => write!(f, "dicom://{peer}"),
             Self::Dicoms(peer) => write!(f, "dicoms://{peer}"),
+            Self::Dicomweb(url) => url.fmt(f),
             Self::Folder(path) => write!(f, "file://{}", Escaped(&path.to_string_lossy())),
         }
     }
@@ -187,12 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms_are_read_and_shown_alike() {
+    fn the_forms_are_read_and_shown_alike() {
         for url in [
             "dicom://ARCHIVE@pacs.example.org:11112",
             "dicoms://ARCHIVE@192.0.2.7:2762",
             "dicoms://ARCHIVE@[2001:db8::1]:2762",
             "dicoms://MY%20PACS@pacs:104",
+            "https://pacs.example.org/dicom-web",
+            "https://[2001:db8::1]:8443/dcm4chee-arc/aets/DCM4CHEE/rs",
             "file:///srv/dicom%20out",
         ] {
             assert_eq!(url.parse::<DestinationUrl>().unwrap().to_string(), url);
@@ -204,7 +243,11 @@ mod tests {
     #[test]
     fn a_wrong_url_is_refused_with_the_form_that_is_right() {
         assert!(refusal("pacs:104").contains("has no scheme. Write dicoms://AET@host:port"));
-        assert!(refusal("https://pacs/dicomweb").contains("unknown scheme \"https\""));
+        assert!(refusal("ftp://pacs/dicomweb").contains("unknown scheme \"ftp\""));
+        assert!(refusal("http://pacs/dicomweb").contains("is not encrypted. Write https://"));
+        let with_password = refusal("https://me:secret@pacs/dicomweb");
+        assert!(with_password.contains("…@pacs/dicomweb") && with_password.contains("password-file"));
+        assert!(!with_password.contains("secret"), "{with_password}");
         assert!(refusal("DICOM://A@h:104").contains("unknown scheme"));
         assert!(refusal("dicom://pacs:104").contains("names no AE title"));
         assert!(refusal("dicom://ARCHIVE@pacs").contains("names no port"));

@@ -1,7 +1,9 @@
 //! Turns settings into a [`Config`]: every key is asked for here, or in `quantities` if it is one.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::coercions;
@@ -13,7 +15,6 @@ use super::quantities;
 use super::reader::{Given, Reader};
 use super::rules;
 use super::settings::{Config, Destination};
-use super::url::DestinationUrl;
 use super::{HandedOver, Surroundings};
 use crate::association::IdentityForm;
 use crate::model::{AeTitle, DestinationName, Priority};
@@ -202,10 +203,10 @@ fn tls(
         }
         _ => {}
     }
-    let sends = destinations.iter().find(|given| matches!(given.value.url, DestinationUrl::Dicoms(_)));
+    let sends = destinations.iter().find(|given| given.value.url.over_tls());
     if let (Some(destination), None) = (sends, &ca) {
         let remedy = r#"Add ca = "FILE" (or --ca FILE): the certificate of the authority that issued the archive's. The system's authorities are not trusted."#;
-        reader.refuse(destination, "is a dicoms:// destination, and no ca is given to check it by", remedy);
+        reader.refuse(destination, "is a destination over TLS, and no ca is given to check it by", remedy);
     }
     let authorities = ca.as_ref().and_then(|ca| {
         let loaded = Authorities::load(&ca.value).map_err(|error| refuse_file(reader, ca, &error)).ok()?;
@@ -231,7 +232,7 @@ fn tls(
             warnings.push(Finding {
                 place: given.place.clone(),
                 key: given.label.clone(),
-                what: "is not used: there is neither listen-tls nor a dicoms:// destination".to_owned(),
+                what: "is not used: there is neither listen-tls nor a destination over TLS".to_owned(),
                 remedy: "Use TLS, or remove it.".to_owned(),
             });
         }
@@ -280,11 +281,13 @@ fn warn_of(given: &Given<PathBuf>, concerns: impl IntoIterator<Item = Concern>, 
     }));
 }
 
-fn warn_of_open_key(key: &Given<PathBuf>, warnings: &mut Vec<Finding>) {
-    use std::os::unix::fs::PermissionsExt;
+/// Whether every user of this machine can read the file, or change it.
+pub(super) fn is_open(metadata: &Metadata) -> bool {
+    metadata.permissions().mode() & 0o007 != 0
+}
 
-    let open = std::fs::metadata(&key.value).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
-    if open {
+fn warn_of_open_key(key: &Given<PathBuf>, warnings: &mut Vec<Finding>) {
+    if std::fs::metadata(&key.value).is_ok_and(|metadata| is_open(&metadata)) {
         warnings.push(Finding {
             place: key.place.clone(),
             key: key.label.clone(),

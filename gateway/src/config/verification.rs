@@ -53,6 +53,11 @@ fn by(reader: &mut Reader, given: &Given<String>, url: &DestinationUrl) -> Optio
     };
     match url {
         DestinationUrl::Dicom(_) | DestinationUrl::Dicoms(_) => Some(by),
+        DestinationUrl::Dicomweb(_) => {
+            let remedy = r#"Remove it, or write "none": what an archive behind STOW-RS answers is its last word here."#;
+            reader.refuse(given, "an archive is not asked over DICOMweb yet for what it has", remedy);
+            None
+        }
         DestinationUrl::Folder(_) => {
             let remedy = r#"Remove it, or write "none": a file is on stable storage before it counts as delivered."#;
             reader.refuse(given, "a folder cannot be asked for what it has", remedy);

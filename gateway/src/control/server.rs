@@ -300,6 +300,8 @@ fn describe(
         );
     } else if matches!(url, DestinationUrl::Dicom(_)) && described.activity == Activity::Sending {
         described.sentence = "sending in the clear".into();
+    } else if let Some(note) = health.note {
+        described.sentence = note;
     }
     described
 }

@@ -35,11 +35,11 @@ use self::configuration::Configuration;
 use self::reload::Reload;
 use crate::association::{AcceptorSettings, Timeouts};
 use crate::clock;
-use crate::config::{self, Config, DestinationUrl, Finding, Source};
+use crate::config::{self, Config, DestinationUrl, Finding, Source, WebSettings};
 use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
 use crate::forward::reach::Limits;
-use crate::forward::{self, Destination, Route};
+use crate::forward::{self, Destination, Route, Service};
 use crate::metrics::Metrics;
 use crate::model::DestinationName;
 use crate::receive::{self, CurrentAdmission, Door, Reception, commitment};
@@ -187,8 +187,8 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
     let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
-    for (url, destination) in destinations {
-        let route = route(url, &certificates)?;
+    for (to, (url, destination)) in config.destinations.iter().zip(destinations) {
+        let route = route(url, to.web.as_ref(), &certificates)?;
         let shared = (&spool, &metrics, &shutdown);
         let settings = settings(&config, &destination.name, &all, own.clone());
         if let Some((name, task)) = verification::task(&config, &destination, &route, &settings, &inquiries, shared) {
@@ -269,12 +269,11 @@ async fn drain(config: &Config, reception: &Reception, tasks: &mut Tasks, signal
 
 /// The TLS configurations that the sockets, the destinations and the reports to modalities need.
 fn certificates(config: &Config, sockets: &Sockets) -> Result<Arc<tls::Live>, TlsError> {
-    let is_tls = |destination: &config::Destination| matches!(destination.url, DestinationUrl::Dicoms(_));
     // With authorities at hand a modality may be given reports over TLS at any reload.
     let has_ca = config.tls.as_ref().is_some_and(|files| files.ca.is_some());
     let purpose = tls::Purpose {
         inwards: (!sockets.tls.is_empty()).then_some(config.client_certificates),
-        outwards: has_ca || config.destinations.iter().any(is_tls),
+        outwards: has_ca || config.destinations.iter().any(|destination| destination.url.over_tls()),
     };
     tls::Live::load(config.tls.clone().unwrap_or_default(), purpose).map(Arc::new)
 }
@@ -416,13 +415,18 @@ fn standing_warnings(config: &Config) -> Vec<String> {
 }
 
 /// How to reach a destination; TLS is part of the way or there is none.
-fn route(url: DestinationUrl, certificates: &tls::Live) -> Result<Route, TlsError> {
+fn route(url: DestinationUrl, web: Option<&WebSettings>, certificates: &tls::Live) -> Result<Route, TlsError> {
+    let outwards = |purpose| match certificates.outwards() {
+        Some(current) => Ok(current.clone()),
+        None => Err(TlsError::Missing { purpose, key: "ca" }),
+    };
     match url {
         DestinationUrl::Dicom(peer) => Ok(Route::Plain(peer)),
-        DestinationUrl::Dicoms(peer) => match certificates.outwards() {
-            Some(current) => Ok(Route::Tls(peer, current.clone())),
-            None => Err(TlsError::Missing { purpose: "a dicoms:// destination", key: "ca" }),
-        },
+        DestinationUrl::Dicoms(peer) => Ok(Route::Tls(peer, outwards("a dicoms:// destination")?)),
+        DestinationUrl::Dicomweb(url) => {
+            let settings = web.cloned().unwrap_or_default();
+            Ok(Route::Web(Box::new(Service { url, settings, tls: outwards("an https:// destination")? })))
+        }
         DestinationUrl::Folder(folder) => Ok(Route::Folder(folder)),
     }
 }

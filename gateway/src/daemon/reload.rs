@@ -45,7 +45,7 @@ impl Reload {
         certificates: &Arc<Live>,
         destinations: &[(DestinationUrl, Arc<Destination>)],
     ) -> Self {
-        let over_tls = destinations.iter().filter(|(url, _)| matches!(url, DestinationUrl::Dicoms(_)));
+        let over_tls = destinations.iter().filter(|(url, _)| url.over_tls());
         Self {
             hangup,
             configuration: Arc::new(configuration),

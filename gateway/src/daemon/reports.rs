@@ -43,11 +43,12 @@ pub(super) fn dial(certificates: Arc<tls::Live>, own: Vec<SocketAddr>) -> Dial {
     Arc::new(move |url: DestinationUrl, settings: RequestorSettings| {
         let (certificates, own) = (Arc::clone(&certificates), Arc::clone(&own));
         Box::pin(async move {
-            let associated = match route(url, &certificates).map_err(|error| error.to_string())? {
+            let associated = match route(url, None, &certificates).map_err(|error| error.to_string())? {
                 Route::Plain(peer) => forward::open::associate(&peer, None, &own, &settings).await,
                 Route::Tls(peer, current) => {
                     forward::open::associate(&peer, Some(&current.connector()), &own, &settings).await
                 }
+                Route::Web(_) => return Err("reports go over DICOM, not to a web service".to_owned()),
                 Route::Folder(_) => return Err("reports cannot go to a folder".to_owned()),
             };
             associated.map_err(|error| error.to_string())

@@ -18,7 +18,7 @@ pub(super) fn inquiries(config: &Config, spool: &Spool, metrics: &Metrics) -> In
         let peer = match &destination.url {
             DestinationUrl::Dicom(peer) => (peer.clone(), false),
             DestinationUrl::Dicoms(peer) => (peer.clone(), true),
-            DestinationUrl::Folder(_) => return None,
+            DestinationUrl::Dicomweb(_) | DestinationUrl::Folder(_) => return None,
         };
         Some(Inquiry::new(destination.name.clone(), peer, verify.after, spool.clone(), metrics.clone()))
     };

@@ -254,21 +254,26 @@ async fn open_payload(spool: &Spool, claim: &Claim, to: Option<Uid>, coercions: 
     let (spool, coercions, id, header) = (spool.clone(), coercions.clone(), claim.id, claim.header.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let payload = Payload::prepare(&spool, id, &header, &coercions)?;
-        let from = header.transfer_syntax;
-        let open = || payload.open().map_err(|error| Verdict::of_spool(&error));
-        let Some(to) = to else { return Ok((open()?, payload.coerced)) };
-        transcode::verify(open()?, &from, &to).map_err(|error| match error {
-            TranscodeError::Read(error) => Verdict::of_payload(&error),
-            error => Verdict::Hopeless {
-                reason: format!(
-                    "the archive does not take the transfer syntax {from}, and a conversion to {to} is not sound: \
-                     {error} Enable {from} at the archive"
-                ),
-            },
-        })?;
-        let converter =
-            Converter::new(open()?, &from, &to).map_err(|error| Verdict::Hopeless { reason: error.to_string() })?;
-        Ok((Box::new(converter) as Box<dyn Read + Send>, payload.coerced))
+        let opened = open_prepared(&payload, &header.transfer_syntax, to.as_ref())?;
+        Ok((opened, payload.coerced))
     });
     opened.await.unwrap_or_else(|_| Err(Verdict::Later { answer: "reading the instance failed".into() }))
+}
+
+/// The payload, converted if necessary; a conversion is tried and compared before a byte may leave. Blocking.
+pub(super) fn open_prepared(payload: &Payload, from: &Uid, to: Option<&Uid>) -> Result<Box<dyn Read + Send>, Verdict> {
+    let open = || payload.open().map_err(|error| Verdict::of_spool(&error));
+    let Some(to) = to else { return open() };
+    transcode::verify(open()?, from, to).map_err(|error| match error {
+        TranscodeError::Read(error) => Verdict::of_payload(&error),
+        error => Verdict::Hopeless {
+            reason: format!(
+                "the archive does not take the transfer syntax {from}, and a conversion to {to} is not sound: {error} \
+                 Enable {from} at the archive"
+            ),
+        },
+    })?;
+    let converter =
+        Converter::new(open()?, from, to).map_err(|error| Verdict::Hopeless { reason: error.to_string() })?;
+    Ok(Box::new(converter))
 }

@@ -59,6 +59,11 @@ impl Circuit {
         self.last_failure = Some(failure);
     }
 
+    /// No attempt before this moment, whatever the delay is: the destination has asked for it.
+    pub fn hold_until(&mut self, moment: Instant) {
+        self.open_until = self.open_until.max(Some(moment));
+    }
+
     /// The destination answered as it should.
     pub fn succeeded(&mut self) {
         self.failures = 0;
@@ -118,6 +123,19 @@ mod tests {
         circuit.failed(now, 1.0, failure());
         assert_eq!(circuit.closed_before(now), Some(now + Duration::from_secs(4)));
         assert_eq!(circuit.closed_before(now + Duration::from_secs(4)), None);
+    }
+
+    #[test]
+    fn a_destination_that_asks_for_it_is_left_in_peace_for_longer_than_the_delay_and_never_for_less() {
+        let now = crate::clock::now();
+        let mut circuit = circuit();
+        circuit.failed(now, 1.0, failure());
+        circuit.hold_until(now + Duration::from_secs(1));
+        assert_eq!(circuit.closed_before(now), Some(now + Duration::from_secs(4)));
+        circuit.hold_until(now + Duration::from_secs(90));
+        assert_eq!(circuit.closed_before(now), Some(now + Duration::from_secs(90)));
+        circuit.hasten();
+        assert_eq!(circuit.closed_before(now), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::coerce::{Coerced, Coercions, Payload};
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
 use super::reach::Limits;
+use super::stow::{Service, Web};
 use super::verdict::Verdict;
 use crate::association::Timeouts;
 use crate::clock;
@@ -29,6 +30,9 @@ use crate::retry::Backoff;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
 
+/// Deliveries to one archive or folder that are looked at together.
+const AHEAD: usize = 16;
+
 /// How a destination is reached. There is no way to have TLS in the address and none on the wire.
 #[derive(Clone)]
 pub enum Route {
@@ -36,6 +40,8 @@ pub enum Route {
     Plain(DicomPeer),
     /// C-STORE over TLS.
     Tls(DicomPeer, Current<ClientConfig>),
+    /// STOW-RS, over TLS.
+    Web(Box<Service>),
     /// Files below a folder.
     Folder(PathBuf),
 }
@@ -80,6 +86,8 @@ pub(super) enum Attempt {
     Made(Vec<Handed>),
     /// The destination could not be reached, or takes nothing from us: nothing was tried with an instance.
     DestinationFailed(String),
+    /// The same, and it wants to be left in peace for this long.
+    PutOff { sentence: String, wait: Duration },
     /// The gateway stops: nothing was tried.
     Stopped,
 }
@@ -158,6 +166,7 @@ impl Sending<'_> {
 /// See the module.
 pub(super) enum Courier {
     Archive(Box<Archive>),
+    Web(Box<Web>),
     Folder(PathBuf),
 }
 
@@ -167,13 +176,26 @@ impl Courier {
         match route {
             Route::Plain(peer) => archive(peer, None),
             Route::Tls(peer, tls) => archive(peer, Some(tls)),
+            Route::Web(service) => Self::Web(Box::new(Web::new(*service, settings.clone()))),
             Route::Folder(folder) => Self::Folder(folder),
+        }
+    }
+
+    /// How many deliveries are looked at together: what goes in one request, or what one association is to be good for.
+    pub(super) fn ahead(&self) -> usize {
+        match self {
+            Self::Archive(_) | Self::Folder(_) => AHEAD,
+            Self::Web(web) => web.most(),
         }
     }
 
     /// Whether something is kept open that costs the destination something.
     pub(super) fn is_warm(&self) -> bool {
-        matches!(self, Self::Archive(archive) if archive.is_open())
+        match self {
+            Self::Archive(archive) => archive.is_open(),
+            Self::Web(web) => web.is_open(),
+            Self::Folder(_) => false,
+        }
     }
 
     /// Tries the first of `claims`, and more if it takes several in one go. With `prove`, the destination has been in
@@ -182,6 +204,7 @@ impl Courier {
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
             Self::Archive(archive) => send(archive, claims, prove, bench).await,
+            Self::Web(web) => web.deliver(claims, prove, bench).await,
         }
     }
 
@@ -202,13 +225,16 @@ impl Courier {
                     Some(Err(error)) => Attempt::DestinationFailed(error.to_string()),
                 }
             }
+            Self::Web(web) => web.probe(bench).await,
         }
     }
 
     /// Lets go of what is kept open.
     pub(super) async fn rest(&mut self) {
-        if let Self::Archive(archive) = self {
-            archive.close().await;
+        match self {
+            Self::Archive(archive) => archive.close().await,
+            Self::Web(web) => web.close(),
+            Self::Folder(_) => {}
         }
     }
 }

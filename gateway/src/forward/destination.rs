@@ -69,6 +69,8 @@ pub struct Health {
     pub obstacles: BTreeMap<InstanceId, String>,
     /// Why it could not be asked, the last time, whether it has for good what was delivered; nothing if it could.
     pub verification: Option<circuit::Failure>,
+    /// What else there is to know of it, in a sentence.
+    pub note: Option<String>,
 }
 
 impl Destination {
@@ -86,6 +88,7 @@ impl Destination {
             goodput: Goodput::default(),
             obstacles: BTreeMap::new(),
             verification: None,
+            note: None,
         };
         Self {
             name,

@@ -27,7 +27,7 @@
 //! # The parts
 //!
 //! - [`circuit`], [`verdict`] and [`crate::retry`]: policy, pure, in virtual time;
-//! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE;
+//! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
@@ -50,6 +50,7 @@ pub mod goodput;
 pub mod open;
 pub mod pump;
 pub mod reach;
+mod stow;
 #[cfg(test)]
 pub(super) mod tests;
 pub mod transcode;
@@ -61,4 +62,5 @@ mod worker;
 pub use coerce::Coercions;
 pub use courier::{Route, Settings, StandIn};
 pub use destination::{Activity, Destination, Health};
+pub use stow::{Service, probe};
 pub use worker::run;

@@ -140,13 +140,8 @@ async fn handshake(
     own: &[SocketAddr],
     patience: Duration,
 ) -> Result<(Box<dyn Stream>, IpAddr), OpenError> {
-    let tcp = connect_tcp(peer, patience).await?;
+    let tcp = tcp((&peer.host, peer.port), own, patience).await?;
     let there = tcp.peer_addr().map_err(|source| OpenError::Tcp { peer: address(peer), source })?;
-    if let Ok(here) = tcp.local_addr()
-        && is_own(own, here, there)
-    {
-        return Err(OpenError::Ourselves { peer: address(peer) });
-    }
     let Some(connector) = tls else { return Ok((Box::new(tcp), there.ip())) };
     let failed = |reason: String| OpenError::Tls { peer: address(peer), reason };
     let name = tls::server_name(&peer.host).map_err(|error| failed(error.to_string()))?;
@@ -156,24 +151,37 @@ async fn handshake(
     }
 }
 
+/// Connects to host and port, and not to ourselves: to none of `own`.
+pub(super) async fn tcp(
+    (host, port): (&str, u16),
+    own: &[SocketAddr],
+    patience: Duration,
+) -> Result<TcpStream, OpenError> {
+    let tcp = connect_tcp(host, port, patience).await?;
+    match (tcp.local_addr(), tcp.peer_addr()) {
+        (Ok(here), Ok(there)) if is_own(own, here, there) => Err(OpenError::Ourselves { peer: joined(host, port) }),
+        _ => Ok(tcp),
+    }
+}
+
 /// Tries the addresses of the host in turn; one that does not answer leaves time for the next.
-async fn connect_tcp(peer: &DicomPeer, patience: Duration) -> Result<TcpStream, OpenError> {
-    let name = |source| OpenError::Name { host: peer.host.clone(), source };
-    let addresses: Vec<_> = lookup_host((peer.host.as_str(), peer.port)).await.map_err(name)?.collect();
+async fn connect_tcp(host: &str, port: u16, patience: Duration) -> Result<TcpStream, OpenError> {
+    let name = |source| OpenError::Name { host: host.to_owned(), source };
+    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(name)?.collect();
     let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = None;
     for candidate in addresses {
         let connected = timeout(each, TcpStream::connect(candidate)).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
-                stream.set_nodelay(true).map_err(|source| OpenError::Tcp { peer: address(peer), source })?;
+                stream.set_nodelay(true).map_err(|source| OpenError::Tcp { peer: joined(host, port), source })?;
                 return Ok(stream);
             }
             Err(error) => failure = Some(error),
         }
     }
     match failure {
-        Some(source) => Err(OpenError::Tcp { peer: address(peer), source }),
+        Some(source) => Err(OpenError::Tcp { peer: joined(host, port), source }),
         None => Err(name(io::ErrorKind::NotFound.into())),
     }
 }
@@ -190,9 +198,13 @@ fn is_own(own: &[SocketAddr], here: SocketAddr, there: SocketAddr) -> bool {
 }
 
 fn address(peer: &DicomPeer) -> String {
-    match peer.host.contains(':') {
-        true => format!("[{}]:{}", peer.host, peer.port),
-        false => format!("{}:{}", peer.host, peer.port),
+    joined(&peer.host, peer.port)
+}
+
+pub(super) fn joined(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 

@@ -21,9 +21,6 @@ use crate::metrics::{Delivery, Metrics};
 use crate::model::{DestinationName, InstanceId, Priority};
 use crate::spool::{self, Claim, Classes, Outcome, Spool, SpoolError};
 
-/// Deliveries that are looked at together: what goes in one request, or what one association is to be good for.
-const AHEAD: usize = 16;
-
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
 
@@ -94,15 +91,15 @@ impl Worker {
 
     /// The best of the class whose turn it is.
     fn claim_from(&mut self, queue: &DestinationName) -> Result<Vec<Claim>, SpoolError> {
-        let spool = &self.bench.spool;
+        let (spool, ahead) = (&self.bench.spool, self.courier.ahead());
         let now = spool.time();
         let waiting = spool.waiting_classes(queue, now)?;
         let turn = self.turns.next(clock::of_runtime(), |class| waiting.contains(&class));
         match turn {
             None => Ok(Vec::new()),
-            Some(Priority::Stat) => spool.claim(queue, now, AHEAD, Classes::All),
-            Some(Priority::Routine) => spool.claim(queue, now, AHEAD, Classes::Below(Priority::Stat)),
-            Some(Priority::Low) => spool.claim(queue, now, AHEAD, Classes::Below(Priority::Routine)),
+            Some(Priority::Stat) => spool.claim(queue, now, ahead, Classes::All),
+            Some(Priority::Routine) => spool.claim(queue, now, ahead, Classes::Below(Priority::Stat)),
+            Some(Priority::Low) => spool.claim(queue, now, ahead, Classes::Below(Priority::Routine)),
         }
     }
 
@@ -188,6 +185,7 @@ impl Worker {
         match attempt {
             Attempt::Made(verdicts) => self.made(verdicts),
             Attempt::DestinationFailed(sentence) => self.fail(sentence),
+            Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
             Attempt::Stopped => {}
         }
     }
@@ -196,6 +194,7 @@ impl Worker {
         match self.courier.probe(&self.bench).await {
             Attempt::Made(_) => self.succeed(),
             Attempt::DestinationFailed(sentence) => self.fail(sentence),
+            Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
             Attempt::Stopped => {}
         }
     }
@@ -274,6 +273,12 @@ impl Worker {
         self.bench.destination.is_failing(Some(clock::of_runtime()));
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
+    }
+
+    /// The same, and it has said how long it wants to be left in peace.
+    fn put_off(&mut self, sentence: String, wait: Duration) {
+        self.fail(sentence);
+        self.circuit.hold_until(clock::of_runtime() + wait);
     }
 
     /// One instance could not be delivered this time.

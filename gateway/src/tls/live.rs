@@ -61,6 +61,30 @@ impl Current<ClientConfig> {
     pub fn connector(&self) -> TlsConnector {
         self.get().into()
     }
+
+    /// How to do the next handshake with a web service, which may choose among these protocols (RFC 7301).
+    #[must_use]
+    pub fn connector_offering(&self, protocols: &[&[u8]]) -> TlsConnector {
+        let mut config = ClientConfig::clone(&self.get());
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(config).into()
+    }
+
+    /// What tells this configuration from the one that takes its place: as long as it is held, no other is equal to it.
+    #[must_use]
+    pub fn edition(&self) -> Edition {
+        Edition(self.get())
+    }
+}
+
+/// One of the configurations that were in use, one after the other.
+#[derive(Debug, Clone)]
+pub struct Edition(Arc<ClientConfig>);
+
+impl PartialEq for Edition {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What TLS is used for.

@@ -213,7 +213,7 @@ async fn run_at(
     let (peer, tls) = match route {
         Route::Plain(peer) => (peer, None),
         Route::Tls(peer, tls) => (peer, Some(tls)),
-        Route::Folder(_) => {
+        Route::Web(_) | Route::Folder(_) => {
             // The configuration does not let it come to this.
             shutdown.cancelled().await;
             return Ok(());

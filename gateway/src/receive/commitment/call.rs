@@ -145,6 +145,7 @@ impl Commitments {
     async fn associate(&self, url: DestinationUrl, calling: AeTitle) -> Result<Association, String> {
         let called = match &url {
             DestinationUrl::Dicom(peer) | DestinationUrl::Dicoms(peer) => peer.aet.clone(),
+            DestinationUrl::Dicomweb(_) => return Err("reports go over DICOM, not to a web service".to_owned()),
             DestinationUrl::Folder(_) => return Err("reports cannot go to a folder".to_owned()),
         };
         let mut settings = RequestorSettings::new(calling, called);

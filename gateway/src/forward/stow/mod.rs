@@ -1,0 +1,408 @@
+//! A destination that speaks STOW-RS (PS3.18 10.5): several instances in one request over TLS.
+//!
+//! # Promises
+//!
+//! - What was received leaves as it is: each part is a Part 10 file with the payload behind its file meta information.
+//!   Another, lossless transfer syntax is taken only after the archive has refused the stored one.
+//! - A request ends as a whole one only after every payload in it has been read back and has matched its hash. Otherwise
+//!   it is broken off.
+//! - What the answer says counts for each instance by itself. Where it says nothing of one, the status does; where that
+//!   says nothing either, the instance goes alone, and then a query tells.
+//! - No instance holds up the others for long: one that a request with others failed over goes alone from then on.
+//! - Secrets are in files, and in no error, log or status. Nothing goes in the clear, nothing is redirected.
+//!
+//! # The parts
+//!
+//! - Pure: [`multipart`] (the body), [`answer`] (what an answer lists), [`judgement`] (what that means for each
+//!   instance), [`batch`] (how much goes in one request), [`retry_after`];
+//! - [`mod@feed`] and [`body`]: from the disk into a request; [`client`] and [`wire`]: HTTP over TLS; [`proxy`]: CONNECT; [`credentials`]:
+//!   who we are; [`session`]: connection, credentials and the proof that the service is there;
+//! - here: the courier.
+//!
+//! Deliberately absent: redirects, cookies, `Expect: 100-continue` (too many servers have their own idea of it; the proof
+//! of each new connection does what it is for), metadata and bulk data apart from each other.
+
+mod answer;
+mod batch;
+mod body;
+mod client;
+mod credentials;
+mod feed;
+mod judgement;
+mod multipart;
+mod proxy;
+mod retry_after;
+mod session;
+mod wire;
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use hyper::{Method, StatusCode};
+use log::{debug, info, warn};
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+
+use self::batch::{Candidate, Sizes};
+use self::body::Body;
+use self::client::{Broken, Line};
+use self::credentials::Keyring;
+use self::feed::{Parcel, Stopped, Unpacked, feed};
+use self::judgement::{About, Answer, Fate, Judgement};
+use self::multipart::Boundary;
+use self::session::{Session, Trouble};
+use super::archive::Kind;
+use super::coerce::Coerced;
+use super::courier::{Attempt, Bench, Handed, Settings};
+use super::destination::Activity;
+use super::transcode;
+use super::verdict::Verdict;
+use crate::clock;
+use crate::config::{WebSettings, WebUrl};
+use crate::dataset::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT;
+use crate::model::{InstanceId, Uid};
+use crate::spool::{Claim, Spool};
+use crate::tls::Current;
+
+/// Where a DICOMweb service is, and how it is to be treated.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The base of the service.
+    pub url: WebUrl,
+    /// Credentials, proxy and sizes.
+    pub settings: WebSettings,
+    /// Whom we trust, and our certificate.
+    pub tls: Current<ClientConfig>,
+}
+
+/// Asks a service for a sign of life, as before data goes there: connection, TLS, credentials, OPTIONS or a query. Each
+/// step may take as long as `patience`.
+///
+/// # Errors
+/// There is none, and the sentence says what to do.
+pub async fn probe(service: Service, patience: Duration) -> Result<(), String> {
+    let WebSettings { credentials, proxy, .. } = service.settings;
+    let line = Line { tls: service.tls, proxy, own: Vec::new(), connect: patience, stall: patience, patience };
+    let mut session = Session::new(service.url, line, Keyring::new(credentials));
+    session.ready(true).await.map_err(|trouble| trouble.sentence)
+}
+
+/// Instances, and kinds of instances, of which something is remembered; forgetting costs a request or two.
+const REMEMBERED: usize = 10_000;
+
+/// See the module.
+pub(super) struct Web {
+    session: Session,
+    sizes: Sizes,
+    settings: Settings,
+    most: u32,
+    /// Instances that a request with others has failed over.
+    alone: HashSet<InstanceId>,
+    /// What the archive takes, if at all, only in Explicit VR Little Endian.
+    converted: HashSet<Kind>,
+}
+
+/// Why there is no answer to a request with instances.
+enum Failure {
+    Destination(Trouble),
+    /// The instance at this place cannot be read.
+    Unreadable(usize, Verdict),
+    Broken(Broken),
+}
+
+impl Web {
+    pub(super) fn new(service: Service, settings: Settings) -> Self {
+        let WebSettings { credentials, proxy, max_request, max_instances } = service.settings;
+        let line = Line {
+            tls: service.tls,
+            proxy,
+            own: settings.own.clone(),
+            connect: settings.timeouts.association,
+            stall: settings.timeouts.write,
+            patience: settings.patience,
+        };
+        Self {
+            session: Session::new(service.url, line, Keyring::new(credentials)),
+            sizes: Sizes::new(max_request, max_instances),
+            settings,
+            most: max_instances,
+            alone: HashSet::new(),
+            converted: HashSet::new(),
+        }
+    }
+
+    /// How many claims go in one request at most.
+    pub(super) fn most(&self) -> usize {
+        usize::try_from(self.most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a connection is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
+    /// Lets go of the connection.
+    pub(super) fn close(&mut self) {
+        self.session.close();
+    }
+
+    /// Sends the first of `claims` and those that go with it.
+    pub(super) async fn deliver(&mut self, mut claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
+        let candidate = |claim: &Claim| Candidate {
+            length: claim.length,
+            priority: claim.priority,
+            alone: self.alone.contains(&claim.id),
+        };
+        claims.truncate(self.sizes.count(claims.iter().map(candidate)));
+        let mut again = true;
+        loop {
+            bench.destination.show(|health| health.activity = Activity::Connecting);
+            match bench.unless_stopped(self.session.ready(prove)).await {
+                None => return Attempt::Stopped,
+                Some(Ok(())) => {}
+                Some(Err(trouble)) => return failed(trouble),
+            }
+            let sending = bench.sending(claims.len() as u64, total(&claims));
+            let answered = self.send(&claims, bench).await;
+            let sent = sending.ended();
+            match answered {
+                // The archive may have ended the connection while nothing was on it.
+                Err(Failure::Broken(Broken { stale: true, .. })) if again => again = false,
+                Ok((answer, _)) if answer.status == StatusCode::UNAUTHORIZED && again && self.session.renew() => {
+                    again = false;
+                }
+                Ok((answer, coerced)) => {
+                    let handed = shared(claims, sent).zip(coerced).map(|((claim, sent), coerced)| Handed {
+                        claim,
+                        // What it really is, the answer tells.
+                        verdict: Verdict::Later { answer: "it was sent".to_owned() },
+                        sent,
+                        coerced,
+                    });
+                    return self.made(handed.collect(), &answer, bench).await;
+                }
+                Err(failure) => return self.not_made(claims, sent, failure),
+            }
+        }
+    }
+
+    /// Asks whether the service works, without anything to send.
+    pub(super) async fn probe(&mut self, bench: &Bench) -> Attempt {
+        match bench.unless_stopped(self.session.ready(true)).await {
+            None => Attempt::Stopped,
+            Some(Ok(())) => Attempt::Made(Vec::new()),
+            Some(Err(trouble)) => failed(trouble),
+        }
+    }
+
+    /// Makes one request with these instances. Gives the answer, and what was changed in each of them.
+    async fn send(&mut self, claims: &[Claim], bench: &Bench) -> Result<(Answer, Vec<Option<Coerced>>), Failure> {
+        let parcels = self.prepare(claims, &bench.spool).await?;
+        let coerced = parcels.iter().map(Parcel::coerced).collect();
+        let mut random = [0; multipart::RANDOM];
+        let ours = |what: &dyn std::fmt::Display| {
+            Failure::Destination(Trouble {
+                sentence: format!("no request could be made on this box: {what}"),
+                wait: None,
+            })
+        };
+        rand::fill(&mut random).map_err(|_| ours(&"the system gives no random numbers"))?;
+        let boundary = Boundary::new(random);
+        let lengths = parcels.iter().map(|parcel| (&parcel.meta, parcel.length));
+        let length = multipart::length(&boundary, lengths).map_err(|error| ours(&error))?;
+        let content_type = boundary.content_type();
+        let (sender, pieces) = mpsc::channel(feed::AHEAD);
+        let feeding = tokio::spawn(feed(parcels, boundary, Arc::clone(&bench.destination), sender));
+        let began = clock::of_runtime();
+        let answered = self
+            .session
+            .send(|draft, progress| {
+                let body = Body::fed(pieces, length, progress);
+                draft.method(Method::POST).path("/studies").with_content(&content_type, body)
+            })
+            .await;
+        // The other end of the feed is gone by now: it has ended, or it ends with its next piece.
+        let fed = feeding.await;
+        let answer = answered.map_err(Failure::Destination)?;
+        if let Ok(Err(Stopped::Unreadable(place, verdict))) = fed {
+            return Err(Failure::Unreadable(place, verdict));
+        }
+        let answer = answer.map_err(Failure::Broken)?;
+        if answer.status.is_success() {
+            self.sizes.took(total(claims), clock::of_runtime().saturating_duration_since(began));
+        }
+        Ok((answer, coerced))
+    }
+
+    /// Looks what is to be read of each instance, before the first byte of the request leaves.
+    async fn prepare(&self, claims: &[Claim], spool: &Spool) -> Result<Vec<Parcel>, Failure> {
+        let unpacked: Vec<_> = claims.iter().map(|claim| Unpacked::of(claim, self.conversion(claim))).collect();
+        let (spool, settings) = (spool.clone(), self.settings.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
+            let prepare = |(place, claim)| {
+                Parcel::prepare(claim, &spool, &settings).map_err(|verdict| Failure::Unreadable(place, verdict))
+            };
+            unpacked.iter().enumerate().map(prepare).collect()
+        });
+        let later = || Verdict::Later { answer: "reading the instance failed".to_owned() };
+        prepared.await.unwrap_or_else(|_| Err(Failure::Unreadable(0, later())))
+    }
+
+    /// What another transfer syntax is needed for, as far as that is known.
+    fn conversion(&self, claim: &Claim) -> Option<Uid> {
+        self.converted.contains(&Kind::of(claim)).then(|| EXPLICIT.parse().ok()).flatten()
+    }
+
+    /// The answer came.
+    async fn made(&mut self, handed: Vec<Handed>, answer: &Answer, bench: &Bench) -> Attempt {
+        let (url, credentials) = (self.session.url.to_string(), self.session.credentials());
+        let uids: Vec<&str> = handed.iter().map(|handed| handed.claim.header.sop_instance_uid.as_str()).collect();
+        let judgement = judgement::judge(answer, &uids, About { url: &url, credentials: &credentials });
+        debug!(
+            destination:% = bench.destination.name, instances = handed.len(), status = answer.status.as_u16();
+            "request answered"
+        );
+        match judgement {
+            Judgement::Destination { sentence, wait } => failed(Trouble { sentence, wait }),
+            Judgement::TooLarge => self.too_large(handed, bench),
+            Judgement::Each(fates) => {
+                let mut settled = Vec::with_capacity(handed.len());
+                for (handed, fate) in handed.into_iter().zip(fates) {
+                    if let Some(verdict) = self.settle(&handed.claim, fate).await {
+                        settled.push(Handed { verdict, ..handed });
+                    }
+                }
+                Attempt::Made(settled)
+            }
+        }
+    }
+
+    /// What is recorded of an instance; nothing if it is tried again at once.
+    async fn settle(&mut self, claim: &Claim, fate: Fate) -> Option<Verdict> {
+        match fate {
+            Fate::Settled(verdict) => {
+                if matches!(verdict, Verdict::Delivered { .. }) {
+                    self.alone.remove(&claim.id);
+                }
+                Some(verdict)
+            }
+            Fate::Alone => {
+                remember(&mut self.alone, claim.id);
+                None
+            }
+            Fate::Unclear(answer) => Some(self.look_for(claim, answer).await),
+            Fate::Syntax(answer) => {
+                let (kind, stored) = (Kind::of(claim), &claim.header.transfer_syntax);
+                let is_offered = transcode::conversions(stored).contains(&EXPLICIT);
+                if is_offered && remember(&mut self.converted, kind) {
+                    remember(&mut self.alone, claim.id);
+                    return None;
+                }
+                let tried =
+                    if is_offered { "nor in Explicit VR Little Endian" } else { "and there is no lossless conversion" };
+                let class = &claim.header.sop_class_uid;
+                Some(Verdict::Refused {
+                    answer: format!(
+                        "{answer}: SOP class {class} is not taken in transfer syntax {stored} {tried}; enable it at the archive"
+                    ),
+                })
+            }
+        }
+    }
+
+    /// Asks the archive whether it has an instance of which its answer said nothing (QIDO-RS, PS3.18 10.6).
+    async fn look_for(&mut self, claim: &Claim, answer: String) -> Verdict {
+        let uid = claim.header.sop_instance_uid.as_str();
+        let query = match &claim.header.study_instance_uid {
+            Some(study) => format!("/studies/{study}/instances?SOPInstanceUID={uid}&limit=1"),
+            None => format!("/instances?SOPInstanceUID={uid}&limit=1"),
+        };
+        match self.session.ask(Method::GET, &query).await {
+            Ok(found) if found.status.is_success() && answer::finds(&found.body, uid) => {
+                Verdict::Delivered { answer: format!("{answer}; a query finds it there"), warned: true }
+            }
+            Ok(found) if found.status.is_success() => {
+                Verdict::Refused { answer: format!("{answer}, and a query does not find it") }
+            }
+            Ok(found) if found.status.is_client_error() => Verdict::Refused {
+                answer: format!("{answer}, and a query does not tell ({})", judgement::shown(found.status)),
+            },
+            Ok(found) => Verdict::Later { answer: format!("{answer}; {}", judgement::shown(found.status)) },
+            Err(trouble) => Verdict::Later { answer: format!("{answer}; {}", trouble.sentence) },
+        }
+    }
+
+    fn too_large(&mut self, mut handed: Vec<Handed>, bench: &Bench) -> Attempt {
+        let bytes = handed.iter().map(|handed| handed.claim.length).fold(0, u64::saturating_add);
+        if handed.len() > 1 {
+            let limit = self.sizes.too_large(bytes);
+            info!(destination:% = bench.destination.name, bytes, limit; "the request was too large, the next are smaller");
+            let note =
+                format!("the archive takes no requests of {bytes} bytes (HTTP 413): they have {limit} at most now");
+            bench.destination.show(|health| health.note = Some(note));
+            return Attempt::Made(Vec::new());
+        }
+        let reason = format!(
+            "the archive takes no request of {bytes} bytes, and this is one instance (HTTP 413): raise the limit of the \
+             archive, or of the proxy in front of it (nginx: client_max_body_size)"
+        );
+        let refused = |handed| Handed { verdict: Verdict::Hopeless { reason: reason.clone() }, ..handed };
+        Attempt::Made(handed.pop().map(refused).into_iter().collect())
+    }
+
+    /// No answer came.
+    fn not_made(&mut self, mut claims: Vec<Claim>, sent: u64, failure: Failure) -> Attempt {
+        match failure {
+            Failure::Destination(trouble) => failed(trouble),
+            Failure::Unreadable(place, verdict) if place < claims.len() => {
+                let claim = claims.swap_remove(place);
+                warn!(id:% = claim.id; "the request was broken off: an instance in it cannot be read");
+                Attempt::Made(vec![Handed::nothing(claim, verdict)])
+            }
+            Failure::Unreadable(..) => Attempt::Made(Vec::new()),
+            Failure::Broken(Broken { sentence, .. }) => {
+                if claims.len() > 1 {
+                    for claim in &claims {
+                        remember(&mut self.alone, claim.id);
+                    }
+                }
+                let later = Verdict::Later { answer: sentence };
+                let handed = |(claim, sent)| Handed { claim, verdict: later.clone(), sent, coerced: None };
+                Attempt::Made(shared(claims, sent).map(handed).collect())
+            }
+        }
+    }
+}
+
+/// Bytes of the data sets of all of them.
+fn total(claims: &[Claim]) -> u64 {
+    claims.iter().map(|claim| claim.length).fold(0, u64::saturating_add)
+}
+
+/// What of the bytes that have left together belongs to each: they go one behind the other.
+fn shared(claims: Vec<Claim>, sent: u64) -> impl Iterator<Item = (Claim, u64)> {
+    let mut left = sent;
+    claims.into_iter().map(move |claim| {
+        let its = claim.length.min(left);
+        left -= its;
+        (claim, its)
+    })
+}
+
+fn failed(trouble: Trouble) -> Attempt {
+    match trouble.wait {
+        Some(wait) => Attempt::PutOff { sentence: trouble.sentence, wait },
+        None => Attempt::DestinationFailed(trouble.sentence),
+    }
+}
+
+/// Remembers one more; whether it was not known before.
+fn remember<T: Eq + Hash>(known: &mut HashSet<T>, one: T) -> bool {
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+    known.insert(one)
+}
