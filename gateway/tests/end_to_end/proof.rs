@@ -76,7 +76,7 @@ fn a_study_that_one_archive_refuses_is_listed_explained_and_proved() {
         &[
             &format!("study {study}\n"),
             "3 instances",
-            "\nnas\n  delivered 3 of 3\n",
+            "\nnas\n  delivered 3 of 3",
             "\narchive\n  delivered 0 of 3, parked 3\n  3 parked: refused 3 times, last with A900",
             &format!("waystation retry archive --study {study}"),
         ],

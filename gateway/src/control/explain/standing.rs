@@ -72,7 +72,9 @@ pub(super) fn of_delivery(
 
 /// What queues parked deliveries again.
 fn release(destination: &DestinationName, what: &str) -> String {
-    format!("mend the cause, then waystation retry {destination} {what} (without {what}: all that is parked for it)")
+    format!(
+        "mend the cause, then waystation retry {destination} {what}; waystation retry {destination} takes all that is parked there"
+    )
 }
 
 fn times(number: u32) -> String {
