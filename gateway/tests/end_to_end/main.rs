@@ -29,3 +29,4 @@ mod proof;
 mod routing;
 mod scus;
 mod stow;
+mod verification;

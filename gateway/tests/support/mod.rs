@@ -7,6 +7,7 @@
 //! Everything listens on the loopback interface as far as the peer can be told to, on ports nobody else is given.
 //! Every process is ended by its own id when the value that stands for it is dropped.
 
+pub(crate) mod asked;
 pub(crate) mod bytes;
 pub(crate) mod caller;
 pub(crate) mod committing;
