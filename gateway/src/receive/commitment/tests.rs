@@ -176,7 +176,7 @@ fn a_report_tells_what_failed_and_why() {
         assert_eq!(request.references, [transaction.references[0].clone(), transaction.references[2].clone()]);
         let none = report::write(&transaction, &vec![Some(0x0110); 3], &uid(syntax));
         let none = read(&[&none.information], syntax).unwrap();
-        assert_eq!((none.references.len(), none.failed.len()), (0, 3), "no Referenced SOP Sequence");
+        assert_eq!((none.references.len(), none.failed.len()), (0, 3), "nothing is committed");
     }
 }
 
