@@ -24,7 +24,7 @@
 //! - **A report is answered with 0000 when the spool has it on stable storage**, and not before ([`Report::end`]).
 //! - **Nothing here has to survive.** Transactions are kept in memory: after a start an unknown one is believed from where
 //!   the archive is, or the archive is asked again when the patience is over.
-//! - **Bounded**: transactions by [`MOST_ASKED`], doubts by their own limit, reports that are being read by one budget
+//! - **Bounded**: transactions by `MOST_ASKED`, doubts by their own limit, reports that are being read by one budget
 //!   over all associations.
 //!
 //! # Deliberately absent

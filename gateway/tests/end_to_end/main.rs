@@ -29,4 +29,5 @@ mod proof;
 mod routing;
 mod scus;
 mod stow;
+mod three_archives;
 mod verification;

@@ -18,10 +18,10 @@
 //! wait for what is due ─▶ claim up to 500 ─▶ ask ─▶ record ─▶ pause, so that the next question is about many
 //! ```
 //!
-//! - [`commit`]: storage commitment. A request is recorded as "later" as soon as it is taken: if no report comes before
-//!   the patience is over, the archive is asked again. Reports go through the [`Inquiry`], wherever they come in.
-//! - [`find`]: C-FIND at the level of instances, many at once where the archive can do that.
-//! - [`batch`]: which instances go into one question. Pure.
+//! - `commit`: storage commitment. A request is recorded as "later" as soon as it is taken: if no report comes before
+//!   the patience is over, the archive is asked again. Reports go through the [`Inquiry`](crate::inquiry::Inquiry), wherever they come in.
+//! - `find`: C-FIND at the level of instances, many at once where the archive can do that.
+//! - `batch`: which instances go into one question. Pure.
 //!
 //! An archive that does not offer the service is asked again after a day, and until then a sentence says so.
 
