@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::controls::{paired_by_instance, taken_by};
 use crate::support::dcmtk::{Storescp, all_succeed};
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::{Counters, Gateway, Setup};
 use crate::support::orthanc::Orthanc;
 use crate::support::orthanc_web::{OrthancWeb, PASSWORD, USER};
 use crate::support::part10::{DataSet, data_sets};
@@ -48,7 +48,6 @@ fn instances(data_sets: Vec<DataSet>) -> Instances {
 struct Told {
     delivered: BTreeMap<String, Instances>,
     confirmed: BTreeMap<String, Instances>,
-    attempts: BTreeMap<String, usize>,
 }
 
 fn told(data: &Path) -> Told {
@@ -62,11 +61,8 @@ fn told(data: &Path) -> Told {
             let id = line["id"].to_string();
             match (text("what").as_str(), text("outcome").as_str()) {
                 ("received", _) => drop(received.insert(id, (text("sop_instance"), text("sha256")))),
-                ("attempted", outcome) => {
-                    *told.attempts.entry(text("destination")).or_default() += 1;
-                    if matches!(outcome, "delivered" | "warned") {
-                        told.delivered.entry(text("destination")).or_default().insert(received[&id].clone());
-                    }
+                ("attempted", "delivered" | "warned") => {
+                    told.delivered.entry(text("destination")).or_default().insert(received[&id].clone());
                 }
                 ("verified", "confirmed") => {
                     told.confirmed.entry(text("destination")).or_default().insert(received[&id].clone());
@@ -78,8 +74,10 @@ fn told(data: &Path) -> Told {
     told
 }
 
-/// Lets the archive live for as long as it takes some, again and again, and then for good.
-fn dies_at_random(archive: &mut Storescp, gateway: &mut Gateway) {
+/// Lets the archive live for as long as it takes some, again and again, and then for good. Gives how often the gateway had
+/// something for an archive that was dead.
+fn dies_at_random(archive: &mut Storescp, gateway: &mut Gateway) -> u32 {
+    let mut noticed = 0;
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -91,9 +89,11 @@ fn dies_at_random(archive: &mut Storescp, gateway: &mut Gateway) {
             count => Err(format!("{count} of {enough} files; {}", gateway.log())),
         });
         archive.go_away();
-        gateway.counters_such_that("dcmtk", LIMIT, |counters| counters.failures > 0 || counters.undelivered == 0);
+        let is_over = |counters: &Counters| counters.failures > 0 || counters.undelivered == 0;
+        noticed += u32::from(gateway.counters_such_that("dcmtk", LIMIT, is_over).failures > 0);
     }
     archive.come_back();
+    noticed
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_thousand_instances_for_three_archives_of_which_one_dies_at_random_and_the_l
     orthanc.send("PUT", "/modalities/gateway", &description);
 
     all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
-    dies_at_random(&mut dcmtk, &mut gateway);
+    assert!(dies_at_random(&mut dcmtk, &mut gateway) >= 3, "it hardly died: {}", gateway.log());
     for destination in ["orthanc", "dcmtk", "web"] {
         let counters = gateway.drained(destination, LIMIT);
         assert_eq!((counters.delivered, counters.parked), (INSTANCES as u64, 0), "{}", gateway.parked_text());
@@ -143,7 +143,6 @@ fn a_thousand_instances_for_three_archives_of_which_one_dies_at_random_and_the_l
         assert!(told.delivered[destination] == sent, "{destination}: {} told", told.delivered[destination].len());
     }
     assert!(told.confirmed["orthanc"] == sent && told.confirmed.len() == 1);
-    assert!(told.attempts["dcmtk"] > INSTANCES, "no attempt broke: {:?}", told.attempts);
     assert!(instances(data_sets(&dcmtk.files())) == sent, "DCMTK holds something else than the ledger says");
     for arrived in [orthanc.fetch_all(&scratch.folder("from-orthanc")), web.fetch_all(&scratch.folder("from-web"))] {
         assert_eq!(arrived.len(), INSTANCES);
