@@ -54,6 +54,7 @@ pub mod part10;
 pub mod recode;
 #[cfg(test)]
 pub(crate) mod sample;
+pub(crate) mod stream;
 pub mod transfer_syntax;
 pub mod vr;
 pub mod walker;

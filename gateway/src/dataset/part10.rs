@@ -8,6 +8,7 @@ use std::io::{self, Cursor, Read, Write};
 
 use dicom_core::Tag;
 
+use super::stream;
 use super::transfer_syntax::{self, Encoding};
 use super::vr::{HeaderForm, Vr};
 use super::write::element;
@@ -198,15 +199,7 @@ struct MetaReader<R> {
 impl<R: Read> MetaReader<R> {
     /// Fills the buffer, or as much of it as there is.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Part10Error> {
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.input.read(rest) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let filled = stream::fill(&mut self.input, buffer)?;
         self.offset += filled as u64;
         Ok(filled)
     }

@@ -14,8 +14,9 @@ use std::io::{self, Read};
 
 use crate::dataset::Defect;
 use crate::dataset::digest::{Digest, Over};
-use crate::dataset::inflate::{Deflater, InflateReader};
+use crate::dataset::inflate::Deflater;
 use crate::dataset::recode::{RecodeError, Recoder};
+use crate::dataset::stream::{Outgoing, Source, fill, read_some};
 use crate::dataset::transfer_syntax::{
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED, EXPLICIT_VR_BIG_ENDIAN as BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT, IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT, describe,
@@ -79,23 +80,7 @@ pub struct Converter<R> {
     deflater: Option<Deflater>,
     chunk: Vec<u8>,
     recoded: Vec<u8>,
-    out: Vec<u8>,
-    /// How much of `out` has been read.
-    read: usize,
-    state: State,
-}
-
-#[derive(Debug)]
-enum Source<R> {
-    Plain(R),
-    Deflated(InflateReader<R>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Converting,
-    Ended,
-    Failed,
+    out: Outgoing,
 }
 
 impl<R: Read> Converter<R> {
@@ -111,14 +96,12 @@ impl<R: Read> Converter<R> {
         let recode = before.encoding != after.encoding;
         let recoder = recode.then(|| Recoder::new(before.encoding, after.encoding)).transpose()?;
         Ok(Self {
-            source: if before.deflated { Source::Deflated(InflateReader::new(source)) } else { Source::Plain(source) },
+            source: Source::new(source, before.deflated),
             recoder,
             deflater: after.deflated.then(Deflater::default),
             chunk: vec![0; CHUNK],
             recoded: Vec::new(),
-            out: Vec::new(),
-            read: 0,
-            state: State::Converting,
+            out: Outgoing::default(),
         })
     }
 
@@ -126,17 +109,13 @@ impl<R: Read> Converter<R> {
     fn advance(&mut self) -> Result<(), TranscodeError> {
         self.out.clear();
         self.recoded.clear();
-        self.read = 0;
-        let read = match &mut self.source {
-            Source::Plain(source) => fill(source, &mut self.chunk),
-            Source::Deflated(source) => fill(source, &mut self.chunk),
-        };
-        let piece = self.chunk.get(..read.map_err(TranscodeError::Read)?).unwrap_or_default();
+        let read = fill(&mut self.source, &mut self.chunk).map_err(TranscodeError::Read)?;
+        let piece = self.chunk.get(..read).unwrap_or_default();
         let at_end = piece.is_empty();
         // The stages that are there, in a row: each writes into the next one's input, the last one into `out`.
         let recoded = match &mut self.recoder {
             Some(recoder) => {
-                let into = if self.deflater.is_some() { &mut self.recoded } else { &mut self.out };
+                let into = if self.deflater.is_some() { &mut self.recoded } else { &mut self.out.bytes };
                 if at_end {
                     recoder.finish(into)?
                 } else {
@@ -148,16 +127,16 @@ impl<R: Read> Converter<R> {
         };
         match &mut self.deflater {
             Some(deflater) => {
-                deflater.feed(recoded, &mut self.out).map_err(TranscodeError::Read)?;
+                deflater.feed(recoded, &mut self.out.bytes).map_err(TranscodeError::Read)?;
                 if at_end {
-                    deflater.finish(&mut self.out).map_err(TranscodeError::Read)?;
+                    deflater.finish(&mut self.out.bytes).map_err(TranscodeError::Read)?;
                 }
             }
-            None if self.recoder.is_none() => self.out.extend_from_slice(piece),
+            None if self.recoder.is_none() => self.out.bytes.extend_from_slice(piece),
             None => {}
         }
         if at_end {
-            self.state = State::Ended;
+            self.out.end();
         }
         Ok(())
     }
@@ -166,24 +145,13 @@ impl<R: Read> Converter<R> {
 impl<R: Read> Read for Converter<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let ready = self.out.get(self.read..).unwrap_or_default();
-            if !ready.is_empty() && self.state != State::Failed {
-                let count = ready.len().min(buffer.len());
-                let (to, from) = (buffer.get_mut(..count), ready.get(..count));
-                if let (Some(to), Some(from)) = (to, from) {
-                    to.copy_from_slice(from);
-                }
-                self.read += count;
-                return Ok(count);
+            if let Some(answer) = self.out.answer(buffer) {
+                return answer;
             }
-            match self.state {
-                State::Ended => return Ok(0),
-                State::Failed => return Err(io::Error::other("the conversion failed before")),
-                State::Converting => self.advance().map_err(|error| {
-                    self.state = State::Failed;
-                    io::Error::other(error)
-                })?,
-            }
+            self.advance().map_err(|error| {
+                self.out.fail();
+                io::Error::other(error)
+            })?;
         }
     }
 }
@@ -222,29 +190,6 @@ pub fn transcode_error(error: io::Error) -> TranscodeError {
         Ok(error) => error,
         Err(error) => TranscodeError::Read(error),
     }
-}
-
-/// Reads once, however often a signal interrupts it.
-fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// Reads until the buffer is full or the source ends. What a deflater makes of its input depends on the pieces in which
-/// it comes: they must not depend on how the source happens to be read.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
-        match read_some(source, room)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
 }
 
 /// Digests what is read through it.

@@ -268,14 +268,15 @@ fn orthanc_asks_and_is_told() {
     let description = json!({
         "AET": target.called, "Host": "127.0.0.1", "Port": target.port, "AllowStorageCommitment": true,
     });
-    orthanc.send("PUT", "/modalities/gateway", &description);
+    orthanc.server.send("PUT", "/modalities/gateway", &description);
     let reported = |instances: &[String]| {
         let of_class = |instance: &String| json!({"SOPClassUID": CT, "SOPInstanceUID": instance});
         let asked: Vec<_> = instances.iter().map(of_class).collect();
-        let asked = orthanc.send("POST", "/modalities/gateway/storage-commitment", &json!({"DicomInstances": asked}));
+        let asked =
+            orthanc.server.send("POST", "/modalities/gateway/storage-commitment", &json!({"DicomInstances": asked}));
         let path = asked["Path"].as_str().unwrap().to_owned();
         until("Orthanc to be told", LIMIT, || {
-            let report: serde_json::Value = serde_json::from_slice(&orthanc.get(&path)).unwrap();
+            let report: serde_json::Value = serde_json::from_slice(&orthanc.server.get(&path)).unwrap();
             if report["Status"] == "Pending" { Err(gateway.log()) } else { Ok(report) }
         })
     };

@@ -131,7 +131,7 @@ fn orthanc_keeps_what_it_is_sent_element_by_element() {
     let taken = taken_by(&orthanc.target(Some(&pki.identity("modality"))), &offered);
     println!("Orthanc takes {} of {} files", taken.len(), offered.len());
     assert!(taken.len() * 10 >= offered.len() * 9, "{taken:#?}");
-    let fetched = orthanc.fetch_all(&scratch.folder("fetched"));
+    let fetched = orthanc.server.fetch_all(&scratch.folder("fetched"));
     same_elements(&paired_by_instance(&taken, &fetched)).unwrap();
 }
 

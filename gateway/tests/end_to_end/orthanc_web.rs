@@ -49,7 +49,7 @@ fn orthanc_gets_every_element_by_stow_rs_and_a_second_time_nothing_is_added() {
     all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
     let counters = gateway.drained("archive", TRANSFER);
     assert_eq!(counters.parked, 0, "{}", gateway.parked_text());
-    let arrived = orthanc.fetch_all(&scratch.folder("fetched"));
+    let arrived = orthanc.server.fetch_all(&scratch.folder("fetched"));
     assert_eq!(arrived.len(), files.len());
     same_elements(&paired_by_instance(&files, &arrived)).unwrap();
 
@@ -61,7 +61,7 @@ fn orthanc_gets_every_element_by_stow_rs_and_a_second_time_nothing_is_added() {
     let counters = gateway.drained("archive", TRANSFER);
     let total = u64::try_from(files.len()).unwrap();
     assert_eq!((counters.delivered, counters.parked), (total, 0), "{}", gateway.parked_text());
-    assert_eq!(orthanc.instances().len(), files.len());
+    assert_eq!(orthanc.server.instances().len(), files.len());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_orthanc_refuses_is_parked_with_its_reason_and_the_rest_arrives() {
     all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
     let counters = gateway.drained("archive", TRANSFER);
     assert_eq!((counters.delivered, counters.parked), (9, 1), "{}", gateway.parked_text());
-    assert_eq!(orthanc.instances().len(), 9);
+    assert_eq!(orthanc.server.instances().len(), 9);
     let parked = gateway.parked_text();
     assert!(parked.contains("HTTP ") && parked.contains("waystation retry archive"), "{parked}");
 }

@@ -73,7 +73,7 @@ fn orthanc_gets_every_element_over_tls() {
     let orthanc = Orthanc::start(scratch.path(), Some(&server));
     let mut gateway = gateway_to(&scratch, &pki, &orthanc.url());
     carry(&mut gateway, &files);
-    same_elements(&paired_by_instance(&files, &orthanc.fetch_all(&scratch.folder("fetched")))).unwrap();
+    same_elements(&paired_by_instance(&files, &orthanc.server.fetch_all(&scratch.folder("fetched")))).unwrap();
 }
 
 /// Where the archive does not take the stored transfer syntax, what leaves holds the same elements with the same values.

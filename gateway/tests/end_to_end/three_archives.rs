@@ -122,7 +122,7 @@ fn a_thousand_instances_for_three_archives_of_which_one_dies_at_random_and_the_l
         "AET": "WAYSTATION", "Host": "127.0.0.1", "Port": gateway.target().port,
         "AllowStorageCommitment": true, "AllowNAction": true,
     });
-    orthanc.send("PUT", "/modalities/gateway", &description);
+    orthanc.server.send("PUT", "/modalities/gateway", &description);
 
     all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
     assert!(dies_at_random(&mut dcmtk, &mut gateway) >= 3, "it hardly died: {}", gateway.log());
@@ -144,7 +144,9 @@ fn a_thousand_instances_for_three_archives_of_which_one_dies_at_random_and_the_l
     }
     assert!(told.confirmed["orthanc"] == sent && told.confirmed.len() == 1);
     assert!(instances(data_sets(&dcmtk.files())) == sent, "DCMTK holds something else than the ledger says");
-    for arrived in [orthanc.fetch_all(&scratch.folder("from-orthanc")), web.fetch_all(&scratch.folder("from-web"))] {
+    for arrived in
+        [orthanc.server.fetch_all(&scratch.folder("from-orthanc")), web.server.fetch_all(&scratch.folder("from-web"))]
+    {
         assert_eq!(arrived.len(), INSTANCES);
         same_elements(&paired_by_instance(&files, &arrived)).unwrap();
     }

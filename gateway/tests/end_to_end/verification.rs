@@ -165,7 +165,7 @@ fn orthanc_commits_and_is_queried_in_the_clear_and_over_tls() {
                 "AET": "WAYSTATION", "Host": "127.0.0.1", "Port": target.port, "AllowStorageCommitment": true,
                 "AllowNAction": true, "AllowFind": true, "UseDicomTls": with_tls,
             });
-            orthanc.send("PUT", "/modalities/gateway", &description);
+            orthanc.server.send("PUT", "/modalities/gateway", &description);
             sends(&gateway, &files(&scratch, 3));
             confirmed(&gateway, 3);
         }

@@ -6,14 +6,13 @@ It keeps nothing but UIDs. Prints one JSON line when it listens and one for what
 """
 
 import argparse
-import json
-import socket
 import ssl
 import sys
 import threading
 import time
 import warnings
 
+from common import nodelay, say, tls
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, build_role, evt
 from pynetdicom.sop_class import (
@@ -24,12 +23,6 @@ from pynetdicom.sop_class import (
 
 warnings.simplefilter("ignore")
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
-ONE_WRITER = threading.Lock()
-
-
-def say(**line):
-    with ONE_WRITER:
-        print(json.dumps(line), flush=True)
 
 
 def arguments():
@@ -49,19 +42,6 @@ def arguments():
     parser.add_argument("--cert")
     parser.add_argument("--key")
     return parser.parse_args()
-
-
-def tls(options, side):
-    context = ssl.SSLContext(side)
-    context.load_cert_chain(options.cert, options.key)
-    context.load_verify_locations(options.ca)
-    if side == ssl.PROTOCOL_TLS_SERVER:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def nodelay(event):
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def main():

@@ -15,12 +15,11 @@ on associations that the archive opens, as SCU, by role selection.
 
 import argparse
 import json
-import socket
 import ssl
 import sys
-import threading
 import warnings
 
+from common import nodelay, say, tls
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -29,12 +28,6 @@ from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel
 
 warnings.simplefilter("ignore")
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
-ONE_WRITER = threading.Lock()
-
-
-def say(**line):
-    with ONE_WRITER:
-        print(json.dumps(line), flush=True)
 
 
 def arguments():
@@ -52,19 +45,6 @@ def arguments():
     parser.add_argument("--cert")
     parser.add_argument("--key")
     return parser.parse_args()
-
-
-def tls(options, side):
-    context = ssl.SSLContext(side)
-    context.load_cert_chain(options.cert, options.key)
-    context.load_verify_locations(options.ca)
-    if side == ssl.PROTOCOL_TLS_SERVER:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def nodelay(event):
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def main():

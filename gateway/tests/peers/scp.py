@@ -6,13 +6,12 @@ data set, without a file meta group. Repeats each line of its standard input, an
 
 import argparse
 import hashlib
-import json
 import pathlib
-import socket
 import ssl
 import sys
 import threading
 
+from common import nodelay, say, tls
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import (
     ALL_TRANSFER_SYNTAXES,
@@ -24,14 +23,8 @@ from pynetdicom import (
 )
 from pynetdicom.sop_class import Verification
 
-ONE_WRITER = threading.Lock()
 # As the gateway prefers it, so that a sender which may convert makes the same of a file for both.
 EXPLICIT_FIRST = sorted(ALL_TRANSFER_SYNTAXES, key=lambda uid: uid != ExplicitVRLittleEndian)
-
-
-def say(**line):
-    with ONE_WRITER:
-        print(json.dumps(line), flush=True)
 
 
 def arguments():
@@ -47,26 +40,16 @@ def arguments():
     return parser.parse_args()
 
 
-def tls(options):
-    if not options.ca:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(options.cert, options.key)
-    context.load_verify_locations(options.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
 def main():
     options = arguments()
     received = 0
+    counting = threading.Lock()
 
     def store(event):
         nonlocal received
         request = event.request
         data_set = request.DataSet.getvalue()
-        with ONE_WRITER:
+        with counting:
             number = received
             received += 1
         path = options.folder / f"{number:06}.ds"
@@ -82,9 +65,6 @@ def main():
         )
         return options.status
 
-    def opened(event):
-        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
     ae = AE(ae_title=options.aet)
     ae.maximum_pdu_size = 131072
     ae.maximum_associations = 50
@@ -97,8 +77,9 @@ def main():
         # Stored by C-STORE too, but a service of its own to pynetdicom (PS3.4 Annex GG).
         for context in NonPatientObjectPresentationContexts:
             ae.add_supported_context(context.abstract_syntax, EXPLICIT_FIRST)
-    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, opened)]
-    ae.start_server(("127.0.0.1", options.port), block=False, ssl_context=tls(options), evt_handlers=handlers)
+    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, nodelay)]
+    context = tls(options, ssl.PROTOCOL_TLS_SERVER) if options.ca else None
+    ae.start_server(("127.0.0.1", options.port), block=False, ssl_context=context, evt_handlers=handlers)
     say(event="listening")
     for line in sys.stdin:
         say(event=line.rstrip("\n"))

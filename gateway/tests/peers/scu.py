@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import pathlib
-import socket
 import ssl
 import sys
 import tempfile
 import time
 import warnings
 
+from common import nodelay
 from pydicom import config as pydicom_config
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
@@ -139,9 +139,6 @@ class Peer:
     def associate(self, contexts):
         """An association with these contexts, or the reason why there is none."""
 
-        def opened(event):
-            event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
         assoc = self.ae.associate(
             "127.0.0.1",
             self.options.port,
@@ -150,7 +147,7 @@ class Peer:
             tls_args=self.tls,
             max_pdu=self.options.max_pdu,
             ext_neg=user_identity(self.options.user),
-            evt_handlers=[(evt.EVT_CONN_OPEN, opened)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, nodelay)],
         )
         if assoc.is_established:
             # pynetdicom 3.0.4 pauses its reactor while it waits for an answer, but goes by a flag that may be a pause

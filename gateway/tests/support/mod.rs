@@ -16,6 +16,7 @@ pub(crate) mod dcmtk;
 mod files;
 pub(crate) mod gateway;
 pub(crate) mod orthanc;
+pub(crate) mod orthanc_server;
 pub(crate) mod orthanc_web;
 pub(crate) mod part10;
 pub(crate) mod phantom;

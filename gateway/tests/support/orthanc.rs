@@ -1,41 +1,31 @@
 //! Orthanc (1.10 in Debian 12) as an archive: DICOM with or without TLS on one port, REST on another.
 //!
-//! It reads a data set and writes it anew, so what it keeps is compared element by element, not byte for byte. Its REST
-//! interface answers on the loopback interface only; its DICOM port listens on every interface, and there is no option
-//! against that.
+//! It reads a data set and writes it anew, so what it keeps is compared element by element, not byte for byte. Its DICOM
+//! port listens on every interface, and there is no option against that.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::PATIENCE;
 use super::dcmtk::Target;
+use super::orthanc_server::Server;
 use super::pki::Identity;
 use super::ports::free_port;
-use super::process::Process;
 
 /// A running Orthanc.
 pub(crate) struct Orthanc {
     pub(crate) port: u16,
-    http: u16,
+    pub(crate) server: Server,
     tls: bool,
-    _process: Process,
 }
 
 impl Orthanc {
     /// Starts it with everything it writes below `folder`, and waits until it says that it has started.
     pub(crate) fn start(folder: &Path, tls: Option<&Identity>) -> Self {
-        let (port, http) = (free_port(), free_port());
+        let port = free_port();
         let mut configuration = json!({
             "Name": "test",
-            "StorageDirectory": folder.join("storage"),
-            "IndexDirectory": folder.join("storage"),
             "Plugins": [],
-            "HttpPort": http,
-            "RemoteAccessAllowed": false,
             "AuthenticationEnabled": false,
             "DicomAet": "ORTHANC",
             "DicomPort": port,
@@ -52,13 +42,7 @@ impl Orthanc {
             });
             configuration.as_object_mut().unwrap().extend(tls_options.as_object().unwrap().clone());
         }
-        let file = folder.join("orthanc.json");
-        std::fs::write(&file, configuration.to_string()).unwrap();
-        let mut command = Command::new("Orthanc");
-        command.env("TCP_NODELAY", "1").arg(&file);
-        let process = Process::spawn("Orthanc", command);
-        process.wait_for_line(0, PATIENCE, |line| line.contains("Orthanc has started").then_some(()));
-        Self { port, http, tls: tls.is_some(), _process: process }
+        Self { port, server: Server::start(folder, &configuration, None), tls: tls.is_some() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -68,42 +52,5 @@ impl Orthanc {
 
     pub(crate) fn target(&self, client: Option<&Identity>) -> Target {
         Target { port: self.port, called: "ORTHANC".to_owned(), calling: "MODALITY".to_owned(), tls: client.cloned() }
-    }
-
-    /// Its own names of the instances that it has.
-    pub(crate) fn instances(&self) -> Vec<String> {
-        serde_json::from_slice(&self.get("/instances")).unwrap()
-    }
-
-    /// Fetches every instance as a Part 10 file into `folder`.
-    pub(crate) fn fetch_all(&self, folder: &Path) -> Vec<PathBuf> {
-        let fetch = |name: String| {
-            let path = folder.join(format!("{name}.dcm"));
-            std::fs::write(&path, self.get(&format!("/instances/{name}/file"))).unwrap();
-            path
-        };
-        self.instances().into_iter().map(fetch).collect()
-    }
-
-    /// What it answers to a request with this body.
-    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Value {
-        let answer = self.ask(method, path, &body.to_string());
-        serde_json::from_slice(&answer).unwrap_or_default()
-    }
-
-    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
-        self.ask("GET", path, "")
-    }
-
-    /// HTTP/1.0, so that the body ends with the connection.
-    fn ask(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
-        write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        assert!(head.contains(" 200 "), "Orthanc answered {path} with {head}");
-        answer.split_off(end + 4)
     }
 }

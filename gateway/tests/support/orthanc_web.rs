@@ -4,10 +4,7 @@
 //! Debian's build of it ends with a segmentation fault at the first connection over TLS. So TLS ends in front of it, in a
 //! few lines of rustls, as it does in front of most archives.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -17,10 +14,8 @@ use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 
-use super::PATIENCE;
+use super::orthanc_server::Server;
 use super::pki::Identity;
-use super::ports::free_port;
-use super::process::Process;
 
 /// Where Debian puts the plugin.
 const PLUGIN: &str = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so";
@@ -35,9 +30,8 @@ pub(crate) const PASSWORD: &str = "open sesame";
 /// A running Orthanc.
 pub(crate) struct OrthancWeb {
     https: u16,
-    http: u16,
+    pub(crate) server: Server,
     runtime: Option<tokio::runtime::Runtime>,
-    _process: Process,
 }
 
 impl Drop for OrthancWeb {
@@ -54,61 +48,24 @@ impl OrthancWeb {
     pub(crate) fn start(folder: &Path, server: &Identity) -> Self {
         assert!(Path::new(PLUGIN).exists(), "the DICOMweb plugin is missing: run scripts/setup-test-peers");
         waystation::tls::install_provider();
-        let http = free_port();
         let configuration = json!({
             "Name": "web",
-            "StorageDirectory": folder.join("storage"),
-            "IndexDirectory": folder.join("storage"),
             "Plugins": [PLUGIN],
             "DicomWeb": { "Enable": true, "Root": "/dicom-web/" },
-            "HttpPort": http,
-            "RemoteAccessAllowed": false,
             "AuthenticationEnabled": true,
             "RegisteredUsers": { (USER): PASSWORD },
             "DicomServerEnabled": false,
         });
-        let file = folder.join("orthanc.json");
-        std::fs::write(&file, configuration.to_string()).unwrap();
-        let mut command = Command::new("Orthanc");
-        command.env("TCP_NODELAY", "1").arg(&file);
-        let process = Process::spawn("Orthanc", command);
-        process.wait_for_line(0, PATIENCE, |line| line.contains("Orthanc has started").then_some(()));
+        let orthanc = Server::start(folder, &configuration, Some(AUTHORIZATION));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let https = listener.local_addr().unwrap().port();
-        runtime.spawn(terminate_tls(listener, TlsAcceptor::from(Arc::new(server_config(server))), http));
-        Self { https, http, runtime: Some(runtime), _process: process }
+        runtime.spawn(terminate_tls(listener, TlsAcceptor::from(Arc::new(server_config(server))), orthanc.port));
+        Self { https, server: orthanc, runtime: Some(runtime) }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}/dicom-web", self.https)
-    }
-
-    /// Its own names of the instances that it has.
-    pub(crate) fn instances(&self) -> Vec<String> {
-        serde_json::from_slice(&self.get("/instances")).unwrap()
-    }
-
-    /// Fetches every instance as a Part 10 file into `folder`.
-    pub(crate) fn fetch_all(&self, folder: &Path) -> Vec<PathBuf> {
-        let fetch = |name: String| {
-            let path = folder.join(format!("{name}.dcm"));
-            std::fs::write(&path, self.get(&format!("/instances/{name}/file"))).unwrap();
-            path
-        };
-        self.instances().into_iter().map(fetch).collect()
-    }
-
-    /// HTTP/1.0, so that the body ends with the connection.
-    fn get(&self, path: &str) -> Vec<u8> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\nAuthorization: {AUTHORIZATION}\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        assert!(head.contains(" 200 "), "Orthanc answered {path} with {head}");
-        answer.split_off(end + 4)
     }
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn script(name: &str) -> Command {
     let python = repository().join("target/peers/venv/bin/python");
     assert!(python.exists(), "pynetdicom is missing: run scripts/setup-test-peers, which installs it");
     let mut command = Command::new(python);
-    command.arg("-u").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name));
+    // -B: the scripts share a module, and nothing is to be written beside it.
+    command.args(["-u", "-B"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name));
     command
 }
 

@@ -6,12 +6,13 @@ use std::io::Read;
 use dicom_core::Tag;
 
 use super::super::dictionary;
+use super::super::stream::Source;
 use super::super::tags;
 use super::super::transfer_syntax::{Encoding, TransferSyntax};
 use super::super::vr::{Kind, Vr};
 use super::super::write::header_in;
 use super::outline::{Found, ORIGINALS, Outline, Outliner};
-use super::rewrite::{self, Source};
+use super::rewrite;
 use super::values;
 use super::{Action, Change, CoerceError, Coercing};
 
@@ -74,7 +75,7 @@ struct Modified {
 /// The data set cannot be read or followed, or not be changed as wanted.
 pub fn plan(source: impl Read, syntax: TransferSyntax, coercing: &Coercing) -> Result<Option<Plan>, CoerceError> {
     let mut outliner = Outliner::new(syntax.encoding, coercing.changes.iter().map(|change| change.tag));
-    rewrite::read_through(&mut Source::new(source, syntax), |bytes| outliner.feed(bytes))?;
+    rewrite::read_through(&mut Source::new(source, syntax.deflated), |bytes| outliner.feed(bytes))?;
     let outline = outliner.finish()?;
     let mut modified = Vec::new();
     let mut expected = Vec::new();

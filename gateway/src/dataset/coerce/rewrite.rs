@@ -5,7 +5,8 @@ use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::super::inflate::{Deflater, InflateReader};
+use super::super::inflate::Deflater;
+use super::super::stream::{Outgoing, Source, fill, read_some};
 use super::super::transfer_syntax::TransferSyntax;
 use super::CoerceError;
 use super::outline::Outliner;
@@ -15,28 +16,6 @@ use crate::model::ContentHash;
 /// How much of the source is taken at a time, in bytes.
 const CHUNK: usize = 32 * 1024;
 
-/// The bytes of a data set, inflated.
-#[derive(Debug)]
-pub(super) enum Source<R> {
-    Plain(R),
-    Deflated(InflateReader<R>),
-}
-
-impl<R: Read> Source<R> {
-    pub(super) fn new(source: R, syntax: TransferSyntax) -> Self {
-        if syntax.deflated { Self::Deflated(InflateReader::new(source)) } else { Self::Plain(source) }
-    }
-}
-
-impl<R: Read> Read for Source<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(source) => source.read(buffer),
-            Self::Deflated(source) => source.read(buffer),
-        }
-    }
-}
-
 /// Reads a source to its end.
 pub(super) fn read_through(
     source: &mut impl Read,
@@ -44,11 +23,9 @@ pub(super) fn read_through(
 ) -> Result<(), CoerceError> {
     let mut buffer = vec![0; CHUNK];
     loop {
-        match source.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => take(buffer.get(..count).unwrap_or_default())?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(coerce_error(error)),
+        match read_some(source, &mut buffer).map_err(coerce_error)? {
+            0 => return Ok(()),
+            count => take(buffer.get(..count).unwrap_or_default())?,
         }
     }
 }
@@ -76,17 +53,7 @@ pub struct Rewriter<R> {
     removing: u64,
     chunk: Vec<u8>,
     changed: Vec<u8>,
-    out: Vec<u8>,
-    /// How much of `out` has been read.
-    read: usize,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Rewriting,
-    Ended,
-    Failed,
+    out: Outgoing,
 }
 
 impl<R: Read> Rewriter<R> {
@@ -94,16 +61,14 @@ impl<R: Read> Rewriter<R> {
     #[must_use]
     pub fn new(source: R, syntax: TransferSyntax, plan: &Plan) -> Self {
         Self {
-            source: Source::new(source, syntax),
+            source: Source::new(source, syntax.deflated),
             deflater: syntax.deflated.then(Deflater::default),
             edits: plan.edits.clone().into(),
             at: 0,
             removing: 0,
             chunk: vec![0; CHUNK],
             changed: Vec::new(),
-            out: Vec::new(),
-            read: 0,
-            state: State::Rewriting,
+            out: Outgoing::default(),
         }
     }
 
@@ -111,7 +76,6 @@ impl<R: Read> Rewriter<R> {
     fn advance(&mut self) -> io::Result<()> {
         self.out.clear();
         self.changed.clear();
-        self.read = 0;
         let mut chunk = std::mem::take(&mut self.chunk);
         let filled = fill(&mut self.source, &mut chunk);
         let edited = filled.and_then(|filled| {
@@ -122,15 +86,15 @@ impl<R: Read> Rewriter<R> {
         let at_end = edited?;
         match &mut self.deflater {
             Some(deflater) => {
-                deflater.feed(&self.changed, &mut self.out)?;
+                deflater.feed(&self.changed, &mut self.out.bytes)?;
                 if at_end {
-                    deflater.finish(&mut self.out)?;
+                    deflater.finish(&mut self.out.bytes)?;
                 }
             }
-            None => std::mem::swap(&mut self.changed, &mut self.out),
+            None => std::mem::swap(&mut self.changed, &mut self.out.bytes),
         }
         if at_end {
-            self.state = State::Ended;
+            self.out.end();
         }
         Ok(())
     }
@@ -172,38 +136,12 @@ impl<R: Read> Rewriter<R> {
 impl<R: Read> Read for Rewriter<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let ready = self.out.get(self.read..).unwrap_or_default();
-            if !ready.is_empty() && self.state != State::Failed {
-                let count = ready.len().min(buffer.len());
-                let (to, from) = (buffer.get_mut(..count), ready.get(..count));
-                if let (Some(to), Some(from)) = (to, from) {
-                    to.copy_from_slice(from);
-                }
-                self.read += count;
-                return Ok(count);
+            if let Some(answer) = self.out.answer(buffer) {
+                return answer;
             }
-            match self.state {
-                State::Ended => return Ok(0),
-                State::Failed => return Err(io::Error::other("the change failed before")),
-                State::Rewriting => self.advance().inspect_err(|_| self.state = State::Failed)?,
-            }
+            self.advance().inspect_err(|_| self.out.fail())?;
         }
     }
-}
-
-/// Reads until the buffer is full or the source ends: what a deflater makes of its input depends on the pieces in which it
-/// comes, and those must not depend on how the source happens to be read.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
-        match source.read(room) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// What is known of a changed data set before it leaves.
@@ -224,7 +162,7 @@ pub fn verify(source: impl Read, syntax: TransferSyntax, plan: &Plan) -> Result<
     let mut watched =
         Watched { source: Rewriter::new(source, syntax, plan), context: Context::new(&SHA256), length: 0 };
     let mut outliner = Outliner::new(syntax.encoding, plan.expected.iter().map(|(tag, _)| *tag));
-    read_through(&mut Source::new(&mut watched, syntax), |bytes| outliner.feed(bytes))?;
+    read_through(&mut Source::new(&mut watched, syntax.deflated), |bytes| outliner.feed(bytes))?;
     let outline = outliner.finish()?;
     let as_wanted =
         |(tag, value): &(_, Option<Vec<u8>>)| outline.of(*tag).map(|found| found.value.as_slice()) == value.as_deref();

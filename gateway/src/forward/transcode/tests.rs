@@ -95,7 +95,7 @@ fn a_large_instance_is_converted_without_being_held() {
     let mut count = Count(0);
     io::copy(&mut converter, &mut count).unwrap();
     assert!(count.0 > 16 * 512 * 512);
-    assert!(converter.out.capacity() <= 4 * CHUNK, "{}", converter.out.capacity());
+    assert!(converter.out.bytes.capacity() <= 4 * CHUNK, "{}", converter.out.bytes.capacity());
 }
 
 #[test]
