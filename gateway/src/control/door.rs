@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, State};
 use axum::http::StatusCode;
 use log::info;
 
+use super::operator::Operator;
 use super::server::{Failed, Gateway};
 use super::{Admit, Admitted, DoorView, Forgotten, PeerView};
 use crate::config;
@@ -42,12 +43,13 @@ pub(super) async fn one(
 
 pub(super) async fn admit(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(operator): ConnectInfo<Operator>,
     Json(wish): Json<Admit>,
 ) -> Result<Json<Admitted>, Failed> {
     let disk = FileSystem::default();
     let admit = || gateway.reception.admit(&disk, (&gateway.data, &gateway.source), &wish.knock, wish.name.clone());
     let modality = tokio::task::block_in_place(admit)?;
-    info!(modality:% = modality.name, calling:% = modality.aet; "an operator has admitted a modality");
+    info!(modality:% = modality.name, calling:% = modality.aet, by:% = operator; "an operator has admitted a modality");
     Ok(Json(Admitted {
         name: modality.name.clone(),
         calling: modality.aet.clone(),

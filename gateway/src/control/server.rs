@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Path as UrlPath, Query, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use super::operator::Operator;
 use super::{
     Activity, Amount, Commitment, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status,
 };
@@ -31,9 +32,6 @@ use crate::receive::Reception;
 use crate::receive::commitment::Commitments;
 use crate::spool::{self, DeliveryView, Parked, Spool, SpoolError};
 use crate::tls;
-
-/// Who does what is asked for here, in the ledger.
-pub(super) const CONTROL: &str = "whoever may use the control socket";
 
 /// What the answers are made of.
 pub struct Gateway {
@@ -114,7 +112,8 @@ pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: Canc
         .route("/v1/door/{name}/forget", post(door::forget))
         .route("/metrics", get(metrics))
         .with_state(gateway);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let service = router.into_make_service_with_connect_info::<Operator>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// A question that could not be answered: the status and a sentence.
@@ -167,15 +166,20 @@ async fn receipts(State(gateway): State<Arc<Gateway>>, Query(page): Query<Page>)
     Ok(Json(instances.iter().flat_map(receipts_of).collect()))
 }
 
-async fn retry(State(gateway): State<Arc<Gateway>>, UrlPath(name): UrlPath<String>) -> Result<Json<Released>, Failed> {
+async fn retry(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(operator): ConnectInfo<Operator>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Json<Released>, Failed> {
+    let by = operator.to_string();
     let name: DestinationName = name.parse().map_err(|error| Failed(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let configured = gateway.destinations.iter().map(|(_, destination)| destination).find(|d| d.name == name);
     let known = || gateway.spool.status().map(|status| status.destinations.iter().any(|queue| queue.name == name));
     if configured.is_none() && !tokio::task::block_in_place(known)? {
         return Err(Failed(StatusCode::NOT_FOUND, format!("no destination is called {name}; see waystation status")));
     }
-    let released = tokio::task::block_in_place(|| gateway.spool.retry(Some(&name), Parked::All, CONTROL))?;
-    log::info!(destination:% = name, released; "an operator asked for a retry");
+    let released = tokio::task::block_in_place(|| gateway.spool.retry(Some(&name), Parked::All, &by))?;
+    log::info!(destination:% = name, released, by; "an operator asked for a retry");
     if let Some(destination) = configured {
         destination.hasten();
     }
@@ -278,7 +282,7 @@ fn describe(
         sending: health.sending,
         sending_bytes: health.sending_bytes,
         sent_bytes: destination.sent_bytes().min(health.sending_bytes),
-        goodput_bytes_per_second: health.goodput.bytes_per_second(),
+        goodput_bytes_per_second: health.goodput.bytes_per_second(clock::of_runtime()),
         obstacles: health.obstacles,
         verification: health.verification.map(|failure| failure.sentence),
         ..blank(&destination.name)

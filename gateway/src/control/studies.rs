@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path as UrlPath, Query, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use log::info;
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use super::deliveries::{
     Expedited, Instance, LedgerLine, ReceiptHeader, ReceiptInstance, ReceiptPage, Study, StudyPage,
 };
 use super::explain::{self, Subject, Summary, Why};
-use super::server::{CONTROL, Failed, Gateway};
+use super::operator::Operator;
+use super::server::{Failed, Gateway};
 use super::{PAGE, Released};
 use crate::clock;
 use crate::model::{DestinationName, InstanceId, Uid};
@@ -123,19 +124,21 @@ pub(super) struct To {
 
 pub(super) async fn expedite(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(operator): ConnectInfo<Operator>,
     UrlPath(uid): UrlPath<String>,
 ) -> Result<Json<Expedited>, Failed> {
-    let uid = parse(&uid)?;
+    let (uid, by) = (parse(&uid)?, operator.to_string());
     tokio::task::block_in_place(|| {
         gateway.spool.study(&uid)?.ok_or_else(|| unknown(uid.as_str()))?;
-        let changed = gateway.spool.expedite(&uid, CONTROL)?;
-        info!(study:% = uid, changed; "an operator has let a study go first");
+        let changed = gateway.spool.expedite(&uid, &by)?;
+        info!(study:% = uid, changed, by; "an operator has let a study go first");
         Ok(Json(Expedited { changed }))
     })
 }
 
 pub(super) async fn retry_study(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(operator): ConnectInfo<Operator>,
     UrlPath(uid): UrlPath<String>,
     Query(to): Query<To>,
 ) -> Result<Json<Released>, Failed> {
@@ -143,12 +146,13 @@ pub(super) async fn retry_study(
     tokio::task::block_in_place(|| {
         let study = gateway.spool.study(&uid)?.ok_or_else(|| unknown(uid.as_str()))?;
         let going: Vec<_> = study.deliveries.into_iter().map(|delivery| delivery.destination).collect();
-        gateway.release(&to, &going, [Parked::Study(uid.clone())])
+        gateway.release(operator, &to, &going, [Parked::Study(uid.clone())])
     })
 }
 
 pub(super) async fn retry_instance(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(operator): ConnectInfo<Operator>,
     UrlPath(uid): UrlPath<String>,
     Query(to): Query<To>,
 ) -> Result<Json<Released>, Failed> {
@@ -159,7 +163,7 @@ pub(super) async fn retry_instance(
         }
         let deliveries = instances.iter().flat_map(|instance| &instance.deliveries);
         let going: Vec<_> = deliveries.map(|delivery| delivery.destination.clone()).collect();
-        gateway.release(&to, &going, instances.iter().map(|instance| Parked::Instance(instance.number)))
+        gateway.release(operator, &to, &going, instances.iter().map(|instance| Parked::Instance(instance.number)))
     })
 }
 
@@ -167,6 +171,7 @@ impl Gateway {
     /// Queues what is parked of something that goes to some destinations again, and lets those try at once.
     fn release(
         &self,
+        operator: Operator,
         to: &To,
         going: &[DestinationName],
         parked: impl IntoIterator<Item = Parked>,
@@ -175,10 +180,10 @@ impl Gateway {
         if let Some(name) = to.filter(|name| !going.contains(name)) {
             return Err(Failed(StatusCode::NOT_FOUND, format!("nothing of it goes to {name}")));
         }
-        let mut released: u64 = 0;
+        let (mut released, by) = (0_u64, operator.to_string());
         for parked in parked {
-            released = released.saturating_add(self.spool.retry(to, parked.clone(), CONTROL)?);
-            info!(parked:?, released; "an operator asked for a retry");
+            released = released.saturating_add(self.spool.retry(to, parked.clone(), &by)?);
+            info!(parked:?, released, by; "an operator asked for a retry");
         }
         let meant = |name: &DestinationName| going.contains(name) && to.is_none_or(|to| to == name);
         for (_, destination) in self.destinations.iter().filter(|(_, destination)| meant(&destination.name)) {
