@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use waystation::clock;
-use waystation::config::{Admission, Config, Flags, HandedOver, Modality, Source};
+use waystation::config::{Admission, Coercion, Config, Flags, HandedOver, Modality, Source};
 use waystation::dataset::{dictionary, part10};
 use waystation::logging::escaped;
 use waystation::model::{AeTitle, DestinationName, Priority, Uid};
@@ -95,6 +95,8 @@ struct Tried {
 struct Target {
     name: DestinationName,
     url: String,
+    /// The tables `[coerce.NAME]` that apply to it on the way there.
+    coercions: Vec<DestinationName>,
 }
 
 /// Reads the configuration and the file, and prints what would become of it.
@@ -166,7 +168,11 @@ fn prospect(route: &Route, config: &Config, found: part10::FoundMeta, scan: &Sca
     };
     let target = |name| {
         let url = config.destinations.iter().find(|to| to.name == name).map(|to| to.url.to_string());
-        Target { name, url: url.unwrap_or_default() }
+        let applies = |coercion: &&Coercion| {
+            coercion.to.contains(&name) && coercion.conditions.iter().all(|condition| condition.fits(&subject))
+        };
+        let coercions = config.coercions.iter().filter(applies).map(|coercion| coercion.name.clone()).collect();
+        Target { name, url: url.unwrap_or_default(), coercions }
     };
     Ok(Prospect {
         address: route.address,
@@ -223,6 +229,9 @@ fn page(file: &Path, prospect: &Prospect, anybody: bool) -> String {
     }
     for target in &prospect.destinations {
         let _ = writeln!(page, "goes to {}: {}", target.name, target.url);
+        for coercion in &target.coercions {
+            let _ = writeln!(page, "  with the changes of coerce.{coercion}");
+        }
     }
     let _ = writeln!(page, "priority {}", word(prospect.priority));
     page
@@ -233,7 +242,8 @@ mod tests {
     use super::*;
 
     fn prospect(rules: Vec<Tried>, withheld: bool) -> Prospect {
-        let target = Target { name: "archive".parse().unwrap(), url: "file:///srv".into() };
+        let coercions = vec!["prefix".parse().unwrap()];
+        let target = Target { name: "archive".parse().unwrap(), url: "file:///srv".into(), coercions };
         Prospect {
             calling: "CT1".parse().unwrap(),
             called: "WAYSTATION".parse().unwrap(),
@@ -267,6 +277,7 @@ mod tests {
                 "rule mr: fits, and decides",
                 "rule rest: fits, too, but an earlier one has decided",
                 "goes to archive: file:///srv",
+                "  with the changes of coerce.prefix",
                 "priority stat",
             ]
         );
