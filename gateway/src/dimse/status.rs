@@ -57,6 +57,8 @@ impl Status {
     pub const NO_SUCH_EVENT_TYPE: Self = Self(0x0113);
     /// PS3.7 C.5.5: the value of an argument is not allowed.
     pub const INVALID_ARGUMENT_VALUE: Self = Self(0x0115);
+    /// PS3.7 C.5.6: there is an instance with this UID already.
+    pub const DUPLICATE_INSTANCE: Self = Self(0x0111);
     /// PS3.7 C.5.7: the SOP instance UID breaks the rules for UIDs.
     pub const INVALID_SOP_INSTANCE: Self = Self(0x0117);
     /// PS3.7 C.5.11: there is no such SOP class.

@@ -46,6 +46,21 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Broken(pub(super) String);
 
+/// What came of an instance on an association.
+pub(super) struct Delivered {
+    pub(super) verdict: Verdict,
+    /// Error Comment (0000,0902) of the archive's response.
+    pub(super) remark: Option<String>,
+    /// What has left in place of the stored data set, if something has.
+    pub(super) coerced: Option<Coerced>,
+}
+
+impl Delivered {
+    fn nothing(verdict: Verdict) -> Self {
+        Self { verdict, remark: None, coerced: None }
+    }
+}
+
 /// How an instance can leave on the present association.
 enum Way {
     AsStored {
@@ -142,15 +157,14 @@ impl Archive {
     }
 
     /// Sends one instance whose kind the association [knows](Self::knows), and counts the bytes that leave in `sent`.
-    /// Gives what left in place of the stored data set, too, if something did.
     pub(super) async fn deliver(
         &mut self,
         claim: &Claim,
         spool: &Spool,
         sent: &AtomicU64,
-    ) -> Result<(Verdict, Option<Coerced>), Broken> {
+    ) -> Result<Delivered, Broken> {
         let Some(association) = &mut self.association else {
-            return Ok((Verdict::Later { answer: "there is no association".into() }, None));
+            return Ok(Delivered::nothing(Verdict::Later { answer: "there is no association".into() }));
         };
         let header = &claim.header;
         let (context, to) = match way(association, &Kind::of(claim)) {
@@ -158,11 +172,11 @@ impl Archive {
             Way::Converted { context, to } => (context, Some(to)),
             Way::NotNow => {
                 let answer = format!("the archive refuses SOP class {} without a reason", header.sop_class_uid);
-                return Ok((Verdict::Refused { answer }, None));
+                return Ok(Delivered::nothing(Verdict::Refused { answer }));
             }
             Way::NotSupported => {
                 let reason = not_accepted(&header.sop_class_uid, &header.transfer_syntax);
-                return Ok((Verdict::Hopeless { reason }, None));
+                return Ok(Delivered::nothing(Verdict::Hopeless { reason }));
             }
         };
         let size = pump::piece_size(association);
@@ -170,7 +184,7 @@ impl Archive {
         let opened = open_payload(spool, claim, to, &self.settings.coercions).await;
         let (payload, coerced) = match opened {
             Ok(opened) => opened,
-            Err(verdict) => return Ok((verdict, None)),
+            Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
         let request = CStore {
             message_id: u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1),
@@ -183,12 +197,13 @@ impl Archive {
         match cstore::store(association, context, request, pieces, sent, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
-                Ok((Verdict::of(&response), coerced))
+                let verdict = Verdict::of(&response, claim.ambiguous);
+                Ok(Delivered { verdict, remark: response.comment, coerced })
             }
             Err(StoreError::Payload(error)) => {
                 self.abort().await;
                 warn!(destination:% = self.peer.host, id:% = claim.id; "sending stopped, the archive was sent an A-ABORT: {error}");
-                Ok((Verdict::of_payload(&error), coerced))
+                Ok(Delivered { verdict: Verdict::of_payload(&error), remark: None, coerced })
             }
             Err(error) => {
                 self.abort().await;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{Archive, Kind};
+use super::archive::{Archive, Broken, Delivered, Kind};
 use super::coerce::{Coerced, Coercions, Payload};
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
@@ -86,7 +86,9 @@ pub(super) enum Attempt {
     Made(Vec<Handed>),
     /// The destination could not be reached, or takes nothing from us: nothing was tried with an instance.
     DestinationFailed(String),
-    /// The same, and it wants to be left in peace for this long.
+    /// The association broke while this delivery was on it, and then the destination could not be reached.
+    Broke { handed: Box<Handed>, sentence: String },
+    /// The destination could not be reached, and it wants to be left in peace for this long.
     PutOff { sentence: String, wait: Duration },
     /// The gateway stops: nothing was tried.
     Stopped,
@@ -99,6 +101,8 @@ pub(super) struct Handed {
     pub(super) verdict: Verdict,
     /// Bytes of the data set that have left.
     pub(super) sent: u64,
+    /// What the destination said in words of its own.
+    pub(super) remark: Option<String>,
     /// What has left in place of the stored data set, if it did.
     pub(super) coerced: Option<Coerced>,
 }
@@ -106,7 +110,7 @@ pub(super) struct Handed {
 impl Handed {
     /// A delivery of which nothing has left.
     pub(super) fn nothing(claim: Claim, verdict: Verdict) -> Self {
-        Self { claim, verdict, sent: 0, coerced: None }
+        Self { claim, verdict, sent: 0, remark: None, coerced: None }
     }
 }
 
@@ -153,10 +157,11 @@ impl Sending<'_> {
 
     /// There was an answer, or an end. Gives the number of bytes that have left.
     pub(super) fn ended(self) -> u64 {
-        let took = clock::of_runtime().saturating_duration_since(self.began);
+        let ended = clock::of_runtime();
+        let took = ended.saturating_duration_since(self.began);
         let bytes = self.meter().load(Ordering::Relaxed);
         self.destination.show(|health| {
-            health.goodput.sent(bytes, took);
+            health.goodput.sent(bytes, took, ended);
             (health.sending, health.sending_bytes) = (0, 0);
         });
         bytes
@@ -244,28 +249,39 @@ async fn send(archive: &mut Archive, mut claims: Vec<Claim>, prove: bool, bench:
     // The others were only looked at, to propose all their kinds in one association.
     claims.truncate(1);
     let (Some(claim), Some(kind)) = (claims.pop(), kinds.first()) else { return Attempt::Made(Vec::new()) };
+    // What broke on an association that the archive may have ended while nothing was on it: the next one tells.
+    let (mut broke, mut sent) = (None, 0);
     loop {
         if !archive.knows(kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
-            match bench.unless_stopped(archive.open(&kinds, prove)).await {
+            let sentence = match bench.unless_stopped(archive.open(&kinds, prove)).await {
                 None => return Attempt::Stopped,
-                Some(Ok(())) => {}
-                Some(Err(error)) => return Attempt::DestinationFailed(error.to_string()),
+                Some(Ok(())) => None,
+                Some(Err(error)) => Some(error.to_string()),
+            };
+            match (sentence, broke.take()) {
+                (None, _) => {}
+                (Some(sentence), None) => return Attempt::DestinationFailed(sentence),
+                (Some(sentence), Some(answer)) => {
+                    let verdict = Verdict::Kept { answer };
+                    let handed = Box::new(Handed { claim, verdict, sent, remark: None, coerced: None });
+                    return Attempt::Broke { handed, sentence };
+                }
             }
         }
         let sending = bench.sending(1, claim.length);
-        let once_more = archive.is_proven();
+        let was_proven = archive.is_proven();
         let delivered = archive.deliver(&claim, &bench.spool, sending.meter()).await;
-        let sent = sending.ended();
-        match delivered {
-            Ok((verdict, coerced)) => return Attempt::Made(vec![Handed { claim, verdict, sent, coerced }]),
-            // The archive may have ended the association while nothing was on it.
-            Err(_) if once_more => {}
-            Err(broken) => {
-                let verdict = Verdict::Later { answer: broken.0 };
-                return Attempt::Made(vec![Handed { claim, verdict, sent, coerced: None }]);
+        sent += sending.ended();
+        let (verdict, remark, coerced) = match delivered {
+            Ok(Delivered { verdict, remark, coerced }) => (verdict, remark, coerced),
+            Err(Broken(answer)) if was_proven => {
+                broke = Some(answer);
+                continue;
             }
-        }
+            Err(Broken(answer)) => (Verdict::Later { answer }, None, None),
+        };
+        return Attempt::Made(vec![Handed { claim, verdict, sent, remark, coerced }]);
     }
 }
 
@@ -315,7 +331,7 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     let verdict = match filed {
         Ok(Ok((path, coerced))) => {
             let verdict = Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false };
-            return Attempt::Made(vec![Handed { claim, verdict, sent, coerced }]);
+            return Attempt::Made(vec![Handed { claim, verdict, sent, remark: None, coerced }]);
         }
         Ok(Err(Unfiled::Unread(verdict))) => verdict,
         Ok(Err(Unfiled::NotFiled(error))) => match error {
@@ -327,5 +343,5 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
         },
         Err(_) => Verdict::Later { answer: "the filing ended unexpectedly".into() },
     };
-    Attempt::Made(vec![Handed { claim, verdict, sent, coerced: None }])
+    Attempt::Made(vec![Handed { claim, verdict, sent, remark: None, coerced: None }])
 }

@@ -107,6 +107,11 @@ impl Destination {
         self.health.borrow().clone()
     }
 
+    /// How fast instances have got there of late.
+    pub(super) fn goodput(&self) -> Goodput {
+        self.health.borrow().goodput
+    }
+
     /// To wait for what it does next.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Health> {

@@ -5,7 +5,7 @@
 //! told together with the way out.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::goodput::Goodput;
 
@@ -41,14 +41,14 @@ pub enum Obstacle {
     },
 }
 
-/// What stands between an instance of `length` bytes and its destination.
+/// What stands between an instance of `length` bytes and its destination `now`.
 #[must_use]
-pub fn obstacle(length: u64, goodput: &Goodput, limits: &Limits) -> Option<Obstacle> {
+pub fn obstacle(length: u64, goodput: &Goodput, limits: &Limits, now: Instant) -> Option<Obstacle> {
     if let Some(limit) = limits.max_instance.filter(|limit| length > *limit) {
         return Some(Obstacle::TooLarge { length, limit });
     }
     let limit = limits.max_transfer?;
-    let (needs, goodput) = (goodput.time_for(length)?, goodput.bytes_per_second()?);
+    let (needs, goodput) = (goodput.time_for(length, now)?, goodput.bytes_per_second(now)?);
     (needs > limit).then_some(Obstacle::TooSlow { length, needs, limit, goodput })
 }
 
@@ -87,35 +87,37 @@ impl fmt::Display for MiB {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     const MIB: u64 = 1 << 20;
 
     /// 384 kbit/s, and half an hour for a request: the case of the field.
     fn rural() -> (Goodput, Limits) {
         let mut goodput = Goodput::default();
-        goodput.sent(48_000 * 60, Duration::from_secs(60));
+        goodput.sent(48_000 * 60, Duration::from_secs(60), clock::now());
         (goodput, Limits { max_instance: Some(1 << 30), max_transfer: Some(Duration::from_secs(1_800)) })
     }
 
     #[test]
     fn what_fits_has_no_obstacle_and_what_does_not_has_a_way_out() {
         let (goodput, limits) = rural();
-        assert_eq!(obstacle(80 * MIB, &goodput, &limits), None);
-        let slow = obstacle(100 * MIB, &goodput, &limits).unwrap().to_string();
+        let obstacle = |length| obstacle(length, &goodput, &limits, clock::now());
+        assert_eq!(obstacle(80 * MIB), None);
+        let slow = obstacle(100 * MIB).unwrap().to_string();
         assert!(
             slow.starts_with(
                 "100.0 MiB take 37 min at the present 46 KiB/s, and a transfer is broken off after 30 min"
             ),
             "{slow}"
         );
-        let large = obstacle(1_500 * MIB, &goodput, &limits).unwrap().to_string();
+        let large = obstacle(1_500 * MIB).unwrap().to_string();
         assert!(large.starts_with("it has 1500.0 MiB and the destination takes 1024.0 MiB at most"), "{large}");
     }
 
     #[test]
     fn without_a_limit_or_a_measurement_nothing_is_said() {
         let (goodput, limits) = rural();
-        assert_eq!(obstacle(u64::MAX, &goodput, &Limits::default()), None);
-        assert_eq!(obstacle(1 << 30, &Goodput::default(), &limits), None);
+        assert_eq!(obstacle(u64::MAX, &goodput, &Limits::default(), clock::now()), None);
+        assert_eq!(obstacle(1 << 30, &Goodput::default(), &limits, clock::now()), None);
     }
 }

@@ -3,6 +3,7 @@
 //! | answer (PS3.4 B.2.3, PS3.7 Annex C) | meaning |
 //! |---|---|
 //! | 0000, Bxxx and the other warnings | delivered |
+//! | 0111: the archive has an instance with this UID | delivered with a warning; of two contents with one UID nobody knows which one it has: parked |
 //! | A7xx, no answer | again later, for ever |
 //! | everything else | a few tries, then parked: the archive has looked at it and does not want it |
 //!
@@ -11,7 +12,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::dimse::{Response, StoreOutcome};
+use crate::dimse::{Response, Status, StoreOutcome};
 use crate::model::DestinationName;
 use crate::retry::Backoff;
 use crate::spool::{Outcome, SpoolError};
@@ -48,6 +49,16 @@ pub enum Verdict {
         /// Why, and what to do; the command that releases it is added.
         reason: String,
     },
+    /// The same, because of what is on this disk: it says nothing about the destination.
+    Damaged {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Something went wrong that says nothing about this delivery, so that it keeps its place.
+    Kept {
+        /// What it was.
+        answer: String,
+    },
 }
 
 /// How often an instance has been tried before.
@@ -60,20 +71,32 @@ pub struct Tried {
 }
 
 impl Verdict {
-    /// Reads the response to a C-STORE-RQ.
+    /// Reads the response to a C-STORE-RQ for an instance that is [ambiguous](crate::spool::Claim::ambiguous) or not. Its
+    /// Error Comment is no part of it: it may name a patient.
     #[must_use]
-    pub fn of(response: &Response) -> Self {
+    pub fn of(response: &Response, ambiguous: bool) -> Self {
         let status = response.status;
-        let mut answer = status.to_string();
-        if let Some(comment) = &response.comment {
-            answer.push_str(": ");
-            answer.push_str(comment);
-        }
+        let answer = status.to_string();
         match status.store_outcome() {
+            _ if status == Status::DUPLICATE_INSTANCE => Self::of_duplicate(answer, ambiguous),
             StoreOutcome::Delivered => Self::Delivered { answer, warned: false },
             StoreOutcome::DeliveredWithWarning => Self::Delivered { answer, warned: true },
             StoreOutcome::RetryLater => Self::Later { answer },
             StoreOutcome::FewTriesThenPark => Self::Refused { answer },
+        }
+    }
+
+    /// What it means that a destination has an instance with this SOP Instance UID already.
+    #[must_use]
+    pub fn of_duplicate(answer: String, ambiguous: bool) -> Self {
+        match ambiguous {
+            false => Self::Delivered { answer, warned: true },
+            true => Self::Hopeless {
+                reason: format!(
+                    "{answer}; two contents with this SOP Instance UID were received, and it may have the other one: \
+                     compare them, and have the one that is missing there sent again under a UID of its own"
+                ),
+            },
         }
     }
 
@@ -96,17 +119,20 @@ impl Verdict {
     }
 
     /// What it means for the delivery to another destination that `stand_in` was offered it: what it takes is delivered, and
-    /// what it refuses waits for the other one, which may take it.
+    /// everything else says nothing about the other one.
     #[must_use]
     pub fn of_stand_in(self, stand_in: &DestinationName) -> Self {
         match self {
             Self::Delivered { answer, warned } => {
                 Self::Delivered { answer: format!("{answer}, from {stand_in}, which stands in"), warned }
             }
-            Self::Refused { answer } | Self::Hopeless { reason: answer } => {
-                Self::Later { answer: format!("{stand_in}, which stands in, does not take it: {answer}") }
+            Self::Damaged { .. } | Self::Kept { .. } => self,
+            Self::Refused { answer }
+            | Self::Hopeless { reason: answer }
+            | Self::Later { answer }
+            | Self::PutOff { answer, .. } => {
+                Self::Kept { answer: format!("{stand_in}, which stands in, does not take it: {answer}") }
             }
-            other => other,
         }
     }
 
@@ -128,24 +154,27 @@ impl Verdict {
         };
         match self {
             Self::Delivered { answer, .. } => Outcome::Delivered { answer, verify: None },
+            Self::Kept { answer } => Outcome::Kept { answer },
             Self::Later { answer } => Outcome::Retry { after, answer },
             Self::PutOff { after, answer } => Outcome::Retry { after, answer },
             Self::Refused { answer } if refusals < tries => Outcome::Retry { after, answer },
             Self::Refused { answer } => {
                 parked(format!("refused {refusals} times, last with {answer}; find the cause at the destination"))
             }
-            Self::Hopeless { reason } => parked(reason),
+            Self::Hopeless { reason } | Self::Damaged { reason } => parked(reason),
         }
     }
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> Verdict {
-    Verdict::Hopeless { reason: format!("it is damaged on this disk: {error}; send it again from the modality") }
+    Verdict::Damaged { reason: format!("it is damaged on this disk: {error}; send it again from the modality") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dimse::{CStore, Command};
+    use crate::model::Priority;
 
     const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
@@ -172,7 +201,7 @@ mod tests {
     fn what_a_stand_in_refuses_waits_for_the_one_it_stands_in_for() {
         let stand_in = "backup".parse().unwrap();
         let refused = Verdict::Refused { answer: "C000".into() }.of_stand_in(&stand_in);
-        assert!(matches!(outcome(refused, 9, 9), Outcome::Retry { answer, .. } if answer.starts_with("backup, which")));
+        assert!(matches!(outcome(refused, 9, 9), Outcome::Kept { answer } if answer.starts_with("backup, which")));
         let taken = Verdict::Delivered { answer: "0000".into(), warned: false }.of_stand_in(&stand_in);
         assert!(matches!(outcome(taken, 0, 0), Outcome::Delivered { answer, .. } if answer.contains("from backup")));
     }
@@ -183,6 +212,22 @@ mod tests {
         assert!(matches!(Verdict::of_payload(&shortage), Verdict::Later { .. }));
         assert!(matches!(Verdict::of_spool(&SpoolError::Closed), Verdict::Later { .. }));
         let damage = io::Error::new(io::ErrorKind::InvalidData, "the hash does not match");
-        assert!(matches!(Verdict::of_payload(&damage), Verdict::Hopeless { .. }));
+        assert!(matches!(Verdict::of_payload(&damage), Verdict::Damaged { .. }));
+    }
+
+    #[test]
+    fn what_the_archive_has_already_is_delivered_unless_it_may_have_the_other_content() {
+        let request = Command::CStore(CStore {
+            message_id: 1,
+            sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".parse().unwrap(),
+            sop_instance_uid: "1.2.3".parse().unwrap(),
+            priority: Priority::Routine,
+            move_originator: None,
+        });
+        let response = Response::to(&request, Status::DUPLICATE_INSTANCE).with_comment("Doe^Jane");
+        let Verdict::Delivered { answer, warned: true } = Verdict::of(&response, false) else { panic!() };
+        assert!(answer.contains("0111") && !answer.contains("Doe"), "{answer}");
+        let Verdict::Hopeless { reason } = Verdict::of(&response, true) else { panic!() };
+        assert!(reason.contains("two contents"), "{reason}");
     }
 }

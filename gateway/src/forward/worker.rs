@@ -1,6 +1,6 @@
 //! The worker of one destination: waits for work, claims it, hands it to the courier, records what came of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::circuit::{self, Circuit};
 use super::courier::{Attempt, Bench, Courier, Handed, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
+use super::goodput;
 use super::reach::{self, Obstacle};
 use super::turns::Turns;
 use super::verdict::{Tried, Verdict};
@@ -19,13 +20,10 @@ use super::verify;
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::{DestinationName, InstanceId, Priority};
-use crate::spool::{self, Claim, Classes, Outcome, Spool, SpoolError};
+use crate::spool::{self, Claim, Classes, Outcome, Queue, Spool, SpoolError};
 
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
-
-/// After how long another look is taken at what would take too long: the link of the night may be a better one.
-const ANOTHER_LOOK: Duration = Duration::from_secs(6 * 3_600);
 
 /// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
 const REMEMBERED: usize = 10_000;
@@ -45,7 +43,15 @@ pub async fn run(
     let courier = Courier::new(route, &settings);
     let circuit = Circuit::new(settings.backoff);
     let bench = Bench { destination, settings, spool, shutdown };
-    let mut worker = Worker { bench, courier, circuit, turns: Turns::default(), refusals: HashMap::new(), metrics };
+    let mut worker = Worker {
+        bench,
+        courier,
+        circuit,
+        turns: Turns::default(),
+        refusals: HashMap::new(),
+        declined: BTreeMap::new(),
+        metrics,
+    };
     let ended = worker.work().await;
     worker.courier.rest().await;
     ended
@@ -56,8 +62,10 @@ struct Worker {
     courier: Courier,
     circuit: Circuit,
     turns: Turns,
-    /// How often each instance that is waiting has been refused, since the start of the process.
+    /// How often each instance of its own that is waiting has been refused, since the start of the process.
     refusals: HashMap<InstanceId, u32>,
+    /// What it did not take from the one for which it stands in, and until when it is not offered that again.
+    declined: BTreeMap<InstanceId, Instant>,
     metrics: Metrics,
 }
 
@@ -81,16 +89,21 @@ impl Worker {
 
     /// What goes next, of its own queue, or else of the one for which it stands in at the moment.
     fn claim(&mut self) -> Result<Vec<Claim>, SpoolError> {
-        let own = self.bench.destination.name.clone();
-        let claims = self.claim_from(&own)?;
-        match self.stands_in_for().cloned() {
-            Some(whom) if claims.is_empty() => self.claim_from(&whom),
-            _ => Ok(claims),
+        let whom = self.stands_in_for().cloned();
+        let now = clock::of_runtime();
+        self.declined.retain(|_, until| whom.is_some() && *until > now);
+        let own = self.claim_from(Queue::from(&self.bench.destination.name.clone()))?;
+        match &whom {
+            Some(destination) if own.is_empty() => {
+                let declined = self.declined();
+                self.claim_from(Queue { destination, except: Some(&declined) })
+            }
+            _ => Ok(own),
         }
     }
 
     /// The best of the class whose turn it is.
-    fn claim_from(&mut self, queue: &DestinationName) -> Result<Vec<Claim>, SpoolError> {
+    fn claim_from(&mut self, queue: Queue<'_>) -> Result<Vec<Claim>, SpoolError> {
         let (spool, ahead) = (&self.bench.spool, self.courier.ahead());
         let now = spool.time();
         let waiting = spool.waiting_classes(queue, now)?;
@@ -135,7 +148,10 @@ impl Worker {
             turn = (*failing.borrow_and_update()).map(|since| since + *after);
             other = Some(failing);
             if self.stands_in_for().is_some() {
-                let its_due = blocking(|| spool.next_due(&whom.name))?;
+                let declined = self.declined();
+                let queue = Queue { destination: &whom.name, except: Some(&declined) };
+                let its_due = blocking(|| spool.next_due(queue))?;
+                turn = self.declined.values().min().copied();
                 due = due.into_iter().chain(its_due).min();
             }
         }
@@ -157,10 +173,10 @@ impl Worker {
     /// not tried before is tried once: a measurement is an estimate.
     fn set_aside(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
         let destination = Arc::clone(&self.bench.destination);
-        let goodput = destination.health().goodput;
+        let goodput = destination.goodput();
         let mut left = Vec::with_capacity(claims.len());
         for claim in claims {
-            let obstacle = reach::obstacle(claim.length, &goodput, &self.bench.settings.limits);
+            let obstacle = reach::obstacle(claim.length, &goodput, &self.bench.settings.limits, clock::of_runtime());
             destination.note_obstacle(claim.id, obstacle.as_ref().map(ToString::to_string));
             match obstacle {
                 Some(obstacle @ Obstacle::TooLarge { .. }) => {
@@ -168,7 +184,7 @@ impl Worker {
                 }
                 Some(obstacle @ Obstacle::TooSlow { .. }) if claim.attempts > 0 => {
                     let answer = obstacle.to_string();
-                    self.apply(Handed::nothing(claim, Verdict::PutOff { after: ANOTHER_LOOK, answer }));
+                    self.apply(Handed::nothing(claim, Verdict::PutOff { after: goodput::STALE, answer }));
                 }
                 _ => left.push(claim),
             }
@@ -183,51 +199,67 @@ impl Worker {
         }
         let attempt = self.courier.deliver(claims, self.circuit.is_troubled(), &self.bench).await;
         match attempt {
-            Attempt::Made(verdicts) => self.made(verdicts),
-            Attempt::DestinationFailed(sentence) => self.fail(sentence),
-            Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
-            Attempt::Stopped => {}
+            Attempt::Made(handed) => self.made(handed),
+            other => self.not_made(other),
         }
     }
 
     async fn probe(&mut self) {
         match self.courier.probe(&self.bench).await {
             Attempt::Made(_) => self.succeed(),
+            other => self.not_made(other),
+        }
+    }
+
+    /// The destination is to blame.
+    fn not_made(&mut self, attempt: Attempt) {
+        match attempt {
             Attempt::DestinationFailed(sentence) => self.fail(sentence),
+            Attempt::Broke { handed, sentence } => {
+                self.apply(*handed);
+                self.fail(sentence);
+            }
             Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
-            Attempt::Stopped => {}
+            Attempt::Made(_) | Attempt::Stopped => {}
         }
     }
 
     /// The destination works if it has taken a position on anything that was handed over.
     fn made(&mut self, handed: Vec<Handed>) {
-        let is_answer = |handed: &Handed| !matches!(handed.verdict, Verdict::Later { .. });
+        let is_answer = |handed: &Handed| {
+            matches!(handed.verdict, Verdict::Delivered { .. } | Verdict::Refused { .. } | Verdict::Hopeless { .. })
+        };
         match handed.last().map(|handed| &handed.verdict) {
-            Some(Verdict::Later { answer }) if !handed.iter().any(is_answer) => self.stumble(answer),
-            Some(_) => self.succeed(),
-            None => {}
+            _ if handed.iter().any(is_answer) => self.succeed(),
+            Some(Verdict::Later { answer }) => self.stumble(answer),
+            _ => {}
         }
         handed.into_iter().for_each(|handed| self.apply(handed));
     }
 
     /// Records what came of one delivery.
-    fn apply(&mut self, Handed { claim, verdict, sent, coerced }: Handed) {
-        let verdict = match claim.destination == self.bench.destination.name {
-            true => verdict,
-            false => verdict.of_stand_in(&self.bench.destination.name),
-        };
+    fn apply(&mut self, Handed { claim, verdict, sent, remark, coerced }: Handed) {
         let name = &claim.destination;
         let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
-        let refusals = self.refusals.remove(&id).unwrap_or(0);
-        if matches!(verdict, Verdict::Refused { .. }) && self.refusals.len() < REMEMBERED {
-            self.refusals.insert(id, refusals + 1);
+        let through = (*name != self.bench.destination.name).then(|| self.bench.destination.name.clone());
+        let verdict = match &through {
+            None => verdict,
+            Some(stand_in) => verdict.of_stand_in(stand_in),
+        };
+        let refusals = match &through {
+            None => self.refusals.remove(&id).unwrap_or(0),
+            Some(_) => 0,
+        };
+        match &verdict {
+            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => drop(self.refusals.insert(id, refusals + 1)),
+            Verdict::Kept { .. } if through.is_some() => self.decline(id),
+            _ => {}
         }
         let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
-        let through = (claim.destination != self.bench.destination.name).then(|| self.bench.destination.name.clone());
         let coercion = coerced.map(|coerced| spool::Coercion { sha256: coerced.proven.hash, rules: coerced.rules });
         // Who stands in cannot be asked for the other one, and the other one does not have it.
         let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
-        let attempt = spool::Attempt { bytes: sent, through, warned, coercion };
+        let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion };
         let Settings { backoff, tries, .. } = &self.bench.settings;
         let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
         let outcome = verify::to_be_verified(outcome, verify_after);
@@ -241,6 +273,10 @@ impl Worker {
                 self.metrics.delivery(name, Delivery::Retried, 0);
                 info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, again later: {answer}");
             }
+            Outcome::Kept { answer } => {
+                self.metrics.delivery(name, Delivery::Retried, 0);
+                info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, it keeps its place: {answer}");
+            }
             Outcome::Parked { reason } => {
                 self.refusals.remove(&id);
                 self.metrics.delivery(name, Delivery::Parked, 0);
@@ -250,8 +286,23 @@ impl Worker {
         }
         if matches!(outcome, Outcome::Delivered { .. }) {
             self.bench.destination.note_obstacle(id, None);
+            if let Some(StandIn { whom, .. }) = &self.bench.settings.stands_in {
+                whom.note_obstacle(id, None);
+            }
         }
         blocking(|| self.bench.spool.record(claim, attempt, outcome));
+    }
+
+    /// Does not take this instance for a while for the one for which it stands in.
+    fn decline(&mut self, id: InstanceId) {
+        if self.declined.len() >= REMEMBERED {
+            self.declined.clear();
+        }
+        self.declined.insert(id, clock::of_runtime() + self.bench.settings.backoff.cap);
+    }
+
+    fn declined(&self) -> BTreeSet<InstanceId> {
+        self.declined.keys().copied().collect()
     }
 
     fn succeed(&mut self) {

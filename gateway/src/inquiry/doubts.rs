@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | committed; found | confirmed | |
 //! | not found by a query: an archive may index late | twice: asked again after twice `verify-after` | missing |
-//! | failed with 0112; missing | delivered again, 3 times | asked once a day; a sentence says so |
+//! | failed with 0112; missing | delivered again; how often at once, the spool keeps ([`Verification::Missing`]) | |
 //! | failed with 0110, 0213 or 0131: the moment's | asked again, after `verify-after` doubling to a day | the same |
 //! | failed for any other reason; the query refused | 3 times the same | asked once a day; a sentence says so |
 //!
@@ -25,8 +25,6 @@ const REMEMBERED: usize = 10_000;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How often an archive may not find what it has taken before it is believed.
 const LOOKS: u32 = 3;
-/// How often an instance is delivered again to an archive that then says that it lacks it.
-const DELIVERIES: u32 = 3;
 /// How often a refusal is looked at as one that may pass.
 const REFUSALS: u32 = 3;
 
@@ -42,7 +40,6 @@ pub struct Doubts {
 #[derive(Debug, Clone, Copy, Default)]
 struct Doubt {
     not_found: u32,
-    missing: u32,
     refused: u32,
 }
 
@@ -108,18 +105,8 @@ impl Doubts {
     }
 
     fn missing(&mut self, instance: &Uid, answer: String) -> Verification {
-        let doubt = self.count(instance, |doubt| {
-            doubt.not_found = 0;
-            doubt.missing = doubt.missing.saturating_add(1);
-        });
-        if doubt.missing <= DELIVERIES {
-            return Verification::Missing { answer };
-        }
-        let answer = format!(
-            "{answer}, after {DELIVERIES} more deliveries that it answered with success; find out at the archive where \
-             it puts them"
-        );
-        Verification::Later { after: DAY, answer }
+        self.known.remove(&self.keys.hash_one(instance));
+        Verification::Missing { answer }
     }
 
     fn pause(&self, times: u32) -> Duration {
@@ -147,25 +134,12 @@ mod tests {
     #[test]
     fn what_is_not_found_is_looked_for_again_before_it_is_missing() {
         let mut doubts = Doubts::new(AFTER);
-        for _ in 0..DELIVERIES {
+        for _ in 0..5 {
             assert_eq!(later(&doubts.not_found(&uid())), Some(AFTER * 2));
             assert_eq!(later(&doubts.not_found(&uid())), Some(AFTER * 2));
             let missing = doubts.not_found(&uid());
             assert!(matches!(&missing, Verification::Missing { answer } if answer.contains("3 times")), "{missing:?}");
         }
-    }
-
-    #[test]
-    fn an_archive_that_takes_and_denies_is_not_fed_for_ever() {
-        let mut doubts = Doubts::new(AFTER);
-        for _ in 0..DELIVERIES {
-            assert!(matches!(doubts.not_committed(&uid(), 0x0112), Verification::Missing { .. }));
-        }
-        for _ in 0..10 {
-            assert_eq!(later(&doubts.not_committed(&uid(), 0x0112)), Some(DAY));
-        }
-        doubts.confirmed(&uid(), "committed".into());
-        assert!(matches!(doubts.not_committed(&uid(), 0x0112), Verification::Missing { .. }));
     }
 
     #[test]

@@ -49,10 +49,10 @@ pub use doubts::Doubts;
 pub use report::Report;
 
 use crate::config::DicomPeer;
-use crate::dimse::commitment::{Budget, Information, MOST_AT_ONCE};
+use crate::dimse::commitment::{Budget, Information, MOST_AT_ONCE, Reference};
 use crate::metrics::{Metrics, Verified};
 use crate::model::{AeTitle, DestinationName, Uid};
-use crate::spool::{Spool, SpoolError, Verification};
+use crate::spool::{Reported, Spool, SpoolError, Verification};
 use crate::tls;
 
 /// Transactions of one destination that are remembered; a million instances, if each is full.
@@ -115,9 +115,27 @@ struct State {
 /// A transaction.
 struct Asked {
     uid: Uid,
-    /// Hashes of the SOP Instance UIDs, sorted: a full transaction takes 4 KB.
-    instances: Vec<u64>,
+    /// Sorted by hash: a full transaction takes 8 KB.
+    instances: Vec<Doubtful>,
     heard: bool,
+}
+
+/// An instance of a transaction.
+#[derive(Debug, Clone, Copy)]
+struct Doubtful {
+    /// Of its SOP Instance UID.
+    hash: u64,
+    /// The number of the attempt that delivered it: of later ones the archive could not know when it was asked.
+    attempt: u32,
+    /// Whether it was in a report.
+    heard: bool,
+}
+
+impl Asked {
+    fn find(&mut self, hash: u64) -> Option<&mut Doubtful> {
+        let at = self.instances.binary_search_by_key(&hash, |instance| instance.hash).ok()?;
+        self.instances.get_mut(at)
+    }
 }
 
 impl Inquiry {
@@ -144,15 +162,17 @@ impl Inquiry {
         self.lock().reached = Some(address.to_canonical());
     }
 
-    /// It is about to be asked for these instances. Call it before: the report may be faster than the answer.
-    pub fn asks<'a>(&self, transaction: &Uid, instances: impl IntoIterator<Item = &'a Uid>) {
+    /// It is about to be asked for these instances, each delivered with the attempt of this number. Call it before: the
+    /// report may be faster than the answer.
+    pub fn asks<'a>(&self, transaction: &Uid, instances: impl IntoIterator<Item = (&'a Uid, u32)>) {
         let mut state = self.lock();
-        let mut hashes: Vec<u64> = instances.into_iter().map(|uid| state.keys.hash_one(uid)).collect();
-        hashes.sort_unstable();
+        let doubtful = |(uid, attempt)| Doubtful { hash: state.keys.hash_one(uid), attempt, heard: false };
+        let mut instances: Vec<_> = instances.into_iter().map(doubtful).collect();
+        instances.sort_unstable_by_key(|instance| instance.hash);
         if state.asked.len() >= MOST_ASKED {
             state.asked.pop_front();
         }
-        state.asked.push_back(Asked { uid: transaction.clone(), instances: hashes, heard: false });
+        state.asked.push_back(Asked { uid: transaction.clone(), instances, heard: false });
     }
 
     /// It has not taken the request.
@@ -164,6 +184,15 @@ impl Inquiry {
     #[must_use]
     pub fn has_heard(&self, transaction: &Uid) -> bool {
         self.lock().asked.iter().any(|asked| asked.heard && asked.uid == *transaction)
+    }
+
+    /// Whether it has reported this instance of the transaction.
+    #[must_use]
+    pub fn has_heard_of(&self, transaction: &Uid, instance: &Uid) -> bool {
+        let mut state = self.lock();
+        let hash = state.keys.hash_one(instance);
+        let asked = state.asked.iter_mut().find(|asked| asked.uid == *transaction);
+        asked.and_then(|asked| asked.find(hash)).is_some_and(|instance| instance.heard)
     }
 
     /// Ready when something was heard since this was ready last.
@@ -188,23 +217,31 @@ impl Inquiry {
     }
 
     /// What the report means for each instance that it may speak for.
-    fn judge(&self, report: &Information, origin: Origin<'_>) -> Option<Vec<(Uid, Verification)>> {
+    fn judge(&self, report: &Information, origin: Origin<'_>) -> Option<Vec<Reported>> {
         let is_there = self.is_there(origin);
         let mut state = self.lock();
         let State { asked, doubts, keys, .. } = &mut *state;
-        let transaction = asked.iter_mut().find(|asked| asked.uid == report.transaction);
+        let mut transaction = asked.iter_mut().find(|asked| asked.uid == report.transaction);
         if transaction.is_none() && !is_there {
             return None;
         }
-        let known = transaction.as_ref().map(|asked| asked.instances.as_slice()).unwrap_or_default();
-        let counts = |instance: &Uid| is_there || known.binary_search(&keys.hash_one(instance)).is_ok();
+        let committed = report.references.iter().map(|reference| (reference, None));
+        let failed = report.failed.iter().map(|(reference, reason)| (reference, Some(*reason)));
         let mut verdicts = Vec::with_capacity(report.references.len() + report.failed.len());
-        for reference in report.references.iter().filter(|reference| counts(&reference.instance)) {
-            let answer = format!("committed, transaction {}", report.transaction);
-            verdicts.push((reference.instance.clone(), doubts.confirmed(&reference.instance, answer)));
-        }
-        for (reference, reason) in report.failed.iter().filter(|(reference, _)| counts(&reference.instance)) {
-            verdicts.push((reference.instance.clone(), doubts.not_committed(&reference.instance, *reason)));
+        for (Reference { instance, .. }, failure) in committed.chain(failed) {
+            let known = transaction.as_mut().and_then(|asked| asked.find(keys.hash_one(instance)));
+            if known.is_none() && !is_there {
+                continue;
+            }
+            let attempt = known.map(|known| {
+                known.heard = true;
+                known.attempt
+            });
+            let verification = match failure {
+                None => doubts.confirmed(instance, format!("committed, transaction {}", report.transaction)),
+                Some(reason) => doubts.not_committed(instance, reason),
+            };
+            verdicts.push(Reported { instance: instance.clone(), attempt, verification });
         }
         if let Some(asked) = transaction {
             asked.heard = true;
@@ -216,8 +253,8 @@ impl Inquiry {
     fn hear(&self, report: &Information, origin: Origin<'_>) -> Result<(), NotHeard> {
         let verdicts = self.judge(report, origin).ok_or(NotHeard::Unasked)?;
         let (mut confirmed, mut missing, mut later) = (0_u64, 0_u64, 0_u64);
-        for (_, verdict) in &verdicts {
-            match verdict {
+        for reported in &verdicts {
+            match reported.verification {
                 Verification::Confirmed { .. } => confirmed += 1,
                 Verification::Missing { .. } => missing += 1,
                 Verification::Later { .. } | Verification::Waived => later += 1,

@@ -68,11 +68,12 @@ fn a_transaction_speaks_for_its_instances_and_for_the_destination_that_was_asked
     let folder = tempfile::tempdir().unwrap();
     let (spool, all) = archives(&folder);
     let asked = uid("2.25.7");
-    all[1].asks(&asked, [&uid("1.2.1"), &uid("1.2.2")]);
+    all[1].asks(&asked, [(&uid("1.2.1"), 1), (&uid("1.2.2"), 3)]);
     let anywhere = from("192.0.2.66", None);
     let verdicts = all[1].judge(&report("2.25.7", &["1.2.2", "1.2.3"]), anywhere).unwrap();
     assert_eq!(verdicts.len(), 1);
-    assert_eq!(verdicts[0].0, uid("1.2.2"));
+    assert_eq!((&verdicts[0].instance, verdicts[0].attempt), (&uid("1.2.2"), Some(3)));
+    assert!(all[1].has_heard_of(&asked, &uid("1.2.2")) && !all[1].has_heard_of(&asked, &uid("1.2.1")));
     assert!(all[1].has_heard(&asked));
     assert!(all[1].judge(&report("2.25.8", &["1.2.2"]), anywhere).is_none());
     assert!(hear(&all, &report("2.25.7", &["1.2.1"]), anywhere).is_ok());
@@ -92,7 +93,7 @@ fn the_oldest_transaction_is_forgotten_when_there_are_too_many() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, all) = archives(&folder);
     for number in 0..=MOST_ASKED {
-        all[0].asks(&uid(&format!("2.25.{number}")), [&uid("1.2.1")]);
+        all[0].asks(&uid(&format!("2.25.{number}")), [(&uid("1.2.1"), 1)]);
     }
     assert!(!all[0].knows(&uid("2.25.0")) && all[0].knows(&uid("2.25.1")));
     assert_eq!(all[0].lock().asked.len(), MOST_ASKED);

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::mpsc::SyncSender;
 
-use super::claims::Verification;
+use super::claims::Reported;
 use super::error::SpoolError;
 use super::index::{IndexError, ReportedTo, Step, Tables};
 use crate::clock::SpoolTime;
@@ -27,7 +27,7 @@ pub(super) enum Task {
     /// A study is to go first.
     Expedite { study: Uid, by: Answer },
     /// A destination has said by itself what it has.
-    Report { destination: DestinationName, report: Vec<(Uid, Verification)> },
+    Report { destination: DestinationName, report: Vec<Reported> },
 }
 
 impl Task {

@@ -28,7 +28,30 @@ pub struct Claim {
     pub attempts: u32,
     /// Its class: that of its header, unless its study was expedited.
     pub priority: Priority,
+    /// Another content with the same SOP Instance UID was received: what a destination says by UID may mean the other one.
+    pub ambiguous: bool,
     pub(super) lease: Lease,
+}
+
+/// The queue of a destination, as somebody sees it who takes from it.
+#[derive(Debug, Clone, Copy)]
+pub struct Queue<'a> {
+    /// Whose queue it is.
+    pub destination: &'a DestinationName,
+    /// Instances that are not looked at.
+    pub except: Option<&'a BTreeSet<InstanceId>>,
+}
+
+impl<'a> From<&'a DestinationName> for Queue<'a> {
+    fn from(destination: &'a DestinationName) -> Self {
+        Self { destination, except: None }
+    }
+}
+
+impl Queue<'_> {
+    fn leaves_out(&self, id: InstanceId) -> bool {
+        self.except.is_some_and(|except| except.contains(&id))
+    }
 }
 
 /// From which classes a delivery is chosen.
@@ -69,6 +92,9 @@ pub struct Attempt {
     pub through: Option<DestinationName>,
     /// The destination has it, and said that something about it is odd.
     pub warned: bool,
+    /// What the destination said in words of its own. They may name a patient: shown to whoever asks, as long as the
+    /// delivery is open or its instance known, and never told to the ledger or the log.
+    pub remark: Option<String>,
     /// If what was sent is not byte for byte what was received.
     pub coercion: Option<Coercion>,
 }
@@ -96,6 +122,11 @@ pub enum Outcome {
     Retry {
         /// Not before this time has passed.
         after: Duration,
+        /// What came of this attempt.
+        answer: String,
+    },
+    /// The attempt counts and is told, and says nothing about the delivery: it waits as before, where it did.
+    Kept {
         /// What came of this attempt.
         answer: String,
     },
@@ -130,7 +161,7 @@ pub struct Unverified {
     /// How often it was asked before.
     pub tries: u32,
     /// The number of the attempt that delivered it: what is said about it means no later one.
-    pub(super) attempt: u32,
+    pub attempt: u32,
     pub(super) lease: Lease,
 }
 
@@ -156,6 +187,17 @@ pub enum Verification {
     },
     /// Nobody asks any more, because the configuration does not want it: that it was delivered is the last word.
     Waived,
+}
+
+/// What a destination said by itself of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// SOP Instance UID.
+    pub instance: Uid,
+    /// The number of the attempt about which it was asked; nothing if nobody knows, and it is about any.
+    pub attempt: Option<u32>,
+    /// What came of it.
+    pub verification: Verification,
 }
 
 type Listener = Box<dyn Fn(&DestinationName) + Send + Sync>;
@@ -215,16 +257,18 @@ impl Leases {
     pub(super) fn claim(
         self: &Arc<Self>,
         index: &Index,
-        destination: &DestinationName,
+        queue: Queue<'_>,
         now: SpoolTime,
         limit: usize,
         classes: Classes,
     ) -> Result<Vec<Claim>, IndexError> {
+        let destination = queue.destination;
         let mut all = self.lock();
         let held = &mut all.entry(destination.clone()).or_default().sending;
-        let due = index.read()?.due(destination, now, limit, classes, |id| held.contains(&id))?;
+        let is_taken = |id| held.contains(&id) || queue.leaves_out(id);
+        let due = index.read()?.due(destination, now, limit, classes, is_taken)?;
         held.extend(due.iter().map(|due| due.id));
-        let claims = due.into_iter().map(|Due { id, attempts, priority, row }| Claim {
+        let claims = due.into_iter().map(|Due { id, attempts, priority, ambiguous, row }| Claim {
             id,
             destination: destination.clone(),
             header: row.header,
@@ -232,6 +276,7 @@ impl Leases {
             length: row.length,
             attempts,
             priority,
+            ambiguous,
             lease: self.lease(destination, id, Purpose::Sending),
         });
         Ok(claims.collect())
@@ -273,24 +318,21 @@ impl Leases {
     pub(super) fn waiting_classes(
         &self,
         index: &Index,
-        destination: &DestinationName,
+        queue: Queue<'_>,
         now: SpoolTime,
     ) -> Result<Vec<Priority>, IndexError> {
         let all = self.lock();
-        let held = all.get(destination);
-        let is_held = |id| held.is_some_and(|held| held.sending.contains(&id));
-        index.read()?.waiting_classes(destination, now, is_held)
+        let held = all.get(queue.destination);
+        let is_taken = |id| held.is_some_and(|held| held.sending.contains(&id)) || queue.leaves_out(id);
+        index.read()?.waiting_classes(queue.destination, now, is_taken)
     }
 
     /// When the next delivery that nobody has claimed is due.
-    pub(super) fn next_due(
-        &self,
-        index: &Index,
-        destination: &DestinationName,
-    ) -> Result<Option<SpoolTime>, IndexError> {
+    pub(super) fn next_due(&self, index: &Index, queue: Queue<'_>) -> Result<Option<SpoolTime>, IndexError> {
         let all = self.lock();
-        let held = all.get(destination);
-        index.read()?.next_due(destination, |id| held.is_some_and(|held| held.sending.contains(&id)))
+        let held = all.get(queue.destination);
+        let is_taken = |id| held.is_some_and(|held| held.sending.contains(&id)) || queue.leaves_out(id);
+        index.read()?.next_due(queue.destination, is_taken)
     }
 
     /// When the destination may be asked about the next delivery that nobody has claimed.

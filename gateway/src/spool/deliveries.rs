@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 
 use super::Spool;
 use super::chores::{Chore, Task};
-use super::claims::{Attempt, Claim, Classes, Outcome, Parked, Unverified, Verification};
+use super::claims::{Attempt, Claim, Classes, Outcome, Parked, Queue, Reported, Unverified, Verification};
 use super::error::SpoolError;
 use super::indexer::IndexJob;
 use crate::clock::{self, SpoolTime};
@@ -24,30 +24,37 @@ impl Spool {
     ///
     /// # Errors
     /// The spool has failed, possibly by this very call.
-    pub fn claim(
+    pub fn claim<'a>(
         &self,
-        destination: &DestinationName,
+        queue: impl Into<Queue<'a>>,
         now: SpoolTime,
         limit: usize,
         classes: Classes,
     ) -> Result<Vec<Claim>, SpoolError> {
-        self.ask(|inner| inner.leases.claim(&inner.index, destination, now, limit, classes))
+        let queue = queue.into();
+        self.ask(|inner| inner.leases.claim(&inner.index, queue, now, limit, classes))
     }
 
     /// The classes in which something is due at `now` that nobody has claimed, the most urgent first.
     ///
     /// # Errors
     /// As for [`Spool::claim`].
-    pub fn waiting_classes(&self, destination: &DestinationName, now: SpoolTime) -> Result<Vec<Priority>, SpoolError> {
-        self.ask(|inner| inner.leases.waiting_classes(&inner.index, destination, now))
+    pub fn waiting_classes<'a>(
+        &self,
+        queue: impl Into<Queue<'a>>,
+        now: SpoolTime,
+    ) -> Result<Vec<Priority>, SpoolError> {
+        let queue = queue.into();
+        self.ask(|inner| inner.leases.waiting_classes(&inner.index, queue, now))
     }
 
     /// When the first delivery that nobody has claimed is due, if there is one; it may have passed.
     ///
     /// # Errors
     /// As for [`Spool::claim`].
-    pub fn next_due(&self, destination: &DestinationName) -> Result<Option<SpoolTime>, SpoolError> {
-        self.ask(|inner| inner.leases.next_due(&inner.index, destination))
+    pub fn next_due<'a>(&self, queue: impl Into<Queue<'a>>) -> Result<Option<SpoolTime>, SpoolError> {
+        let queue = queue.into();
+        self.ask(|inner| inner.leases.next_due(&inner.index, queue))
     }
 
     /// Records what came of a claim. The claim ends when that is on stable storage; waits while the index has more to do
@@ -131,12 +138,12 @@ impl Spool {
     }
 
     /// Records what a destination said by itself, by SOP Instance UID: it applies to each instance with that UID about
-    /// which it still had to be asked, claimed or not, and is ignored for all others. Gives to how many deliveries it
-    /// applied, when that is on stable storage.
+    /// which it still had to be asked, claimed or not, and is ignored for all others, and for what was delivered once more
+    /// since the question. Gives to how many deliveries it applied, when that is on stable storage.
     ///
     /// # Errors
     /// As for [`Spool::retry`].
-    pub fn reported(&self, destination: &DestinationName, report: Vec<(Uid, Verification)>) -> Result<u64, SpoolError> {
+    pub fn reported(&self, destination: &DestinationName, report: Vec<Reported>) -> Result<u64, SpoolError> {
         self.work_off(Task::Report { destination: destination.clone(), report })
     }
 

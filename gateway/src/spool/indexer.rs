@@ -178,15 +178,13 @@ impl Indexer {
                     }
                     IndexJob::Outcome { lease, attempt, outcome, now, at } => {
                         let Lease { destination, id, .. } = lease;
-                        let number = tables.record(destination, *id, outcome, *now, *at)?;
+                        let number = tables.record(destination, *id, (attempt, outcome), *now, *at)?;
                         let entry = number.and_then(|n| told::attempted(*id, destination, n, attempt, outcome));
                         entry.into_iter().for_each(|entry| tables.tell(Some(*at), entry));
                     }
                     IndexJob::Verified { lease, attempt, method, verification, now, at } => {
                         let Lease { destination, id, .. } = lease;
-                        if tables.verified(destination, *id, verification, Some(*attempt), (*now, *at))? {
-                            tables.tell(Some(*at), told::verified(*id, destination, *method, verification));
-                        }
+                        tables.verified(destination, *id, (*method, verification), Some(*attempt), (*now, *at))?;
                     }
                     IndexJob::Chore(_) | IndexJob::Keep { .. } | IndexJob::Settle(_) | IndexJob::Close => {}
                 }

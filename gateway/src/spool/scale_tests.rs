@@ -137,7 +137,9 @@ fn asking_about_deliveries_takes_logarithmic_room_on_the_disk() {
     const TIMES: u64 = 20;
     let deliver = |tables: &mut index::Tables<'_>, id| {
         let outcome = Outcome::Delivered { answer: "0000".into(), verify: Some(Duration::ZERO) };
-        tables.record(&central(), id, &outcome, SpoolTime(1), Timestamp::from_millis(1)).map(drop)
+        tables
+            .record(&central(), id, (&Attempt::default(), &outcome), SpoolTime(1), Timestamp::from_millis(1))
+            .map(drop)
     };
     let spools = [FEW, MANY].map(|instances| {
         let disk = index_of(instances, deliver);
@@ -157,7 +159,15 @@ fn asking_about_deliveries_takes_logarithmic_room_on_the_disk() {
         traffic(disk, || {
             for number in 1..=TIMES {
                 let confirmed = Verification::Confirmed { answer: "committed".into() };
-                assert_eq!(spool.reported(&central(), vec![(uid(500 + number), confirmed)]).unwrap(), 1);
+                assert_eq!(
+                    spool
+                        .reported(
+                            &central(),
+                            vec![Reported { instance: uid(500 + number), attempt: None, verification: confirmed }]
+                        )
+                        .unwrap(),
+                    1
+                );
             }
         })
     });
@@ -171,7 +181,13 @@ fn studies_are_listed_expedited_and_retried_in_logarithmic_room_on_the_disk() {
         let park = |tables: &mut index::Tables<'_>, id: InstanceId| {
             let outcome = Outcome::Parked { reason: "C000".into() };
             if id.0 % 10 == 9 {
-                tables.record(&central(), id, &outcome, SpoolTime(1), Timestamp::from_millis(1))?;
+                tables.record(
+                    &central(),
+                    id,
+                    (&Attempt::default(), &outcome),
+                    SpoolTime(1),
+                    Timestamp::from_millis(1),
+                )?;
             }
             Ok(())
         };

@@ -189,6 +189,7 @@ pub(super) fn attempted(
         Outcome::Delivered { answer, .. } if attempt.warned => (AttemptOutcome::Warned, answer, None),
         Outcome::Delivered { answer, .. } => (AttemptOutcome::Delivered, answer, None),
         Outcome::Retry { after, answer } => (AttemptOutcome::Again, answer, Some(after.as_secs())),
+        Outcome::Kept { answer } => (AttemptOutcome::Again, answer, None),
         Outcome::Parked { reason } => (AttemptOutcome::Parked, reason, None),
     };
     let verify_after = match what {

@@ -74,6 +74,7 @@ fn the_whole_story_of_an_instance_is_told_in_order_and_found_by_its_number() {
         bytes: 1_234,
         through: Some("other".parse().unwrap()),
         warned: true,
+        remark: Some("Doe^Jane is not known here".into()),
         coercion: Some(Coercion { sha256: crate::model::ContentHash([9; 32]), rules: vec!["fix".parse().unwrap()] }),
     };
     let again = Outcome::Retry { after: Duration::from_secs(60), answer: "A700\u{1b}".into() };
@@ -90,7 +91,12 @@ fn the_whole_story_of_an_instance_is_told_in_order_and_found_by_its_number() {
     until(|| spool.next_unverified_due(&central()).unwrap().is_some());
     spool.settle().unwrap();
     let confirmed = Verification::Confirmed { answer: "0000".into() };
-    spool.reported(&central(), vec![(header(1).sop_instance_uid, confirmed)]).unwrap();
+    spool
+        .reported(
+            &central(),
+            vec![Reported { instance: header(1).sop_instance_uid, attempt: None, verification: confirmed }],
+        )
+        .unwrap();
     spool.tend();
     let lines = spool.ledger(id).unwrap();
     let expected = [

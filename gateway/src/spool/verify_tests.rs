@@ -29,6 +29,12 @@ fn counts(spool: &Spool) -> [u64; 4] {
     [central.queued, central.delivered, central.unverified, central.confirmed].map(|tally| tally.instances)
 }
 
+/// A report that names no transaction that is known.
+fn report(uids: impl IntoIterator<Item = Uid>, verification: &Verification) -> Vec<Reported> {
+    let said = |instance| Reported { instance, attempt: None, verification: verification.clone() };
+    uids.into_iter().map(said).collect()
+}
+
 fn confirmed() -> Verification {
     Verification::Confirmed { answer: "committed".into() }
 }
@@ -92,24 +98,80 @@ fn asking_is_put_off_and_survives_a_restart() {
 }
 
 #[test]
-fn a_report_that_comes_by_itself_applies_to_every_content_with_that_uid_and_to_nothing_else() {
+fn a_report_that_comes_by_itself_applies_to_what_it_names_and_to_nothing_else() {
     let (spool, ..) = open(&MemoryDisk::new());
-    for (number, data) in [(1, "one"), (1, "another one"), (2, "two"), (3, "three")] {
-        receive(&spool, header(number), data.as_bytes()).unwrap();
+    for number in 1..=3 {
+        receive(&spool, header(number), b"content").unwrap();
     }
-    wait_for(&spool, 4);
+    wait_for(&spool, 3);
     deliver(&spool, Some(Duration::ZERO));
     let claimed = unverified(&spool);
     let uid = |number| header(number).sop_instance_uid;
     let missing = Verification::Missing { answer: "0112".into() };
-    let report = vec![(uid(1), confirmed()), (uid(9), confirmed()), (uid(2), missing), (uid(1), confirmed())];
-    assert_eq!(spool.reported(&central(), report.clone()).unwrap(), 3);
-    assert_eq!(counts(&spool), [1, 3, 1, 2]);
-    assert_eq!(spool.reported(&central(), report).unwrap(), 0, "it has been applied");
-    assert_eq!(spool.reported(&"cloud".parse().unwrap(), vec![(uid(3), confirmed())]).unwrap(), 0);
+    let all = [report([uid(1), uid(9)], &confirmed()), report([uid(2)], &missing), report([uid(1)], &confirmed())];
+    assert_eq!(spool.reported(&central(), all.concat()).unwrap(), 2);
+    assert_eq!(counts(&spool), [1, 2, 1, 1]);
+    assert_eq!(spool.reported(&central(), all.concat()).unwrap(), 0, "it has been applied");
+    assert_eq!(spool.reported(&"cloud".parse().unwrap(), report([uid(3)], &confirmed())).unwrap(), 0);
     // Whoever was asking meanwhile comes too late, but for the one that is still open.
     claimed.into_iter().for_each(|claim| spool.verified(claim, Method::CFind, confirmed()));
-    until(|| counts(&spool) == [1, 3, 0, 3]);
+    until(|| counts(&spool) == [1, 2, 0, 2]);
+}
+
+/// A destination is asked by SOP Instance UID. Of two contents with one UID it may have the other one, and then freeing
+/// this one on its word would lose it.
+#[test]
+fn of_two_contents_with_one_uid_none_is_ever_confirmed_and_both_are_kept() {
+    let (spool, ..) = open_with(&MemoryDisk::new(), SpoolOptions { keep_delivered: Duration::ZERO, ..options() });
+    for content in ["one", "another one"] {
+        receive(&spool, header(1), content.as_bytes()).unwrap();
+    }
+    wait_for(&spool, 2);
+    assert!(spool.claim(&central(), spool.time(), 9, Classes::All).unwrap().iter().all(|claim| claim.ambiguous));
+    deliver(&spool, Some(Duration::ZERO));
+    let uid = header(1).sop_instance_uid;
+    spool.verified(unverified(&spool).remove(0), Method::CFind, confirmed());
+    let asked =
+        |id| matches!(state(&spool, id), DeliveryState::Delivered { verifying: Some(asked), .. } if asked.tries == 1);
+    until(|| asked(1));
+    assert_eq!(spool.reported(&central(), report([uid.clone()], &confirmed())).unwrap(), 2);
+    assert_eq!(counts(&spool), [0, 2, 2, 0]);
+    let DeliveryState::Delivered { verifying: Some(verifying), .. } = state(&spool, 2) else { panic!() };
+    assert!(verifying.last_answer.unwrap().contains("two contents with this SOP Instance UID"));
+    spool.tend();
+    assert!(read(&spool, InstanceId(1)).is_ok() && read(&spool, InstanceId(2)).is_ok());
+    // That it has neither can be believed.
+    let missing = Verification::Missing { answer: "0112".into() };
+    assert_eq!(spool.reported(&central(), report([uid], &missing)).unwrap(), 2);
+    assert_eq!(counts(&spool), [2, 0, 0, 0]);
+}
+
+/// There are archives that answer every C-STORE with success and every question with "no such object". Each instance
+/// would be sent over the link again and again.
+#[test]
+fn a_destination_that_takes_and_denies_is_not_fed_for_ever_whatever_restarts() {
+    let disk = MemoryDisk::new();
+    let (mut spool, ..) = open(&disk);
+    receive(&spool, header(1), b"content").unwrap();
+    wait_for(&spool, 1);
+    let missing = Verification::Missing { answer: "0112".into() };
+    for times in 1..=3 {
+        deliver(&spool, Some(Duration::ZERO));
+        spool.verified(unverified(&spool).remove(0), Method::CFind, missing.clone());
+        until(|| counts(&spool)[0] == 1);
+        spool.close();
+        spool = open(&disk).0;
+        assert!(matches!(state(&spool, 1), DeliveryState::Queued { attempts, .. } if attempts == times));
+    }
+    deliver(&spool, Some(Duration::ZERO));
+    spool.verified(unverified(&spool).remove(0), Method::CFind, missing);
+    let answer = || match state(&spool, 1) {
+        DeliveryState::Delivered { verifying: Some(verifying), .. } => verifying.last_answer,
+        other => panic!("{other:?}"),
+    };
+    until(|| answer().is_some());
+    let answer = answer().unwrap();
+    assert!(answer.contains("after 3 more deliveries") && answer.contains("in 1 days"), "{answer}");
 }
 
 #[test]
@@ -132,13 +194,33 @@ fn what_was_said_about_a_delivery_is_not_taken_for_a_word_about_a_later_one() {
     deliver(&spool, Some(Duration::ZERO));
     let asked_before = unverified(&spool).remove(0);
     let missing = Verification::Missing { answer: "0112".into() };
-    assert_eq!(spool.reported(&central(), vec![(header(1).sop_instance_uid, missing)]).unwrap(), 1);
+    assert_eq!(spool.reported(&central(), report([header(1).sop_instance_uid], &missing)).unwrap(), 1);
     deliver(&spool, Some(Duration::ZERO));
     spool.verified(asked_before, Method::CFind, confirmed());
     until(|| spool.next_unverified_due(&central()).unwrap().is_some());
     assert_eq!(counts(&spool), [0, 1, 1, 0]);
     spool.verified(unverified(&spool).remove(0), Method::CFind, confirmed());
     until(|| counts(&spool) == [0, 1, 0, 1]);
+}
+
+/// An archive that answers a transaction late speaks of what it had when it was asked.
+#[test]
+fn a_report_about_an_earlier_delivery_means_no_later_one() {
+    let (spool, ..) = open(&MemoryDisk::new());
+    receive(&spool, header(1), b"content").unwrap();
+    wait_for(&spool, 1);
+    let missing = Verification::Missing { answer: "0112".into() };
+    deliver(&spool, Some(Duration::ZERO));
+    spool.verified(unverified(&spool).remove(0), Method::Commitment, missing);
+    until(|| counts(&spool)[0] == 1);
+    deliver(&spool, Some(Duration::ZERO));
+    let about = |attempt| {
+        let instance = header(1).sop_instance_uid;
+        vec![Reported { instance, attempt: Some(attempt), verification: confirmed() }]
+    };
+    assert_eq!(spool.reported(&central(), about(1)).unwrap(), 0);
+    assert_eq!(spool.reported(&central(), about(2)).unwrap(), 1);
+    assert_eq!(counts(&spool), [0, 1, 0, 1]);
 }
 
 #[test]

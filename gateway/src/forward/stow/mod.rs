@@ -180,6 +180,7 @@ impl Web {
                         // What it really is, the answer tells.
                         verdict: Verdict::Later { answer: "it was sent".to_owned() },
                         sent,
+                        remark: None,
                         coerced,
                     });
                     return self.made(handed.collect(), &answer, bench).await;
@@ -370,7 +371,8 @@ impl Web {
                     }
                 }
                 let later = Verdict::Later { answer: sentence };
-                let handed = |(claim, sent)| Handed { claim, verdict: later.clone(), sent, coerced: None };
+                let handed =
+                    |(claim, sent)| Handed { claim, verdict: later.clone(), sent, remark: None, coerced: None };
                 Attempt::Made(shared(claims, sent).map(handed).collect())
             }
         }

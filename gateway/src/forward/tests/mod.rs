@@ -28,6 +28,7 @@ use crate::config::DicomPeer;
 use crate::dataset::digest::{Digest, Over};
 use crate::dataset::transfer_syntax;
 use crate::dimse::{Command, Response, Status};
+use crate::ledger::Entry;
 use crate::metrics::Metrics;
 use crate::model::{ContentHash, DestinationName, InstanceId, Priority, Timestamp, Uid};
 use crate::phantom::Phantom;
@@ -432,6 +433,29 @@ async fn an_archive_that_leaves_after_each_answer_costs_no_attempt() {
         assert!(matches!(state, DeliveryState::Delivered { attempts: 1, .. }), "{state:?}");
     }
     assert!(destination.health().last_failure.is_none());
+    station.stop().await;
+}
+
+/// What left over an association that then broke, with the archive gone for good, was in no record.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_breaks_before_the_archive_goes_away_is_told_and_keeps_its_place() {
+    let archive =
+        Archive::start([Act::Answer(0x0000), Act::Forget, Act::Reject(Rejection::LOCAL_LIMIT_EXCEEDED)], &[]).await;
+    let mut station = Station::new();
+    let first = station.keep(0, EXPLICIT, &["central"]).await.0;
+    let second = station.keep(1, EXPLICIT, &["central"]).await.0;
+    station.deliver_to("central", archive.route());
+    assert!(is_delivered(&station.settled(first, "central").await));
+    let state = station.settled(second, "central").await;
+    assert!(matches!(state, DeliveryState::Delivered { attempts: 2, .. }), "{state:?}");
+    let lines = station.spool.ledger(second).unwrap();
+    let broken = lines.iter().find_map(|line| match &line.entry {
+        Some(Entry::Attempted(attempted)) if attempted.attempt == 1 => Some(attempted),
+        _ => None,
+    });
+    let broken = broken.unwrap();
+    assert!(broken.bytes > 0 && broken.next_after.is_none(), "{broken:?}");
+    assert!(broken.answer.as_str().contains("the association broke"), "{broken:?}");
     station.stop().await;
 }
 

@@ -73,5 +73,15 @@ async fn what_a_stand_in_refuses_stays_in_the_queue_of_the_one_it_stands_in_for(
     while !refused(&group.station.state(id, "central")) {
         changed.notified().await;
     }
+    // What another one says of it costs it neither its place nor a try at the one that it is for.
+    let lines = group.station.spool.ledger(id).unwrap();
+    let told = lines.iter().find_map(|line| match &line.entry {
+        Some(Entry::Attempted(attempted)) if attempted.through == Some(name("backup")) => Some(attempted.next_after),
+        _ => None,
+    });
+    assert_eq!(told, Some(None));
+    let _central = Archive::on(TcpListener::bind(("127.0.0.1", group.port)).await.unwrap(), Script::default(), &[]);
+    let DeliveryState::Delivered { answer, .. } = group.station.settled(id, "central").await else { panic!() };
+    assert!(!answer.contains("stands in"), "{answer}");
     group.station.stop().await;
 }

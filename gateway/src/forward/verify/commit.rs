@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use tokio::time::timeout;
 
-use super::{AT_ONCE, Caller, Desk, Trouble};
+use super::{Caller, Desk, Trouble};
 use crate::association::negotiation::COMMITMENT;
 use crate::association::{Abort, Association, AssociationError, Context, Indication};
 use crate::clock;
@@ -57,7 +57,7 @@ impl Commit {
         let mut line = self.open().await?;
         let mut asked = Vec::new();
         for message_id in 1..=MOST_REQUESTS {
-            let is_full = claims.len() >= AT_ONCE;
+            let is_full = claims.len() >= desk.most;
             match self.request(&mut line, message_id, claims, desk).await {
                 Ok(transaction) => asked.push(transaction),
                 Err(trouble) => {
@@ -109,7 +109,7 @@ impl Commit {
             instance: claim.sop_instance_uid.clone(),
         };
         let references: Vec<_> = claims.iter().map(reference).collect();
-        self.inquiry.asks(&transaction, references.iter().map(|reference| &reference.instance));
+        self.inquiry.asks(&transaction, claims.iter().map(|claim| (&claim.sop_instance_uid, claim.attempt)));
         let information = commitment::write(&transaction, &references, [], &line.context.transfer_syntax);
         let command = Command::NAction(NAction {
             message_id,
@@ -120,28 +120,28 @@ impl Commit {
         let patience = self.caller.settings.patience;
         let answered = timeout(patience, self.exchange(line, &command, &information)).await;
         let answered = answered.unwrap_or(Err(AssociationError::NoResponse(patience)));
-        let answer = answered.map_err(|error| format!("the request for storage commitment was not answered: {error}"));
-        let taken = answer.and_then(|response| match response.status.class() {
-            StatusClass::Success | StatusClass::Warning => Ok(()),
-            _ => {
-                let comment = response.comment.map(|comment| format!(": {comment}")).unwrap_or_default();
-                Err(format!(
-                    "the archive answered the request for storage commitment with {}{comment}",
-                    response.status
-                ))
-            }
-        });
-        if let Err(sentence) = taken {
+        let refused = match answered {
+            Ok(response) => match response.status.class() {
+                StatusClass::Success | StatusClass::Warning => None,
+                _ => Some((
+                    format!("the archive answered the request for storage commitment with {}", response.status),
+                    response.comment,
+                )),
+            },
+            Err(error) => Some((format!("the request for storage commitment was not answered: {error}"), None)),
+        };
+        if let Some((sentence, remark)) = refused {
             self.inquiry.refused(&transaction);
-            return Err(Trouble::Failed(sentence));
+            desk.not_answered(claims, &sentence);
+            return Err(Trouble::Question { sentence, remark });
         }
         debug!(destination:% = desk.destination.name, transaction:%, instances = claims.len(); "storage commitment requested");
-        // If it was reported already, that is the record, and the claims just end.
-        if !self.inquiry.has_heard(&transaction) {
-            for claim in claims {
-                let answer = format!("asked for storage commitment, transaction {transaction}; no report yet");
-                desk.record(claim, Verification::Later { after: desk.patience, answer });
-            }
+        // What was reported already has its record, and its claim just ends.
+        for claim in
+            claims.into_iter().filter(|claim| !self.inquiry.has_heard_of(&transaction, &claim.sop_instance_uid))
+        {
+            let answer = format!("asked for storage commitment, transaction {transaction}; no report yet");
+            desk.record(claim, Verification::Later { after: desk.patience, answer });
         }
         Ok(transaction)
     }

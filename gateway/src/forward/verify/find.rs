@@ -84,13 +84,20 @@ impl Find {
         let Group { study, series, claims } = group;
         let above = (study.as_ref(), series.as_ref());
         let asked: Vec<&Uid> = claims.iter().map(|claim| &claim.sop_instance_uid).collect();
-        let (mut found, complete) = self.list(line, above, &asked, desk).await?;
+        let (mut found, complete) = match self.list(line, above, &asked, desk).await {
+            Ok(listed) => listed,
+            Err(sentence) => return Err(not_answered(claims, sentence, desk)),
+        };
         // After a refusal the rest of the group is not asked for: it would be refused, too.
         let mut refused: Option<String> = None;
         for claim in claims {
             let instance = &claim.sop_instance_uid;
             if !found.contains(instance) && !complete && refused.is_none() {
-                match query(line, above, &[instance], desk.patience).await? {
+                let answer = match query(line, above, &[instance], desk.patience).await {
+                    Ok(answer) => answer,
+                    Err(sentence) => return Err(not_answered(vec![claim], sentence, desk)),
+                };
+                match answer {
                     Answer::Found { found: seen, whole } if whole || seen.contains(instance) => found.extend(seen),
                     Answer::Found { .. } => {
                         refused = Some("the archive answers with more than it was asked for".into())
@@ -115,7 +122,7 @@ impl Find {
         above: (Option<&Uid>, Option<&Uid>),
         asked: &[&Uid],
         desk: &Desk,
-    ) -> Result<(HashSet<Uid>, bool), Trouble> {
+    ) -> Result<(HashSet<Uid>, bool), String> {
         if asked.len() < 2 || self.singly {
             return Ok((HashSet::new(), false));
         }
@@ -147,13 +154,19 @@ impl Find {
     }
 }
 
-/// One C-FIND, within `patience`.
+/// A question about these was not answered.
+fn not_answered(claims: Vec<Unverified>, sentence: String, desk: &Desk) -> Trouble {
+    desk.not_answered(claims, &sentence);
+    Trouble::Question { sentence, remark: None }
+}
+
+/// One C-FIND, within `patience`; or a sentence that says why it was not answered.
 async fn query(
     line: &mut Line,
     (study, series): (Option<&Uid>, Option<&Uid>),
     instances: &[&Uid],
     patience: Duration,
-) -> Result<Answer, Trouble> {
+) -> Result<Answer, String> {
     let identifier = query::instances(study, series, instances, &line.context.transfer_syntax);
     line.message_id = line.message_id.wrapping_add(1);
     let (message_id, sop_class_uid) = (line.message_id, line.context.abstract_syntax.clone());
@@ -161,7 +174,7 @@ async fn query(
     let most = instances.len().saturating_add(MORE);
     let answered = timeout(patience, exchange(line, &command, &identifier, most)).await;
     let answered = answered.unwrap_or(Err(AssociationError::NoResponse(patience)));
-    answered.map_err(|error| Trouble::Failed(format!("the query was not answered: {error}")))
+    answered.map_err(|error| format!("the query was not answered: {error}"))
 }
 
 async fn exchange(
@@ -219,8 +232,8 @@ fn last(response: &Response, found: HashSet<Uid>, cancelled: bool) -> Answer {
         StatusClass::Success | StatusClass::Warning => Answer::Found { found, whole: !cancelled },
         StatusClass::Cancelled => Answer::Found { found, whole: false },
         _ => {
-            let comment = response.comment.as_ref().map(|comment| format!(": {comment}")).unwrap_or_default();
-            Answer::Refused(format!("the archive answered the query with {}{comment}", response.status))
+            // Its comment may name a patient, and this goes into the ledger.
+            Answer::Refused(format!("the archive answered the query with {}", response.status))
         }
     }
 }

@@ -8,6 +8,8 @@
 //!   see [`Doubts`].
 //! - A destination in trouble is not asked: while the circuit of its worker is open nothing is. The questions have a
 //!   circuit of their own, of the same policy.
+//! - No instance holds up the others: a question that is not answered, or refused as a whole, is asked about half as many
+//!   the next time, down to one; that one is put off then, ever longer.
 //! - Nothing but the questions that are under way is kept in memory; what is to be asked, and when, is in the spool.
 //!
 //! # The task
@@ -58,6 +60,9 @@ use find::Find;
 /// The most instances about which one request of storage commitment asks.
 const AT_ONCE: usize = 500;
 
+/// How long an instance about which no question is answered is left alone at most.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Times that nobody has a reason to set.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
@@ -72,8 +77,8 @@ struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        let [hold, gathering, not_offered] = [10, 10, 86_400].map(Duration::from_secs);
-        Self { hold, gathering, not_offered }
+        let [hold, gathering] = [10, 10].map(Duration::from_secs);
+        Self { hold, gathering, not_offered: DAY }
     }
 }
 
@@ -88,8 +93,10 @@ pub(super) fn to_be_verified(outcome: Outcome, verify: Option<Duration>) -> Outc
 /// Why nothing was learned.
 #[derive(Debug)]
 enum Trouble {
-    /// The destination cannot be reached, or does not answer as it should.
+    /// The destination cannot be reached.
     Failed(String),
+    /// It can be reached, and has not answered this question. What it said in words of its own is not for the log.
+    Question { sentence: String, remark: Option<String> },
     /// It does not offer the service.
     NotOffered(String),
 }
@@ -122,13 +129,28 @@ struct Desk {
     metrics: Metrics,
     /// How it is asked, for the ledger.
     method: Method,
+    /// How long it is given after a delivery.
+    after: Duration,
+    /// How long a report may take.
     patience: Duration,
+    /// About how many instances it is asked at once at the moment.
+    most: usize,
 }
 
 impl Desk {
     /// What is due, if there is something.
     fn claim(&self) -> Result<Vec<Unverified>, SpoolError> {
-        tokio::task::block_in_place(|| self.spool.claim_unverified(&self.destination.name, self.spool.time(), AT_ONCE))
+        let (name, now) = (&self.destination.name, self.spool.time());
+        tokio::task::block_in_place(|| self.spool.claim_unverified(name, now, self.most))
+    }
+
+    /// A question about these was not answered. Which of many is to blame nobody knows; one alone is asked about again
+    /// later.
+    fn not_answered(&self, mut claims: Vec<Unverified>, sentence: &str) {
+        if let (Some(claim), true) = (claims.pop(), claims.is_empty()) {
+            let after = self.after.saturating_mul(2 << claim.tries.min(20)).min(DAY);
+            self.record(claim, Verification::Later { after, answer: sentence.to_owned() });
+        }
     }
 
     fn record(&self, claim: Unverified, verification: Verification) {
@@ -231,7 +253,7 @@ async fn run_at(
         VerifyBy::Commitment => Method::Commitment,
         VerifyBy::Query => Method::CFind,
     };
-    let desk = Desk { destination, spool, metrics, method, patience: how.patience };
+    let desk = Desk { destination, spool, metrics, method, after: how.after, patience: how.patience, most: AT_ONCE };
     let mut verifier = Verifier { desk, asker, circuit, pace, shutdown };
     verifier.work().await
 }
@@ -248,7 +270,7 @@ impl Verifier {
                 self.wait_for_work().await?;
                 continue;
             }
-            let is_full = claims.len() >= AT_ONCE;
+            let is_full = claims.len() >= self.desk.most;
             let asked = match &mut self.asker {
                 Asker::Commit(commit) => unless(&self.shutdown, commit.ask(claims, &self.desk)).await,
                 Asker::Find(find) => unless(&self.shutdown, find.ask(claims, &self.desk)).await,
@@ -262,7 +284,11 @@ impl Verifier {
                         self.rest_until(clock::now() + self.pace.gathering).await;
                     }
                 }
-                Some(Err(Trouble::Failed(sentence))) => self.fail(sentence),
+                Some(Err(Trouble::Failed(sentence))) => self.fail(sentence, None),
+                Some(Err(Trouble::Question { sentence, remark })) => {
+                    self.desk.most = (self.desk.most / 2).max(1);
+                    self.fail(sentence, remark);
+                }
                 Some(Err(Trouble::NotOffered(sentence))) => self.not_offered(sentence).await,
             }
         }
@@ -302,16 +328,20 @@ impl Verifier {
             info!(destination:% = self.desk.destination.name; "the destination can be asked again what it has");
         }
         self.circuit.succeeded();
+        self.desk.most = (self.desk.most * 2).min(AT_ONCE);
         self.desk.destination.show(|health| health.verification = None);
     }
 
-    fn fail(&mut self, sentence: String) {
+    fn fail(&mut self, mut sentence: String, remark: Option<String>) {
         // The first failure and then every tenth, as the worker does it.
         if self.circuit.failures().is_multiple_of(10) {
             warn!(
                 destination:% = self.desk.destination.name, failures = self.circuit.failures() + 1;
                 "the destination cannot be asked what it has: {sentence}"
             );
+        }
+        if let Some(remark) = remark {
+            sentence = format!("{sentence}: {remark}");
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.circuit.failed(clock::now(), fastrand::f64(), failure.clone());

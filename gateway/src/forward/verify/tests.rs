@@ -21,6 +21,7 @@ use crate::dimse::{Command, NAction, NEventReport, Response, Status};
 use crate::forward::tests::{Station, settings};
 use crate::inquiry::{Inquiry, Origin, Report};
 use crate::model::InstanceId;
+use crate::phantom::Phantom;
 use crate::spool::DeliveryState;
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
@@ -70,6 +71,8 @@ struct State {
     queries: Vec<usize>,
     answers: Vec<u16>,
     refuses: Option<Service>,
+    /// It ends the association when it is asked about this instance.
+    chokes_on: Option<String>,
 }
 
 struct Archive {
@@ -156,6 +159,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, changed: Arc<Notify>
             }
             Indication::Data(bytes) => data.extend_from_slice(&bytes),
             Indication::DataEnd => match request.take().unwrap() {
+                (_, Command::NAction(_) | Command::CFind(_)) if chokes(&data, &state) => return,
                 (context, command @ Command::CStore(_)) => {
                     let Command::CStore(store) = &command else { panic!() };
                     {
@@ -201,6 +205,14 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, changed: Arc<Notify>
             Indication::Response { .. } | Indication::Released => return,
         }
     }
+}
+
+fn chokes(data: &[u8], state: &Mutex<State>) -> bool {
+    let state = state.lock().unwrap();
+    state
+        .chokes_on
+        .as_ref()
+        .is_some_and(|instance| data.windows(instance.len()).any(|part| part == instance.as_bytes()))
 }
 
 fn a_report(message_id: u16, event_type: u16) -> Command {
@@ -448,6 +460,29 @@ async fn what_the_archive_will_not_commit_to_stays_delivered_and_says_why() {
     assert_eq!(archive.state().answers, [0, 0, 0]);
     assert_eq!(archive.state().stored, 1);
     asking.station.stop().await;
+}
+
+/// There are archives that die of one request: nothing that was delivered to them would ever be confirmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_no_question_is_answered_about_does_not_hold_up_the_others() {
+    for by in [VerifyBy::Commitment, VerifyBy::Query] {
+        let archive = Archive::start(|_| {}).await;
+        let bad = Phantom::small(100).file_meta(3).unwrap().sop_instance_uid;
+        archive.state().chokes_on = Some(bad.to_string());
+        let asking = Asking::new(&archive, by, LONG);
+        let mut ids = vec![];
+        for slice in 0..8 {
+            ids.push(asking.keep(slice).await);
+        }
+        let bad = ids.remove(3);
+        for id in ids {
+            asking.confirmed(id).await;
+        }
+        asking.said(bad, "was not answered").await;
+        archive.state().chokes_on = None;
+        asking.confirmed(bad).await;
+        asking.station.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

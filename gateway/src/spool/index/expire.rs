@@ -52,6 +52,7 @@ impl Tables<'_> {
         for name in &row.header.destinations {
             let number = self.destination(name)?.number;
             self.take_delivered(name, number, id, &row)?;
+            self.denied.remove((number, id.0))?;
         }
         self.leave_study(id, &row)?;
         self.uids.remove((row.header.sop_instance_uid.as_str(), &row.hash))?;

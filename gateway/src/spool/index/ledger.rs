@@ -11,7 +11,7 @@ use super::{IndexError, Tables, View, pack, unpack};
 use crate::clock::SpoolTime;
 use crate::ledger::{AttemptOutcome, Entry, Line, Month, Place, Position, VerifyOutcome};
 use crate::model::{InstanceId, Timestamp};
-use crate::spool::claims::{Outcome, Verification};
+use crate::spool::claims::{Attempt, Outcome, Verification};
 
 /// The key in `meta`.
 const POSITION: &str = "ledger";
@@ -63,7 +63,8 @@ impl Tables<'_> {
                 // Who has to be asked is asked now: the time that was waited for has passed, or nobody knows.
                 let verify = made.verify_after.map(|_| Duration::ZERO);
                 let outcome = Outcome::Delivered { answer: made.answer.as_str().to_owned(), verify };
-                Ok(self.record(&made.destination, made.id, &outcome, now, line.at)?.map_or(0, |_| 1))
+                let attempt = (&Attempt::default(), &outcome);
+                Ok(self.record(&made.destination, made.id, attempt, now, line.at)?.map_or(0, |_| 1))
             }
             Some(Entry::Verified { id, destination, outcome, answer, .. }) => {
                 let answer = answer.as_str().to_owned();
@@ -73,7 +74,7 @@ impl Tables<'_> {
                     VerifyOutcome::Again => (Verification::Later { after: Duration::ZERO, answer }, 0),
                     VerifyOutcome::Waived => (Verification::Waived, 0),
                 };
-                Ok(if self.verified(destination, *id, &verification, None, (now, line.at))? { change } else { 0 })
+                Ok(if self.settle(destination, *id, &verification, (now, line.at))? { change } else { 0 })
             }
             _ => Ok(0),
         }

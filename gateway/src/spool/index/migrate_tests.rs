@@ -8,7 +8,7 @@ use super::plain::{arrival, hash, header_of};
 use super::*;
 use crate::durable::memory::{MemoryDisk, Survivors};
 use crate::model::Priority;
-use crate::spool::claims::Outcome;
+use crate::spool::claims::{Attempt, Outcome};
 use crate::spool::record::tests::header;
 use crate::spool::shared::Conflicts;
 
@@ -158,7 +158,13 @@ fn fixture(schema: u64, disk: &MemoryDisk, path: &Path) {
             for id in 1..=1_200 {
                 let delivered = Outcome::Delivered { answer: "0000".into(), verify: None };
                 let central = "central".parse().unwrap();
-                tables.record(&central, InstanceId(id), &delivered, SpoolTime(id), Timestamp::from_millis(5))?;
+                tables.record(
+                    &central,
+                    InstanceId(id),
+                    (&Attempt::default(), &delivered),
+                    SpoolTime(id),
+                    Timestamp::from_millis(5),
+                )?;
             }
             let freed = tables.keep(&Change::Expend(tables.all_done().into_iter().take(1_100).collect()))?;
             assert_eq!(freed.len(), 1_100);

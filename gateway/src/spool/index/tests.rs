@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use super::plain::{DESTINATIONS, Model, Step, arrival, hash, header_of, name, study};
 use super::*;
 use crate::durable::memory::MemoryDisk;
+use crate::ledger::Method;
 use crate::model::Priority;
-use crate::spool::claims::{Classes, Outcome, Verification};
+use crate::spool::claims::{Attempt, Classes, Outcome, Reported, Verification};
 use crate::spool::record::tests::header;
 use crate::spool::shared::Conflicts;
 
@@ -123,6 +124,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         }),
         (0_u64..20).prop_map(|after| Outcome::Retry { after: Duration::from_millis(after), answer: "A700".into() }),
         Just(Outcome::Parked { reason: "é".repeat(400) }),
+        Just(Outcome::Kept { answer: "backup does not take it".into() }),
         Just(Outcome::Released),
     ];
     let verification = || {
@@ -256,7 +258,8 @@ proptest! {
                         }
                         Step::Record { destination, id, outcome } => {
                             let at = Timestamp::from_millis(now);
-                            tables.record(&name(*destination), InstanceId(*id), outcome, SpoolTime(now), at)?;
+                            let made = (&Attempt::default(), outcome);
+                            tables.record(&name(*destination), InstanceId(*id), made, SpoolTime(now), at)?;
                         }
                         Step::RetryParked { destination, limit } => {
                             tables.retry_all(&name(*destination), 0..=u64::MAX, *limit, SpoolTime(now))?;
@@ -281,14 +284,18 @@ proptest! {
                             assert_eq!(step.changed, model.retry(|other, _| other == *id, *destination, now));
                         }
                         Step::Verify { destination, id, verification } => {
-                            let at = Timestamp::from_millis(now);
+                            let (at, said) = (Timestamp::from_millis(now), (Method::CFind, verification));
                             let (name, id, now) = (name(*destination), InstanceId(*id), SpoolTime(now));
-                            assert!(!tables.verified(&name, id, verification, Some(u32::MAX), (now, at))?, "another one");
-                            tables.verified(&name, id, verification, None, (now, at))?;
+                            assert!(!tables.verified(&name, id, said, Some(u32::MAX), (now, at))?, "another one");
+                            tables.verified(&name, id, said, None, (now, at))?;
                         }
                         Step::Report { destination, uids, verification, limit } => {
-                            let uid = |number: &u64| (header(*number).sop_instance_uid, verification.clone());
-                            let report: Vec<_> = uids.iter().map(uid).collect();
+                            let said = |number: &u64| Reported {
+                                instance: header(*number).sop_instance_uid,
+                                attempt: None,
+                                verification: verification.clone(),
+                            };
+                            let report: Vec<_> = uids.iter().map(said).collect();
                             let (mut applied, mut next) = (0, Some(ReportedTo::default()));
                             while let Some(from) = next {
                                 let time = (SpoolTime(now), Timestamp::from_millis(now));

@@ -12,17 +12,30 @@
 //!
 //! Final and confirmed are the last states, and the only ones in which nobody needs the payload any more
 //! ([`Tables::is_done`]).
+//!
+//! Whoever is asked is asked by SOP Instance UID, so his answer is not believed as it is ([`Tables::believed`]): of two
+//! contents with one UID nobody knows which one he means; and who takes an instance again and again and then lacks it does
+//! not get it at once every time.
+
+use std::time::Duration;
 
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use super::write::shortened;
-use super::{Counts, DeliveredRow, IndexError, InstanceRow, ParkedRow, QueuedRow, Stage, Tables, View, pack, unpack};
+use super::{
+    Counts, DAY, DeliveredRow, IndexError, InstanceRow, ParkedRow, QueuedRow, Stage, Tables, View, pack, unpack,
+};
 use crate::clock::SpoolTime;
 use crate::ledger::Method;
 use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
-use crate::spool::claims::Verification;
+use crate::spool::claims::{Reported, Verification};
 use crate::spool::told;
+
+/// How often an instance is delivered again at once to a destination that then says that it lacks it.
+const AT_ONCE: u32 = 3;
+/// After that, the days until the next time double up to this power of two.
+const LONGEST_PAUSE: u32 = 5;
 
 /// What is known beyond the answer to the delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +81,21 @@ pub(in crate::spool) struct ReportedTo {
     content: Option<[u8; 32]>,
 }
 
+/// Whether another content with the same SOP Instance UID was received, as far as that is still known.
+pub(super) fn is_ambiguous(
+    conflicts: &impl ReadableTable<u64, u64>,
+    uids: &impl ReadableTable<(&'static str, &'static [u8; 32]), u64>,
+    id: InstanceId,
+    uid: &Uid,
+) -> Result<bool, IndexError> {
+    if conflicts.get(id.0)?.is_some() {
+        return Ok(true);
+    }
+    let mut contents = uids.range((uid.as_str(), &[0; 32])..=(uid.as_str(), &[0xff; 32]))?;
+    contents.next().transpose()?;
+    Ok(contents.next().transpose()?.is_some())
+}
+
 impl Tables<'_> {
     /// Enters a delivery that was made.
     pub(super) fn add_delivered(
@@ -109,38 +137,50 @@ impl Tables<'_> {
         Ok(row.is_some_and(|row| row.verification.is_settled()))
     }
 
-    /// Records what the destination said when it was asked about the delivery that was made with the attempt of this
-    /// number, or about whatever it was if none is given. False, and nothing is done, if it has not to be asked (any more).
+    /// Records and tells what the destination said when it was asked by `method` about the delivery that was made with the
+    /// attempt of this number, or about whatever it was if none is given. False, and nothing is done, if it has not to be
+    /// asked (any more).
     pub(in crate::spool) fn verified(
         &mut self,
         destination: &DestinationName,
         id: InstanceId,
-        verification: &Verification,
+        (method, verification): (Method, &Verification),
         attempt: Option<u32>,
         (now, at): (SpoolTime, Timestamp),
     ) -> Result<bool, IndexError> {
-        let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok(false) };
-        let row = self.delivered.get((number, id.0))?.map(|row| unpack::<DeliveredRow>("delivered", row.value()));
-        let Some(DeliveredRow { verification: VerificationRow::Unverified { tries, .. }, attempts, .. }) =
-            row.transpose()?
-        else {
-            return Ok(false);
-        };
-        if attempt.is_some_and(|attempt| attempt != attempts) {
+        let Some((number, before)) = self.open_delivery(destination, id)? else { return Ok(false) };
+        if attempt.is_some_and(|attempt| attempt != before.attempts) {
             return Ok(false);
         }
+        let verification = &self.believed((number, id), verification, now)?;
+        self.tell(Some(at), told::verified(id, destination, method, verification));
+        self.settle(destination, id, verification, (now, at))
+    }
+
+    /// Records what is known of a delivery now. False, and nothing is done, if the destination has not to be asked.
+    pub(super) fn settle(
+        &mut self,
+        destination: &DestinationName,
+        id: InstanceId,
+        verification: &Verification,
+        (now, at): (SpoolTime, Timestamp),
+    ) -> Result<bool, IndexError> {
+        let Some((number, before)) = self.open_delivery(destination, id)? else { return Ok(false) };
+        let VerificationRow::Unverified { tries, .. } = before.verification else { return Ok(false) };
         let instance = self.instance(id)?;
-        let Some(before) = self.take_delivered(destination, number, id, &instance)? else { return Ok(false) };
+        self.take_delivered(destination, number, id, &instance)?;
         let tries = tries.saturating_add(1);
         match verification {
             Verification::Confirmed { answer } => {
                 let verification = VerificationRow::Confirmed { at, tries, answer: shortened(answer) };
                 self.add_delivered(destination, number, id, &instance, &DeliveredRow { verification, ..before })?;
+                self.denied.remove((number, id.0))?;
                 self.note_done(id, &instance, now)?;
             }
             Verification::Waived => {
                 let verification = VerificationRow::Final;
                 self.add_delivered(destination, number, id, &instance, &DeliveredRow { verification, ..before })?;
+                self.denied.remove((number, id.0))?;
                 self.note_done(id, &instance, now)?;
             }
             Verification::Later { after, answer } => {
@@ -149,6 +189,7 @@ impl Tables<'_> {
                 self.add_delivered(destination, number, id, &instance, &DeliveredRow { verification, ..before })?;
             }
             Verification::Missing { answer } if instance.place.is_some() => {
+                self.note_denied((number, id), now)?;
                 let (last_answer, last_at) = (Some(shortened(answer)), Some(at));
                 let priority = self.priority(&instance)?;
                 let row = QueuedRow { priority, due: now.0, attempts: before.attempts, last_answer, last_at };
@@ -164,25 +205,87 @@ impl Tables<'_> {
         Ok(true)
     }
 
+    /// A delivery that was made and about which the destination has to be asked, with the number of the destination.
+    fn open_delivery(
+        &mut self,
+        destination: &DestinationName,
+        id: InstanceId,
+    ) -> Result<Option<(u32, DeliveredRow)>, IndexError> {
+        let Some(number) = self.known_destination(destination)?.map(|row| row.number) else { return Ok(None) };
+        let row = self.delivered.get((number, id.0))?.map(|row| unpack::<DeliveredRow>("delivered", row.value()));
+        let open = row.transpose()?.filter(|row| !row.verification.is_settled());
+        Ok(open.map(|row| (number, row)))
+    }
+
+    /// What an answer about a delivery is worth.
+    fn believed(
+        &self,
+        (number, id): (u32, InstanceId),
+        verification: &Verification,
+        now: SpoolTime,
+    ) -> Result<Verification, IndexError> {
+        match verification {
+            Verification::Confirmed { answer } => {
+                let uid = &self.instance(id)?.header.sop_instance_uid;
+                Ok(match is_ambiguous(&self.conflicts, &self.uids, id, uid)? {
+                    false => verification.clone(),
+                    true => Verification::Later {
+                        after: Duration::from_millis(DAY),
+                        answer: format!(
+                            "{answer}; but two contents with this SOP Instance UID were received, and a destination is \
+                             asked by UID: look at the archive which one it has, and have the other one sent again under \
+                             a UID of its own"
+                        ),
+                    },
+                })
+            }
+            Verification::Missing { answer } => {
+                let (times, not_before) = self.denied.get((number, id.0))?.map_or((0, 0), |row| row.value());
+                let left = not_before.saturating_sub(now.0);
+                if left == 0 {
+                    return Ok(verification.clone());
+                }
+                let days = left.div_ceil(DAY);
+                Ok(Verification::Later {
+                    after: Duration::from_millis(left.min(DAY)),
+                    answer: format!(
+                        "{answer}, after {times} more deliveries that it answered with success; the next is made in {days} \
+                         days: find out at the archive where it puts them"
+                    ),
+                })
+            }
+            Verification::Later { .. } | Verification::Waived => Ok(verification.clone()),
+        }
+    }
+
+    /// Takes note that a delivery has to be made again: at once the first times, and then after ever more days.
+    fn note_denied(&mut self, (number, id): (u32, InstanceId), now: SpoolTime) -> Result<(), IndexError> {
+        let times = self.denied.get((number, id.0))?.map_or(0, |row| row.value().0).saturating_add(1);
+        let pause = times.checked_sub(AT_ONCE).map_or(0, |more| DAY << more.min(LONGEST_PAUSE));
+        self.denied.insert((number, id.0), (times, now.0.saturating_add(pause)))?;
+        Ok(())
+    }
+
     /// Enters a report that came by itself, from where `from` says: up to `limit` looks. Gives to how many deliveries it
     /// applied, and how to go on if it was not all.
     pub(in crate::spool) fn reported(
         &mut self,
         destination: &DestinationName,
-        report: &[(Uid, Verification)],
+        report: &[Reported],
         from: ReportedTo,
         limit: usize,
         (now, at): (SpoolTime, Timestamp),
     ) -> Result<(u64, Option<ReportedTo>), IndexError> {
         let (mut applied, mut looks, mut to) = (0, 0, from);
-        while let Some((uid, verification)) = report.get(to.at) {
+        while let Some(Reported { instance, attempt, verification }) = report.get(to.at) {
+            let uid = instance.as_str();
             if looks >= limit {
                 return Ok((applied, Some(to)));
             }
             let after = to.content.unwrap_or_default();
             let mut found = Vec::new();
             // The first is the one that was looked at last, if there was one.
-            for row in self.uids.range((uid.as_str(), &after)..=(uid.as_str(), &[0xff; 32]))?.take(limit - looks + 1) {
+            for row in self.uids.range((uid, &after)..=(uid, &[0xff; 32]))?.take(limit - looks + 1) {
                 let (key, id) = row?;
                 found.push((*key.value().1, id.value()));
             }
@@ -194,11 +297,8 @@ impl Tables<'_> {
                 continue;
             };
             for (_, id) in found {
-                let id = InstanceId(id);
-                if self.verified(destination, id, verification, None, (now, at))? {
-                    self.tell(Some(at), told::verified(id, destination, Method::Commitment, verification));
-                    applied += 1;
-                }
+                let said = (Method::Commitment, verification);
+                applied += u64::from(self.verified(destination, InstanceId(id), said, *attempt, (now, at))?);
             }
             to.content = Some(last);
         }

@@ -6,15 +6,15 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::studies::Touched;
 use super::{
-    CONFLICTS, Counts, DAMAGED, DAY, DELIVERED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED, FREEING,
-    HISTORY, INSTANCES, IndexError, InstanceRow, LEDGER, META, OPEN_STUDIES, PARKED, ParkedRow, PlaceKey, QUEUE,
-    QUEUED, QueuedRow, SCHEMA, SEGMENTS, STUDIES, STUDY_INSTANCES, STUDY_ORDER, Stage, State, UIDS, VERIFYING,
+    CONFLICTS, Counts, DAMAGED, DAY, DELIVERED, DENIED, DESTINATIONS, DONE, Day, DeliveredRow, DestinationRow, FREED,
+    FREEING, HISTORY, INSTANCES, IndexError, InstanceRow, LEDGER, META, OPEN_STUDIES, PARKED, ParkedRow, PlaceKey,
+    QUEUE, QUEUED, QueuedRow, SCHEMA, SEGMENTS, STUDIES, STUDY_INSTANCES, STUDY_ORDER, Stage, State, UIDS, VERIFYING,
     VerificationRow, pack, unpack,
 };
 use crate::clock::SpoolTime;
 use crate::ledger::Entry;
 use crate::model::{DestinationName, InstanceId, Timestamp, Uid};
-use crate::spool::claims::Outcome;
+use crate::spool::claims::{Attempt, Outcome};
 
 /// Answers and reasons are for people: what is longer than this, in bytes, is cut.
 const LONGEST_TEXT: usize = 500;
@@ -36,6 +36,7 @@ pub(in crate::spool) struct Tables<'t> {
     pub(super) freeing: Table<'t, PlaceKey, u64>,
     pub(super) damaged: Table<'t, u64, &'static [u8]>,
     pub(super) verifying: Table<'t, (u32, u64, u64), ()>,
+    pub(super) denied: Table<'t, (u32, u64), (u32, u64)>,
     pub(super) studies: Table<'t, &'static str, &'static [u8]>,
     pub(super) study_order: Table<'t, u64, &'static str>,
     pub(super) study_instances: Table<'t, (u64, u64), ()>,
@@ -75,6 +76,7 @@ impl<'t> Tables<'t> {
             freeing: transaction.open_table(FREEING)?,
             damaged: transaction.open_table(DAMAGED)?,
             verifying: transaction.open_table(VERIFYING)?,
+            denied: transaction.open_table(DENIED)?,
             studies: transaction.open_table(STUDIES)?,
             study_order: transaction.open_table(STUDY_ORDER)?,
             study_instances: transaction.open_table(STUDY_INSTANCES)?,
@@ -144,7 +146,7 @@ impl<'t> Tables<'t> {
         &mut self,
         destination: &DestinationName,
         id: InstanceId,
-        outcome: &Outcome,
+        (attempt, outcome): (&Attempt, &Outcome),
         now: SpoolTime,
         at: Timestamp,
     ) -> Result<Option<u32>, IndexError> {
@@ -156,15 +158,23 @@ impl<'t> Tables<'t> {
         };
         let instance = row;
         let attempts = before.attempts.saturating_add(1);
+        let remarked = |answer: &str| match &attempt.remark {
+            Some(remark) => shortened(&format!("{answer}: {remark}")),
+            None => shortened(answer),
+        };
         match outcome {
             Outcome::Released => {}
+            Outcome::Kept { answer } => {
+                let row = QueuedRow { attempts, last_answer: Some(remarked(answer)), last_at: Some(at), ..before };
+                self.queued.insert(key, &pack("queued", &row)?[..])?;
+            }
             Outcome::Retry { after, answer } => {
                 self.dequeue(destination, number, id, &before, &instance)?;
                 let row = QueuedRow {
                     priority: before.priority,
                     due: now.after(*after).0,
                     attempts,
-                    last_answer: Some(shortened(answer)),
+                    last_answer: Some(remarked(answer)),
                     last_at: Some(at),
                 };
                 self.enqueue(destination, number, id.0, &row, &instance)?;
@@ -177,13 +187,13 @@ impl<'t> Tables<'t> {
                     last_answer: None,
                     last_at: None,
                 });
-                let row = DeliveredRow { at, attempts, answer: shortened(answer), verification };
+                let row = DeliveredRow { at, attempts, answer: remarked(answer), verification };
                 self.add_delivered(destination, number, id, &instance, &row)?;
                 self.note_done(id, &instance, now)?;
             }
             Outcome::Parked { reason } => {
                 self.dequeue(destination, number, id, &before, &instance)?;
-                let row = ParkedRow { at, attempts, reason: shortened(reason) };
+                let row = ParkedRow { at, attempts, reason: remarked(reason) };
                 self.park(destination, number, id, &row, &instance)?;
             }
         }
