@@ -1,7 +1,9 @@
-//! A long queue in the real binary: memory does not grow with it. `make bench-scale` has the long form.
+//! A long queue in the real binary, and a study that is long in itself: memory does not grow with either. `make bench-scale`
+//! has the long form.
 
 use std::sync::mpsc::sync_channel;
 
+use waystation::control::words::count;
 use waystation::model::{Priority, Timestamp};
 use waystation::spool::{InstanceHeader, Spool, SpoolOptions};
 
@@ -13,15 +15,18 @@ const QUEUED: u64 = 60_000;
 /// Receivers at once, which share flushes.
 const RECEIVERS: u64 = 64;
 const MEMORY: u64 = 64 << 20;
+/// Those of each receiver that are of one study, and its UID.
+const OF_STUDY: u64 = 160;
+const STUDY: &str = "1.2.3.4.5.6.7.8.9";
 
 /// Receives one after the other. The spool is used as a library here: over the network this would take minutes.
 fn receive(spool: &Spool, instances: u64) {
-    for _ in 0..instances {
+    for number in 0..instances {
         let uid = || format!("2.25.{}", fastrand::u128(..)).parse().unwrap();
         let header = InstanceHeader {
             sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".parse().unwrap(),
             sop_instance_uid: uid(),
-            study_instance_uid: Some(uid()),
+            study_instance_uid: Some(if number < OF_STUDY { STUDY.parse().unwrap() } else { uid() }),
             series_instance_uid: Some(uid()),
             transfer_syntax: "1.2.840.10008.1.2.1".parse().unwrap(),
             calling_ae: "CT1".parse().unwrap(),
@@ -62,4 +67,19 @@ fn a_gateway_with_tens_of_thousands_of_queued_instances_takes_no_more_memory_tha
     assert_eq!(queued, QUEUED.next_multiple_of(RECEIVERS));
     assert!(index > MEMORY / 2, "the index is {index} bytes: too small to tell");
     assert!(peak <= MEMORY, "{} MiB resident at the peak", peak >> 20);
+
+    let file = scratch.path().join("receipt.txt");
+    let receipt = gateway.ask(&["receipt", STUDY, "--out", file.to_str().unwrap()]);
+    assert!(receipt.status.success(), "{}", receipt.text());
+    let page = std::fs::read_to_string(&file).unwrap();
+    let all = RECEIVERS * OF_STUDY;
+    assert!(
+        page.trim_end().ends_with(&format!("End of the receipt: {} instances.", count(all))),
+        "of {} bytes",
+        page.len()
+    );
+    let why = gateway.ask(&["why", STUDY]);
+    assert!(why.status.success() && why.printed.contains(&format!("{} instances", count(all))), "{}", why.text());
+    let peak = gateway.peak_memory();
+    assert!(peak <= MEMORY, "{} MiB resident after a receipt of {all} instances", peak >> 20);
 }

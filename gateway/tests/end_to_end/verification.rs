@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::asked::Asked;
 use crate::support::dcmtk::{Outcome, storescu};
@@ -168,6 +168,27 @@ fn orthanc_commits_and_is_queried_in_the_clear_and_over_tls() {
             orthanc.server.send("PUT", "/modalities/gateway", &description);
             sends(&gateway, &files(&scratch, 3));
             confirmed(&gateway, 3);
+            proved(&gateway, verify);
         }
     }
+}
+
+/// The receipt of the only study says that it is confirmed, and by what line of the ledger.
+fn proved(gateway: &Gateway, verify: &str) {
+    let studies = gateway.ask(&["studies", "--json"]).printed;
+    let study: Value = serde_json::from_str(studies.lines().next().unwrap()).unwrap();
+    let study = study["study-instance-uid"].as_str().unwrap();
+    let receipt: Value = serde_json::from_str(&gateway.ask(&["receipt", study, "--json"]).printed).unwrap();
+    assert_eq!(receipt["sentences"][0], "All that is owed is delivered and confirmed.");
+    let instances = receipt["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 3);
+    let method = if verify == "commitment" { "commitment" } else { "c-find" };
+    for instance in instances {
+        let lines = instance["ledger"].as_array().unwrap();
+        let said = |line: &Value| line["line"].as_str().unwrap().to_owned();
+        let confirms = |line: &String| line.contains("\"confirmed\"") && line.contains(&format!("\"{method}\""));
+        assert_eq!(lines.iter().map(said).filter(confirms).count(), 1, "{instance}");
+    }
+    let page = gateway.ask(&["receipt", study]).printed;
+    assert!(page.contains("confirmed "), "{page}");
 }
