@@ -1,5 +1,5 @@
 //! What an archive says it has done with each instance: the Store Instances Response (PS3.18 10.5.3.2, PS3.3 C.12.1.1.11
-//! macros) in the DICOM JSON model (PS3.18 F). Pure, total, bounded.
+//! macros) in the DICOM JSON model (PS3.18 F), or in XML ([`native`]). Pure, total, bounded.
 //!
 //! Of the answer only UIDs and numbers are taken: comments of archives may name patients.
 
@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::native;
 
 /// No longer answer is read. That of fifty instances has some 20 KiB.
 pub(super) const LONGEST: usize = 4 << 20;
@@ -56,7 +58,11 @@ struct Element {
 
 /// Reads the answer; nothing if it is not one in this form.
 pub(super) fn read(body: &[u8]) -> Option<Listed> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    if *first == b'<' {
+        return native::read(body);
+    }
     // It is one data set. Some archives make it a list of one, as in an answer to a query.
     let data_sets = match first {
         b'[' => serde_json::from_slice::<Vec<DataSet>>(body).ok()?,

@@ -4,8 +4,14 @@
 //! waits behind what is not for longer than one request takes. How long that is, is watched: requests grow while they
 //! take less than a quarter of a minute, and shrink when they take more than half a minute, between a mebibyte and what
 //! the configuration allows. An instance that is larger goes alone.
+//!
+//! No request holds two instances with one SOP Instance UID: its answer speaks of UIDs, and could not tell them apart.
+//!
+//! What the archive says is too large (413) halves the size of the requests. Archives and the proxies in front of them
+//! change, so once a day a request may be twice as large again; if it still is too large, that has cost one request.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use crate::model::Priority;
 
@@ -24,9 +30,14 @@ const LEAST: u64 = 1 << 20;
 /// The size of the first requests.
 const FIRST: u64 = 16 << 20;
 
+/// How long what was too large is believed to be so.
+const BELIEVED: Duration = Duration::from_secs(86_400);
+
 /// What counts of a claim.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Candidate {
+pub(super) struct Candidate<'a> {
+    /// SOP Instance UID.
+    pub(super) instance: &'a str,
     pub(super) length: u64,
     pub(super) priority: Priority,
     /// It must be in no request with others.
@@ -38,8 +49,12 @@ pub(super) struct Candidate {
 pub(super) struct Sizes {
     /// `max-instances`
     most: usize,
-    /// `max-request`, and half of what the archive has said is too large.
+    /// `max-request`
+    max_request: u64,
+    /// The same, or half of what the archive has said is too large.
     limit: u64,
+    /// When the limit was last found to be, or made, another one than `max-request`.
+    limited: Option<Instant>,
     /// What takes half a minute at most.
     aim: u64,
 }
@@ -47,17 +62,19 @@ pub(super) struct Sizes {
 impl Sizes {
     pub(super) fn new(max_request: u64, max_instances: u32) -> Self {
         let most = usize::try_from(max_instances).unwrap_or(usize::MAX).max(1);
-        Self { most, limit: max_request, aim: FIRST }
+        Self { most, max_request, limit: max_request, limited: None, aim: FIRST }
     }
 
     /// How many of the claims, from the first on, go in the next request.
-    pub(super) fn count(&self, claims: impl Iterator<Item = Candidate>) -> usize {
+    pub(super) fn count<'a>(&self, claims: impl Iterator<Item = Candidate<'a>>) -> usize {
         let limit = self.limit.min(self.aim);
         let (mut count, mut total, mut first) = (0, 0_u64, None);
+        let mut instances = HashSet::new();
         for claim in claims {
             total = total.saturating_add(claim.length).saturating_add(HEAD);
             let &mut Candidate { priority, alone, .. } = first.get_or_insert(claim);
-            let fits = total <= limit && claim.priority == priority && !alone && !claim.alone;
+            let is_new = instances.insert(claim.instance);
+            let fits = is_new && total <= limit && claim.priority == priority && !alone && !claim.alone;
             if count > 0 && !fits {
                 break;
             }
@@ -79,9 +96,23 @@ impl Sizes {
     }
 
     /// A request with so many bytes of data sets was too large (413). Returns the limit that holds from now on.
-    pub(super) fn too_large(&mut self, bytes: u64) -> u64 {
+    pub(super) fn too_large(&mut self, bytes: u64, now: Instant) -> u64 {
         self.limit = (bytes.min(self.limit) / 2).max(1);
+        self.limited = Some(now);
         self.limit
+    }
+
+    /// Lets requests be twice as large again if nothing has been too large for a day. Returns the new limit then.
+    pub(super) fn relent(&mut self, now: Instant) -> Option<u64> {
+        self.limited.filter(|limited| now.saturating_duration_since(*limited) >= BELIEVED)?;
+        self.limit = self.limit.saturating_mul(2).min(self.max_request);
+        self.limited = (self.limit < self.max_request).then_some(now);
+        Some(self.limit)
+    }
+
+    /// Whether requests are smaller than the configuration allows because the archive has said so.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited.is_some()
     }
 }
 
@@ -90,30 +121,47 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock;
 
-    fn claim(length: u64) -> Candidate {
-        Candidate { length, priority: Priority::Routine, alone: false }
+    fn named(instance: &str, length: u64) -> Candidate<'_> {
+        Candidate { instance, length, priority: Priority::Routine, alone: false }
+    }
+
+    /// So many different instances of one length.
+    fn count(sizes: &Sizes, number: usize, length: u64) -> usize {
+        let uids: Vec<String> = (0..number).map(|number| number.to_string()).collect();
+        sizes.count(uids.iter().map(|uid| named(uid, length)))
     }
 
     #[test]
     fn a_request_ends_at_its_limits_and_at_a_change_of_priority() {
         let sizes = Sizes::new(10 * 1024, 4);
-        let count = |claims: &[Candidate]| sizes.count(claims.iter().copied());
-        assert_eq!(count(&[]), 0);
-        assert_eq!(count(&[claim(1024); 9]), 4, "max-instances");
-        assert_eq!(count(&[claim(4096); 3]), 2, "max-request, heads included");
-        assert_eq!(count(&[claim(1 << 30), claim(1)]), 1, "a large one goes alone");
-        let urgent = Candidate { priority: Priority::Stat, ..claim(1) };
-        assert_eq!(count(&[urgent, urgent, claim(1)]), 2);
-        assert_eq!(count(&[claim(1), urgent]), 1);
-        let alone = Candidate { alone: true, ..claim(1) };
-        assert_eq!((count(&[alone, claim(1)]), count(&[claim(1), claim(1), alone])), (1, 2));
+        let of = |claims: &[Candidate<'_>]| sizes.count(claims.iter().copied());
+        assert_eq!(of(&[]), 0);
+        assert_eq!(count(&sizes, 9, 1024), 4, "max-instances");
+        assert_eq!(count(&sizes, 3, 4096), 2, "max-request, heads included");
+        let (one, two, three) = (named("1", 1), named("2", 1), named("3", 1));
+        assert_eq!(of(&[named("4", 1 << 30), one]), 1, "a large one goes alone");
+        let urgent = |candidate| Candidate { priority: Priority::Stat, ..candidate };
+        assert_eq!(of(&[urgent(one), urgent(two), three]), 2);
+        assert_eq!(of(&[one, urgent(two)]), 1);
+        let alone = Candidate { alone: true, ..three };
+        assert_eq!((of(&[alone, one]), of(&[one, two, alone])), (1, 2));
+    }
+
+    /// Both would be judged by the one entry of the answer that names them, and one of them might never arrive.
+    #[test]
+    fn a_request_ends_before_a_uid_that_is_in_it_already() {
+        let sizes = Sizes::new(1 << 20, 500);
+        let (one, two) = (named("1.2", 10), named("1.3", 10));
+        assert_eq!(sizes.count([one, two, Candidate { length: 11, ..one }, two].into_iter()), 2);
+        assert_eq!(sizes.count([one, one].into_iter()), 1);
     }
 
     #[test]
     fn requests_grow_and_shrink_with_the_line() {
         let mut sizes = Sizes::new(100 << 20, 500);
-        let mib = |sizes: &Sizes| sizes.count([claim((1 << 20) - HEAD); 200].into_iter());
+        let mib = |sizes: &Sizes| count(sizes, 200, (1 << 20) - HEAD);
         assert_eq!(mib(&sizes), 16);
         sizes.took(16 << 20, Duration::from_secs(2));
         assert_eq!(mib(&sizes), 32);
@@ -132,12 +180,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_remembered() {
-        let mut sizes = Sizes::new(100 << 20, 500);
-        assert_eq!(sizes.too_large(8 << 20), 4 << 20);
-        sizes.took(4 << 20, Duration::from_secs(1));
-        sizes.took(16 << 20, Duration::from_secs(1));
-        assert_eq!(sizes.count([claim((1 << 20) - HEAD); 200].into_iter()), 4);
+    fn what_is_too_large_is_remembered_for_a_day_and_then_tried_again_step_by_step() {
+        const MIB: u64 = 1 << 20;
+        let mut sizes = Sizes::new(15 * MIB, 500);
+        let mib = |sizes: &Sizes| count(sizes, 200, MIB - HEAD);
+        let mut now = clock::now();
+        assert_eq!((sizes.relent(now), sizes.is_limited()), (None, false));
+        assert_eq!(sizes.too_large(8 * MIB, now), 4 * MIB);
+        sizes.took(4 * MIB, Duration::from_secs(1));
+        sizes.took(16 * MIB, Duration::from_secs(1));
+        assert_eq!((mib(&sizes), sizes.is_limited()), (4, true));
+        assert_eq!(sizes.relent(now + BELIEVED - Duration::from_secs(1)), None);
+        for (expected, still) in [(8, true), (15, false)] {
+            now += BELIEVED;
+            assert_eq!(sizes.relent(now), Some(expected * MIB));
+            assert_eq!((sizes.relent(now), sizes.is_limited()), (None, still), "one step a day");
+            sizes.took(expected * MIB / 2, Duration::from_secs(1));
+            assert_eq!(u64::try_from(mib(&sizes)).unwrap(), expected);
+        }
+        assert_eq!(sizes.relent(now + 100 * BELIEVED), None);
+        // Still too large: one request, and back to half.
+        sizes.too_large(8 * MIB, now);
+        now += BELIEVED;
+        assert_eq!((sizes.relent(now), sizes.too_large(8 * MIB, now)), (Some(8 * MIB), 4 * MIB));
+        assert_eq!(sizes.relent(now + BELIEVED / 2), None, "and a whole day from then on");
     }
 
     proptest! {
@@ -146,7 +212,8 @@ mod tests {
             lengths in prop::collection::vec(0_u64..100_000, 1..80), limit in 1_u64..1_000_000, most in 1_u32..60,
         ) {
             let sizes = Sizes::new(limit, most);
-            let count = sizes.count(lengths.iter().map(|length| claim(*length)));
+            let uids: Vec<String> = (0..lengths.len()).map(|number| number.to_string()).collect();
+            let count = sizes.count(uids.iter().zip(&lengths).map(|(uid, length)| named(uid, *length)));
             prop_assert!(count >= 1 && count <= usize::try_from(most).unwrap());
             let total: u64 = lengths[..count].iter().map(|length| length + HEAD).sum();
             prop_assert!(count == 1 || total <= limit);

@@ -3,6 +3,10 @@
 //! A body that is fed ends only with the piece that says so. One whose feeding stops before, for whatever reason, is an
 //! error, and the connection is broken off (HTTP/1.1) or the stream reset (HTTP/2): a body that was cut off can never be
 //! taken for a whole one.
+//!
+//! A request passes three places on its way out: this body, the buffers of HTTP and of TLS, the network. As long as
+//! something of it is in the first two, the network has to take some of it now and then. From the moment at which the last
+//! byte has left, the answer is waited for, and nothing else that the connection carries makes that wait any longer.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::clock;
 use crate::forward::pump::Piece;
@@ -61,6 +65,7 @@ impl Body {
             let rest = left.checked_sub(length).filter(|rest| last == (*rest == 0));
             *left = rest.ok_or_else(|| io::Error::other("the body is not as long as was announced"))?;
         }
+        self.progress.state().total += length;
         if last {
             self.source = Source::Ended;
             self.progress.state().complete = true;
@@ -108,38 +113,71 @@ impl hyper::body::Body for Body {
 
 /// How the sending goes.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<State>);
+pub(super) struct Progress {
+    state: Mutex<State>,
+    /// The last byte of the request has left.
+    gone: Notify,
+}
 
 #[derive(Debug)]
 struct State {
-    /// When the network last took something, or was last offered something after a wait for our own disk.
+    /// When the network last took something of the request, or was last offered something after a wait for our own disk.
     moved: Instant,
     /// The next piece is waited for: the network is not to blame.
     starving: bool,
     /// The last piece of the body has been handed over.
     complete: bool,
+    /// Bytes of the body so far.
+    total: u64,
+    /// Bytes of the request that TLS has taken. Over HTTP/1.1 those of its head count, too: the end may seem to come a few
+    /// hundred bytes early, and never late.
+    written: u64,
+    /// TLS has bytes of the request that the network has not taken.
+    pending: bool,
+    /// When the last byte of the request left.
+    left: Option<Instant>,
     /// What TLS said when the connection broke.
     failure: Option<String>,
 }
 
-impl Progress {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
+impl State {
+    fn new() -> Self {
+        Self {
             moved: clock::of_runtime(),
             starving: false,
             complete: false,
+            total: 0,
+            written: 0,
+            pending: false,
+            left: None,
             failure: None,
-        })))
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::new()), gone: Notify::new() })
     }
 
     /// A request begins.
     pub(super) fn begin(&self) {
-        *self.state() = State { moved: clock::of_runtime(), starving: false, complete: false, failure: None };
+        *self.state() = State::new();
     }
 
     /// Whether the whole body has been handed over.
     pub(super) fn is_complete(&self) -> bool {
         self.state().complete
+    }
+
+    /// Whether the whole request has left.
+    pub(super) fn has_left(&self) -> bool {
+        self.state().left.is_some()
+    }
+
+    /// Ready when the whole request has left, from which moment on another deadline holds.
+    pub(super) async fn leaves(&self) {
+        self.gone.notified().await;
     }
 
     /// What TLS said when the connection broke, with cause and remedy.
@@ -152,13 +190,13 @@ impl Progress {
         self.state().failure.get_or_insert(explained);
     }
 
-    /// When the other side has taken too long: `stall` for the next bytes of a body, `patience` for the answer.
+    /// When the other side has taken too long: `stall` for the next bytes of a request, `patience` for the answer.
     pub(super) fn deadline(&self, now: Instant, stall: Duration, patience: Duration) -> Instant {
         let state = self.state();
-        match (state.complete, state.starving) {
-            (true, _) => state.moved + patience,
-            (false, true) => now + stall,
-            (false, false) => state.moved + stall,
+        match (state.left, state.starving && !state.complete) {
+            (Some(left), _) => left + patience,
+            (None, true) => now + stall,
+            (None, false) => state.moved + stall,
         }
     }
 
@@ -169,12 +207,33 @@ impl Progress {
         }
     }
 
+    /// TLS has taken so many bytes of the request.
+    pub(super) fn written(&self, bytes: u64) {
+        let mut state = self.state();
+        state.written = state.written.saturating_add(bytes);
+        state.pending = true;
+        state.moved = clock::of_runtime();
+    }
+
+    /// The network has taken something. It counts if something of the request is waiting for that.
     pub(super) fn moved(&self) {
-        self.state().moved = clock::of_runtime();
+        let mut state = self.state();
+        if state.pending {
+            state.moved = clock::of_runtime();
+        }
+    }
+
+    /// The network has taken all that TLS had.
+    pub(super) fn flushed(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.pending) && state.complete && state.written >= state.total {
+            state.left.get_or_insert(clock::of_runtime());
+            self.gone.notify_one();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -219,19 +278,55 @@ mod tests {
         assert!(collected(vec![piece(b"abc", false)], None).await.0.is_err());
     }
 
-    #[test]
-    fn the_network_is_waited_for_by_its_last_progress_and_the_disk_is_not_its_fault() {
+    #[tokio::test(start_paused = true)]
+    async fn the_network_is_waited_for_by_its_last_progress_and_the_disk_is_not_its_fault() {
         let progress = Progress::new();
         progress.begin();
         let (stall, patience) = (Duration::from_secs(60), Duration::from_secs(120));
-        let began = progress.state().moved;
-        let later = began + Duration::from_secs(1000);
-        assert_eq!(progress.deadline(later, stall, patience), began + stall);
+        let deadline = || progress.deadline(clock::of_runtime(), stall, patience);
+        let began = clock::of_runtime();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(deadline(), began + stall);
         progress.state().starving = true;
-        assert_eq!(progress.deadline(later, stall, patience), later + stall);
+        assert_eq!(deadline(), clock::of_runtime() + stall);
         progress.fed();
-        progress.state().complete = true;
-        let moved = progress.state().moved;
-        assert!(moved >= began && progress.deadline(later, stall, patience) == moved + patience);
+        let fed = clock::of_runtime();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(deadline(), fed + stall);
+        progress.written(5);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        progress.moved();
+        assert_eq!(deadline(), clock::of_runtime() + stall, "what TLS has taken goes out");
+    }
+
+    /// The archive sends a PING every second, and the connection answers each: that is no progress of the request.
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_is_waited_for_from_the_last_byte_whatever_moves_after_it() {
+        let progress = Progress::new();
+        progress.begin();
+        let (stall, patience) = (Duration::from_secs(60), Duration::from_secs(120));
+        let deadline = || progress.deadline(clock::of_runtime(), stall, patience);
+        let mut body = Body::whole(Bytes::from_static(b"abc"), &progress);
+        body.frame().await.unwrap().unwrap();
+        assert!(progress.is_complete());
+        progress.written(2);
+        progress.flushed();
+        assert!(!progress.has_left(), "one byte is in the buffers of HTTP");
+        let last = clock::of_runtime();
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            progress.moved();
+            progress.flushed();
+        }
+        assert_eq!(deadline(), last + stall, "the archive takes no more of it");
+        progress.written(1);
+        progress.flushed();
+        let left = clock::of_runtime();
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            progress.moved();
+            progress.flushed();
+        }
+        assert!(progress.has_left() && deadline() == left + patience);
     }
 }

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::body::{Body, Progress};
+use super::frames::Frames;
 use super::judgement::Answer;
 use super::wire::{Explained, Watched};
 use super::{proxy, retry_after};
@@ -86,7 +87,7 @@ pub(super) struct Line {
     pub(super) connect: Duration,
     /// How long the network may take nothing of what is sent.
     pub(super) stall: Duration,
-    /// For the answer, from the last byte sent.
+    /// For the answer, from the last byte of the request, whatever else the connection carries meanwhile.
     pub(super) patience: Duration,
 }
 
@@ -130,7 +131,7 @@ impl Connection {
         let stream = line.tls.connector_offering(&PROTOCOLS).connect(name, stream).await;
         let stream = stream.map_err(|error| failed(tls::explain(&error)))?;
         let is_two = stream.get_ref().1.alpn_protocol() == PROTOCOLS.first().copied();
-        let stream = Explained::new(stream, Arc::clone(&progress));
+        let stream = Explained::new(stream, Arc::clone(&progress), is_two.then(Frames::new));
         let no_http = |error: hyper::Error| ConnectError::Http { peer: peer.clone(), reason: explain(&error) };
         let (sender, task) = if is_two {
             let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -191,10 +192,11 @@ impl Connection {
                     return answered.map_err(|sentence| Broken { sentence: explained(sentence), stale });
                 }
                 () = tokio::time::sleep_until(deadline.into()) => {}
+                () = progress.leaves() => {}
             }
             let now = clock::of_runtime();
             if progress.deadline(now, stall, patience) <= now {
-                let sentence = if progress.is_complete() {
+                let sentence = if progress.has_left() {
                     format!("no answer within {} s of the last byte", patience.as_secs())
                 } else {
                     format!("the connection took nothing for {} s", stall.as_secs())

@@ -7,10 +7,14 @@
 //! | 400, 406, 410, 411, 422 and other 4xx | each alone; then refused |
 //! | 415 | each alone; then in another transfer syntax, if there is a lossless one; then refused |
 //! | 413 | smaller requests; an instance that is too large alone is parked |
-//! | 401, 403 | the destination's: the credentials are not right |
+//! | 401 | the destination's: the credentials are not right |
+//! | 403 | the destination's: rights are missing; or the instance's, see below |
 //! | 404, 405, 3xx | the destination's: the URL is not right. Redirects are not followed: credentials do not go elsewhere |
 //! | 429, 503 | the destination's: as long as Retry-After says |
 //! | 408, 5xx | each alone, and later |
+//!
+//! 403, 404, 405, 3xx and a web page may be the answer to one body, by a firewall that looks into it: what goes on then is
+//! in the courier.
 //!
 //! | Failure Reason (0008,1197) | meaning |
 //! |---|---|
@@ -21,6 +25,7 @@
 //!
 //! What a server writes in its body beside UIDs and numbers is not shown: it may name patients.
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -33,7 +38,7 @@ use crate::logging::escaped;
 const SHOWN: usize = 200;
 
 /// An answer, as far as it counts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// Retry-After, within bounds.
@@ -44,6 +49,20 @@ pub(super) struct Answer {
     pub(super) content_type: Option<String>,
     /// Empty if there is none, or one that is too long.
     pub(super) body: Vec<u8>,
+}
+
+/// The body is not shown: it may hold a token, or name a patient.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, wait, location, content_type, body } = self;
+        f.debug_struct("Answer")
+            .field("status", status)
+            .field("wait", wait)
+            .field("location", location)
+            .field("content_type", content_type)
+            .field("body", &format_args!("{} bytes", body.len()))
+            .finish()
+    }
 }
 
 /// Who and what the sentences are about.
@@ -92,7 +111,7 @@ pub(super) fn judge(answer: &Answer, instances: &[&str], about: About<'_>) -> Ju
     match status.as_u16() {
         200..=299 | 409 => match answer::read(&answer.body) {
             Some(listed) => each(status, &listed, instances),
-            // The status says that all are stored. That an answer in XML lists failures can be seen without reading it.
+            // The status says that all are stored. That an answer lists failures can be seen even if it cannot be read.
             None if status != StatusCode::ACCEPTED && status.is_success() && !lists_failures(answer) => {
                 let answer = format!("{said}, without a list of instances");
                 let delivered = Fate::Settled(Verdict::Delivered { answer, warned: false });
@@ -130,6 +149,22 @@ pub(super) fn of_destination(answer: &Answer, about: About<'_>) -> Option<Judgem
         _ => return None,
     };
     Some(Judgement::Destination { sentence, wait: answer.wait })
+}
+
+/// Whether an answer that is the destination's to blame for may have been caused by what is in one body.
+pub(super) fn may_be_about_a_body(answer: &Answer) -> bool {
+    let status = answer.status;
+    matches!(status.as_u16(), 403..=405) || status.is_redirection() || (status.is_success() && is_page(answer))
+}
+
+/// What such an answer says of an instance that went alone, while the service is well.
+pub(super) fn about_a_body(answer: &Answer) -> String {
+    let said = shown(answer.status);
+    let said = if answer.status.is_success() { format!("{said} with a web page") } else { said };
+    format!(
+        "{said}, while everything else is answered well: something in front of the archive may take what is in this instance \
+         for an attack, or the right to store in this study is missing"
+    )
 }
 
 fn each(status: StatusCode, listed: &Listed, instances: &[&str]) -> Judgement {
@@ -189,9 +224,12 @@ fn is_page(answer: &Answer) -> bool {
     answer.content_type.as_deref().is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"))
 }
 
-/// Whether a body in a form that is not read holds a Failed SOP Sequence (0008,1198).
+/// Whether a body that cannot be read holds a Failed SOP Sequence (0008,1198) or an Other Failures Sequence (0008,119A).
 fn lists_failures(answer: &Answer) -> bool {
-    answer.body.windows(8).any(|window| window == b"00081198")
+    answer
+        .body
+        .windows(8)
+        .any(|window| window.eq_ignore_ascii_case(b"00081198") || window.eq_ignore_ascii_case(b"0008119A"))
 }
 
 fn cut(text: &str) -> String {
@@ -250,13 +288,24 @@ mod tests {
     fn every_status_with_every_kind_of_body_for_one_and_for_many() {
         let mixed = body(&["1"], &[("2", 0xa900)]);
         let nameless = json!({ "0008119A": { "vr": "SQ", "Value": [{}] } }).to_string();
-        let xml = "<NativeDicomModel><DicomAttribute tag=\"00081198\" vr=\"SQ\"/></NativeDicomModel>";
-        let table: [(u16, &str, [&str; 3], &str); 22] = [
+        let in_xml = |tag: &str, uid: &str| {
+            let uid = format!("<DicomAttribute tag=\"00081155\"><Value>{uid}</Value></DicomAttribute>");
+            let reason = "<DicomAttribute tag=\"00081197\"><Value>43264</Value></DicomAttribute>";
+            format!(
+                "<NativeDicomModel><DicomAttribute tag=\"{tag}\"><Item>{uid}{reason}</Item></DicomAttribute></NativeDicomModel>"
+            )
+        };
+        let (xml, other_xml) = (in_xml("00081198", "2"), in_xml("0008119A", ""));
+        let table: [(u16, &str, [&str; 3], &str); 26] = [
             (200, &mixed, ["delivered", "refused", "delivered"], "delivered"),
             (200, "", ["delivered"; 3], "delivered"),
             (200, "{}", ["delivered"; 3], "delivered"),
             (200, &nameless, ["alone"; 3], "refused"),
-            (200, xml, ["alone"; 3], "unclear"),
+            (200, &xml, ["delivered", "refused", "delivered"], "delivered"),
+            (202, &xml, ["alone", "refused", "alone"], "unclear"),
+            (200, &other_xml, ["alone"; 3], "refused"),
+            (200, &xml[..xml.len() - 1], ["alone"; 3], "unclear"),
+            (200, &other_xml[..90], ["alone"; 3], "unclear"),
             (200, "<NativeDicomModel/>", ["delivered"; 3], "delivered"),
             (201, "", ["delivered"; 3], "delivered"),
             (202, &mixed, ["delivered", "refused", "alone"], "delivered"),
@@ -304,6 +353,12 @@ mod tests {
         }
         let both = body(&["1"], &[("1", 0xa900)]);
         assert_eq!(short(&fates(200, &both, &["1"])[0]), "refused", "failed weighs more than stored");
+    }
+
+    #[test]
+    fn the_body_of_an_answer_is_not_shown() {
+        let token = answer(200, r#"{"access_token":"s3cret","token_type":"Bearer"}"#);
+        assert!(format!("{token:?}").contains("47 bytes") && !format!("{token:?}").contains("s3cret"), "{token:?}");
     }
 
     #[test]

@@ -13,10 +13,10 @@
 //!
 //! # The parts
 //!
-//! - Pure: [`multipart`] (the body), [`answer`] (what an answer lists), [`judgement`] (what that means for each
+//! - Pure: [`multipart`] (the body), [`answer`] and [`native`] (what an answer lists), [`judgement`] (what that means for each
 //!   instance), [`batch`] (how much goes in one request), [`retry_after`];
-//! - [`mod@feed`] and [`body`]: from the disk into a request; [`client`] and [`wire`]: HTTP over TLS; [`proxy`]: CONNECT; [`credentials`]:
-//!   who we are; [`session`]: connection, credentials and the proof that the service is there;
+//! - [`mod@feed`] and [`body`]: from the disk into a request; [`client`], [`wire`] and [`frames`]: HTTP over TLS; [`proxy`]:
+//!   CONNECT; [`credentials`]: who we are; [`session`]: connection, credentials and the proof that the service is there;
 //! - here: the courier.
 //!
 //! Deliberately absent: redirects, cookies, `Expect: 100-continue` (too many servers have their own idea of it; the proof
@@ -28,8 +28,10 @@ mod body;
 mod client;
 mod credentials;
 mod feed;
+mod frames;
 mod judgement;
 mod multipart;
+mod native;
 mod proxy;
 mod retry_after;
 mod session;
@@ -151,12 +153,17 @@ impl Web {
 
     /// Sends the first of `claims` and those that go with it.
     pub(super) async fn deliver(&mut self, mut claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
-        let candidate = |claim: &Claim| Candidate {
+        if let Some(limit) = self.sizes.relent(clock::of_runtime()) {
+            self.note_limit(limit, bench);
+        }
+        let candidates = claims.iter().map(|claim| Candidate {
+            instance: claim.header.sop_instance_uid.as_str(),
             length: claim.length,
             priority: claim.priority,
             alone: self.alone.contains(&claim.id),
-        };
-        claims.truncate(self.sizes.count(claims.iter().map(candidate)));
+        });
+        let count = self.sizes.count(candidates);
+        claims.truncate(count);
         let mut again = true;
         loop {
             bench.destination.show(|health| health.activity = Activity::Connecting);
@@ -203,17 +210,10 @@ impl Web {
     async fn send(&mut self, claims: &[Claim], bench: &Bench) -> Result<(Answer, Vec<Option<Coerced>>), Failure> {
         let parcels = self.prepare(claims, &bench.spool).await?;
         let coerced = parcels.iter().map(Parcel::coerced).collect();
-        let mut random = [0; multipart::RANDOM];
-        let ours = |what: &dyn std::fmt::Display| {
-            Failure::Destination(Trouble {
-                sentence: format!("no request could be made on this box: {what}"),
-                wait: None,
-            })
-        };
-        rand::fill(&mut random).map_err(|_| ours(&"the system gives no random numbers"))?;
-        let boundary = Boundary::new(random);
+        let boundary = boundary().map_err(Failure::Destination)?;
         let lengths = parcels.iter().map(|parcel| (&parcel.meta, parcel.length));
-        let length = multipart::length(&boundary, lengths).map_err(|error| ours(&error))?;
+        let length =
+            multipart::length(&boundary, lengths).map_err(|error| Failure::Destination(of_this_box(&error)))?;
         let content_type = boundary.content_type();
         let (sender, pieces) = mpsc::channel(feed::AHEAD);
         let feeding = tokio::spawn(feed(parcels, boundary, Arc::clone(&bench.destination), sender));
@@ -267,6 +267,9 @@ impl Web {
             "request answered"
         );
         match judgement {
+            Judgement::Destination { sentence, wait } if judgement::may_be_about_a_body(answer) => {
+                self.suspicious(handed, answer, Trouble { sentence, wait }, bench).await
+            }
             Judgement::Destination { sentence, wait } => failed(Trouble { sentence, wait }),
             Judgement::TooLarge => self.too_large(handed, bench),
             Judgement::Each(fates) => {
@@ -277,6 +280,30 @@ impl Web {
                     }
                 }
                 Attempt::Made(settled)
+            }
+        }
+    }
+
+    /// The answer blames the destination, and may have been caused by what is in one instance. If the service is well
+    /// otherwise, each goes alone, and one that gets such an answer alone is refused.
+    async fn suspicious(&mut self, handed: Vec<Handed>, answer: &Answer, trouble: Trouble, bench: &Bench) -> Attempt {
+        let is_well = match boundary() {
+            Ok(boundary) => bench.unless_stopped(self.session.is_well(&boundary)).await,
+            Err(trouble) => return failed(trouble),
+        };
+        match is_well {
+            None => Attempt::Stopped,
+            Some(false) => failed(trouble),
+            Some(true) if handed.len() > 1 => {
+                for handed in &handed {
+                    remember(&mut self.alone, handed.claim.id);
+                }
+                Attempt::Made(Vec::new())
+            }
+            Some(true) => {
+                let refused = Verdict::Refused { answer: judgement::about_a_body(answer) };
+                let refused = |handed| Handed { verdict: refused.clone(), ..handed };
+                Attempt::Made(handed.into_iter().map(refused).collect())
             }
         }
     }
@@ -339,11 +366,9 @@ impl Web {
     fn too_large(&mut self, mut handed: Vec<Handed>, bench: &Bench) -> Attempt {
         let bytes = handed.iter().map(|handed| handed.claim.length).fold(0, u64::saturating_add);
         if handed.len() > 1 {
-            let limit = self.sizes.too_large(bytes);
+            let limit = self.sizes.too_large(bytes, clock::of_runtime());
             info!(destination:% = bench.destination.name, bytes, limit; "the request was too large, the next are smaller");
-            let note =
-                format!("the archive takes no requests of {bytes} bytes (HTTP 413): they have {limit} at most now");
-            bench.destination.show(|health| health.note = Some(note));
+            self.note_limit(limit, bench);
             return Attempt::Made(Vec::new());
         }
         let reason = format!(
@@ -352,6 +377,14 @@ impl Web {
         );
         let refused = |handed| Handed { verdict: Verdict::Hopeless { reason: reason.clone() }, ..handed };
         Attempt::Made(handed.pop().map(refused).into_iter().collect())
+    }
+
+    /// Tells how large requests may be, as long as that is less than the configuration allows.
+    fn note_limit(&self, limit: u64, bench: &Bench) {
+        let note = self.sizes.is_limited().then(|| {
+            format!("the archive has taken no larger requests (HTTP 413): they have {limit} bytes at most now, and more again after a day")
+        });
+        bench.destination.show(|health| health.note = note);
     }
 
     /// No answer came.
@@ -377,6 +410,17 @@ impl Web {
             }
         }
     }
+}
+
+/// A boundary that nobody knows.
+fn boundary() -> Result<Boundary, Trouble> {
+    let mut random = [0; multipart::RANDOM];
+    rand::fill(&mut random).map_err(|_| of_this_box(&"the system gives no random numbers"))?;
+    Ok(Boundary::new(random))
+}
+
+fn of_this_box(what: &dyn std::fmt::Display) -> Trouble {
+    Trouble { sentence: format!("no request could be made on this box: {what}"), wait: None }
 }
 
 /// Bytes of the data sets of all of them.

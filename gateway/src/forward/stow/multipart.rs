@@ -53,6 +53,11 @@ impl Boundary {
         Ok(head)
     }
 
+    /// A body in which there is nothing.
+    pub(super) fn nothing(&self) -> String {
+        format!("--{}--\r\n", self.0)
+    }
+
     /// The end of the body: to be sent only if every data set has been read to its verified end.
     pub(super) fn end(&self) -> Vec<u8> {
         format!("\r\n--{}--\r\n", self.0).into_bytes()

@@ -3,6 +3,10 @@
 //! Every new connection, and every connection after trouble, is proven with OPTIONS before a data set may go over it. So
 //! a token that has expired, a certificate of ours that is refused (which TLS 1.3 tells only with the first answer, RFC
 //! 8446 4.4) or a service that is down costs one small request, and not one byte of an image.
+//!
+//! Answers that blame the destination may have been caused by one body: firewalls in front of archives look into what is
+//! sent. So that one instance does not stop all others for ever, the service is asked for another sign of life then, and
+//! gets a request to store that holds no instance. Whoever may not store, or not at this URL, is told so again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +19,7 @@ use super::body::{Body, Progress};
 use super::client::{Broken, Connection, Line, small};
 use super::credentials::{Keyring, Show, TokenRequest};
 use super::judgement::{self, About, Answer, Judgement};
+use super::multipart::Boundary;
 use crate::clock;
 use crate::config::WebUrl;
 
@@ -109,6 +114,21 @@ impl Session {
         }
         // A service that only stores knows no query, and answers with 404 or 405; storing tells the rest.
         if knows(answer.status) { self.blamed(&answer) } else { Ok(()) }
+    }
+
+    /// Whether the service gives a good sign of life and lets us store, as far as that can be known without an instance.
+    pub(super) async fn is_well(&mut self, boundary: &Boundary) -> bool {
+        if self.ready(true).await.is_err() {
+            return false;
+        }
+        let (content_type, nothing) = (boundary.content_type(), boundary.nothing());
+        let answered = self
+            .send(|draft, progress| {
+                draft.method(Method::POST).path("/studies").with_content(&content_type, small(nothing, progress))
+            })
+            .await;
+        // That there is nothing in it, it may well refuse.
+        matches!(answered, Ok(Ok(answer)) if self.not_to_blame(&answer).is_ok())
     }
 
     fn not_to_blame(&self, answer: &Answer) -> Result<(), Trouble> {

@@ -1,5 +1,5 @@
-//! What is noticed of a connection below HTTP: that the network takes something, and what TLS says when it breaks. A TLS 1.3
-//! service tells that it refuses our certificate only when we read for the first time (RFC 8446 4.4), and HTTP/2 keeps
+//! What is noticed of a connection below HTTP: that the network takes something of a request, when it has taken the last of
+//! it, and what TLS says when it breaks. A TLS 1.3 service tells that it refuses our certificate only when we read for the first time (RFC 8446 4.4), and HTTP/2 keeps
 //! nothing of such an error but a word.
 
 use std::io;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::Progress;
+use super::frames::Frames;
 use crate::tls;
 
 /// A connection that tells when the network takes something.
@@ -66,16 +67,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// A TLS stream that keeps what it said when it broke.
+/// A TLS stream that keeps what it said when it broke, and tells what goes into it of a request.
 #[derive(Debug)]
 pub(super) struct Explained<S> {
     stream: S,
     progress: Arc<Progress>,
+    /// Over HTTP/2; over HTTP/1.1 everything that is written belongs to a request.
+    frames: Option<Frames>,
 }
 
 impl<S> Explained<S> {
-    pub(super) fn new(stream: S, progress: Arc<Progress>) -> Self {
-        Self { stream, progress }
+    pub(super) fn new(stream: S, progress: Arc<Progress>, frames: Option<Frames>) -> Self {
+        Self { stream, progress, frames }
+    }
+
+    /// TLS has taken these bytes.
+    fn took(&mut self, bytes: &[u8]) {
+        let count = match &mut self.frames {
+            Some(frames) => frames.of_requests(bytes),
+            None => bytes.len() as u64,
+        };
+        if count > 0 {
+            self.progress.written(count);
+        }
     }
 
     fn note<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -98,11 +112,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Explained<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Explained<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(length)) = written {
+            self.took(bytes.get(..length).unwrap_or(bytes));
+        }
         self.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.progress.flushed();
+        }
         self.note(flushed)
     }
 
