@@ -399,6 +399,13 @@ fn a_destination_may_be_asked_after_the_delivery_if_it_can_answer() {
     assert!(verify("verify = \"ask\"").unwrap_err().contains("\"ask\" is no way to verify a delivery"));
     assert!(verify("verify-after = \"5m\"").unwrap_err().contains("is given without verify"));
     assert!(verify("verify = \"query\"\nverify-after = \"0s\"").unwrap_err().contains("from \"1s\""));
+    let over_http = |verify: &str| {
+        let text = with(&format!("\n[to.web]\nurl = \"https://pacs.example/rs\"\nverify = \"{verify}\"\n"));
+        refusal(&text)
+    };
+    let refused = over_http("commitment");
+    assert!(refused.contains("no storage commitment") && refused.contains("Write \"query\""), "{refused}");
+    assert!(!over_http("query").contains("verify"), "that there is no ca is all that is wrong with it");
     let folder = refusal(&with("\n[to.nas]\nurl = \"file:///srv/nas\"\nverify = \"query\"\n"));
     assert!(folder.contains("a folder cannot be asked") && folder.contains("\"none\""), "{folder}");
 }

@@ -53,9 +53,10 @@ fn by(reader: &mut Reader, given: &Given<String>, url: &DestinationUrl) -> Optio
     };
     match url {
         DestinationUrl::Dicom(_) | DestinationUrl::Dicoms(_) => Some(by),
+        DestinationUrl::Dicomweb(_) if by == VerifyBy::Query => Some(by),
         DestinationUrl::Dicomweb(_) => {
-            let remedy = r#"Remove it, or write "none": what an archive behind STOW-RS answers is its last word here."#;
-            reader.refuse(given, "an archive is not asked over DICOMweb yet for what it has", remedy);
+            let remedy = r#"Write "query": the archive is asked by QIDO-RS for what it has taken. Or remove it."#;
+            reader.refuse(given, "an archive behind STOW-RS does no storage commitment here", remedy);
             None
         }
         DestinationUrl::Folder(_) => {

@@ -366,7 +366,7 @@ async fn until(moment: Option<Instant>) {
 }
 
 /// Does what may have to wait for the disk.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         // Virtual time has one thread only, which may wait.

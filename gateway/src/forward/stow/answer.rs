@@ -88,8 +88,13 @@ pub(super) fn read(body: &[u8]) -> Option<Listed> {
 
 /// Whether the answer to a query names this instance by its SOP Instance UID (0008,0018): the archive has it.
 pub(super) fn finds(body: &[u8], instance: &str) -> bool {
-    let found: Vec<Found> = serde_json::from_slice(body).unwrap_or_default();
-    found.iter().any(|found| uid(found.instance.as_ref()).is_some_and(|uid| uid == instance))
+    found(body).is_some_and(|found| found.iter().any(|found| found == instance))
+}
+
+/// The SOP Instance UIDs that the answer to a query names; nothing if it is no list of data sets.
+pub(super) fn found(body: &[u8]) -> Option<Vec<String>> {
+    let found: Vec<Found> = serde_json::from_slice(body).ok()?;
+    Some(found.iter().filter_map(|found| uid(found.instance.as_ref())).collect())
 }
 
 #[derive(Deserialize)]

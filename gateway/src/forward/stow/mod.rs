@@ -17,6 +17,7 @@
 //!   instance), [`batch`] (how much goes in one request), [`retry_after`];
 //! - [`mod@feed`] and [`body`]: from the disk into a request; [`client`], [`wire`] and [`frames`]: HTTP over TLS; [`proxy`]:
 //!   CONNECT; [`credentials`]: who we are; [`session`]: connection, credentials and the proof that the service is there;
+//! - [`search`]: which instances the service has;
 //! - here: the courier.
 //!
 //! Deliberately absent: redirects, cookies, `Expect: 100-continue` (too many servers have their own idea of it; the proof
@@ -34,6 +35,7 @@ mod multipart;
 mod native;
 mod proxy;
 mod retry_after;
+mod search;
 mod session;
 mod wire;
 
@@ -55,6 +57,7 @@ use self::credentials::Keyring;
 use self::feed::{Parcel, Stopped, Unpacked, feed};
 use self::judgement::{About, Answer, Fate, Judgement};
 use self::multipart::Boundary;
+pub(super) use self::search::{Found, MOST_INSTANCES as MOST_SEARCHED, Search, Silence};
 use self::session::{Session, Trouble};
 use super::archive::Kind;
 use super::coerce::Coerced;

@@ -86,6 +86,11 @@ impl Session {
         proven
     }
 
+    /// Sees to it that there is a connection, for questions.
+    pub(super) async fn reach(&mut self) -> Result<(), Trouble> {
+        if self.connection.is_none() { self.connect().await } else { Ok(()) }
+    }
+
     async fn connect(&mut self) -> Result<(), Trouble> {
         let connection =
             Connection::open(&self.line, &self.url).await.map_err(|error| Trouble::new(error.to_string()))?;

@@ -42,7 +42,7 @@ const ARCHIVES: [(&str, Act, u32, Ends); 23] = [
 
 impl Station {
     /// Waits until nothing is queued for anybody.
-    async fn nothing_queued(&self) {
+    pub(super) async fn nothing_queued(&self) {
         let changed = Arc::new(Notify::new());
         let listener = Arc::clone(&changed);
         self.spool.on_queued(move |_| listener.notify_one());

@@ -5,7 +5,9 @@ mod answers;
 mod away;
 mod coercing;
 mod stand_in;
+mod stow;
 mod urgent;
+pub(super) mod web;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -214,7 +216,7 @@ fn unhurried() -> Timeouts {
 
 /// Lets virtual time pass in small steps. The clock of a runtime that is paused jumps to the next timer when all wait, also
 /// while a packet is on its way; without steps that would be the next time-out.
-fn in_small_steps() {
+pub(super) fn in_small_steps() {
     tokio::spawn(async {
         loop {
             tokio::time::sleep(Duration::from_secs(10)).await;

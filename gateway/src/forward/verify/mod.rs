@@ -22,7 +22,7 @@
 //!
 //! - `commit`: storage commitment. A request is recorded as "later" as soon as it is taken: if no report comes before
 //!   the patience is over, the archive is asked again. Reports go through the [`Inquiry`](crate::inquiry::Inquiry), wherever they come in.
-//! - `find`: C-FIND at the level of instances, many at once where the archive can do that.
+//! - `find`: C-FIND at the level of instances, `qido`: QIDO-RS; `look`: many at once where the archive can do that.
 //! - `batch`: which instances go into one question. Pure.
 //!
 //! An archive that does not offer the service is asked again after a day, and until then a sentence says so.
@@ -30,6 +30,10 @@
 mod batch;
 mod commit;
 mod find;
+mod look;
+mod qido;
+#[cfg(test)]
+mod qido_tests;
 #[cfg(test)]
 mod tests;
 
@@ -39,16 +43,19 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustls::ClientConfig;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::circuit::{self, Circuit};
 use super::courier::{Route, Settings};
 use super::destination::Destination;
 use super::open;
+use super::stow::Search;
+use super::worker::blocking;
 use crate::association::{Association, RequestorSettings};
 use crate::clock::{self, SpoolTime};
 use crate::config::{DicomPeer, Verification as How, VerifyBy};
-use crate::inquiry::{Doubts, Inquiries};
+use crate::inquiry::{Doubts, Inquiries, Inquiry};
 use crate::ledger::Method;
 use crate::metrics::{Metrics, Verified};
 use crate::model::{DestinationName, Uid};
@@ -56,6 +63,7 @@ use crate::spool::{Outcome, Spool, SpoolError, Unverified, Verification};
 use crate::tls::Current;
 use commit::Commit;
 use find::Find;
+use qido::Qido;
 
 /// The most instances about which one request of storage commitment asks.
 const AT_ONCE: usize = 500;
@@ -95,6 +103,8 @@ pub(super) fn to_be_verified(outcome: Outcome, verify: Option<Duration>) -> Outc
 enum Trouble {
     /// The destination cannot be reached.
     Failed(String),
+    /// The same, or it wants to be left in peace for so long.
+    PutOff(String, Duration),
     /// It can be reached, and has not answered this question. What it said in words of its own is not for the log.
     Question { sentence: String, remark: Option<String> },
     /// It does not offer the service.
@@ -141,7 +151,7 @@ impl Desk {
     /// What is due, if there is something.
     fn claim(&self) -> Result<Vec<Unverified>, SpoolError> {
         let (name, now) = (&self.destination.name, self.spool.time());
-        tokio::task::block_in_place(|| self.spool.claim_unverified(name, now, self.most))
+        blocking(|| self.spool.claim_unverified(name, now, self.most))
     }
 
     /// A question about these was not answered. Which of many is to blame nobody knows; one alone is asked about again
@@ -164,13 +174,14 @@ impl Desk {
             Verification::Later { .. } | Verification::Waived => Verified::Later,
         };
         self.metrics.verified(name, result, 1);
-        tokio::task::block_in_place(|| self.spool.verified(claim, self.method, verification));
+        blocking(|| self.spool.verified(claim, self.method, verification));
     }
 }
 
 enum Asker {
     Commit(Box<Commit>),
     Find(Box<Find>),
+    Qido(Box<Qido>),
 }
 
 struct Verifier {
@@ -232,30 +243,45 @@ async fn run_at(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), SpoolError> {
-    let (peer, tls) = match route {
-        Route::Plain(peer) => (peer, None),
-        Route::Tls(peer, tls) => (peer, Some(tls)),
-        Route::Web(_) | Route::Folder(_) => {
-            // The configuration does not let it come to this.
-            shutdown.cancelled().await;
-            return Ok(());
-        }
-    };
     let circuit = Circuit::new(settings.backoff);
-    let caller = Caller { peer, tls, own: settings.own.clone(), settings };
-    let asker = match (how.by, inquiries.find(&destination.name).cloned()) {
-        (VerifyBy::Commitment, Some(inquiry)) => {
-            Asker::Commit(Box::new(Commit::new(caller, inquiry, inquiries, pace.hold)))
-        }
-        _ => Asker::Find(Box::new(Find::new(caller, Doubts::new(how.after)))),
-    };
-    let method = match how.by {
-        VerifyBy::Commitment => Method::Commitment,
-        VerifyBy::Query => Method::CFind,
+    let inquiry = inquiries.find(&destination.name).cloned().map(|inquiry| (inquiry, inquiries));
+    let Some((asker, method)) = asker(route, how, inquiry, settings, pace) else {
+        // The configuration does not let it come to this.
+        shutdown.cancelled().await;
+        return Ok(());
     };
     let desk = Desk { destination, spool, metrics, method, after: how.after, patience: how.patience, most: AT_ONCE };
     let mut verifier = Verifier { desk, asker, circuit, pace, shutdown };
     verifier.work().await
+}
+
+/// Who asks, and what the ledger calls that; nothing for a destination that cannot be asked like this.
+fn asker(
+    route: Route,
+    how: How,
+    inquiry: Option<(Arc<Inquiry>, Inquiries)>,
+    settings: Settings,
+    pace: Pace,
+) -> Option<(Asker, Method)> {
+    let doubts = Doubts::new(how.after);
+    let (peer, tls) = match route {
+        Route::Plain(peer) => (peer, None),
+        Route::Tls(peer, tls) => (peer, Some(tls)),
+        Route::Web(service) if how.by == VerifyBy::Query => {
+            let search = Search::new(*service, &settings, how.patience);
+            return Some((Asker::Qido(Box::new(Qido::new(search, doubts))), Method::Qidors));
+        }
+        Route::Web(_) | Route::Folder(_) => return None,
+    };
+    let caller = Caller { peer, tls, own: settings.own.clone(), settings };
+    match (how.by, inquiry) {
+        (VerifyBy::Commitment, Some((inquiry, inquiries))) => {
+            let commit = Commit::new(caller, inquiry, inquiries, pace.hold);
+            Some((Asker::Commit(Box::new(commit)), Method::Commitment))
+        }
+        (VerifyBy::Commitment, None) => None,
+        (VerifyBy::Query, _) => Some((Asker::Find(Box::new(Find::new(caller, doubts))), Method::CFind)),
+    }
 }
 
 impl Verifier {
@@ -274,6 +300,7 @@ impl Verifier {
             let asked = match &mut self.asker {
                 Asker::Commit(commit) => unless(&self.shutdown, commit.ask(claims, &self.desk)).await,
                 Asker::Find(find) => unless(&self.shutdown, find.ask(claims, &self.desk)).await,
+                Asker::Qido(qido) => unless(&self.shutdown, qido.ask(claims, &self.desk)).await,
             };
             match asked {
                 // What was under way is asked about again after the next start.
@@ -281,10 +308,14 @@ impl Verifier {
                 Some(Ok(())) => {
                     self.succeed();
                     if !is_full {
-                        self.rest_until(clock::now() + self.pace.gathering).await;
+                        self.rest_until(clock::of_runtime() + self.pace.gathering).await;
                     }
                 }
                 Some(Err(Trouble::Failed(sentence))) => self.fail(sentence, None),
+                Some(Err(Trouble::PutOff(sentence, wait))) => {
+                    self.fail(sentence, None);
+                    self.circuit.hold_until(clock::of_runtime() + wait);
+                }
                 Some(Err(Trouble::Question { sentence, remark })) => {
                     self.desk.most = (self.desk.most / 2).max(1);
                     self.fail(sentence, remark);
@@ -297,13 +328,17 @@ impl Verifier {
 
     /// Until when nothing may be asked: our own circuit, or the worker's.
     fn closed_before(&self) -> Option<Instant> {
-        let now = clock::now();
+        let now = clock::of_runtime();
         let worker = self.desk.destination.health().next_attempt.filter(|until| *until > now);
         self.circuit.closed_before(now).max(worker)
     }
 
     async fn rest_until(&mut self, until: Instant) {
-        let mut hastened = self.desk.destination.hastened.subscribe();
+        let hastened = self.desk.destination.hastened.subscribe();
+        self.rest(until, hastened).await;
+    }
+
+    async fn rest(&mut self, until: Instant, mut hastened: watch::Receiver<u64>) {
         tokio::select! {
             () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep_until(until.into()) => {}
@@ -313,7 +348,7 @@ impl Verifier {
 
     async fn wait_for_work(&self) -> Result<(), SpoolError> {
         let spool = &self.desk.spool;
-        let due = tokio::task::block_in_place(|| spool.next_unverified_due(&self.desk.destination.name))?;
+        let due = blocking(|| spool.next_unverified_due(&self.desk.destination.name))?;
         let due = due.map(|due| due.until(spool.time()));
         tokio::select! {
             () = self.shutdown.cancelled() => {}
@@ -344,7 +379,7 @@ impl Verifier {
             sentence = format!("{sentence}: {remark}");
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.circuit.failed(clock::now(), fastrand::f64(), failure.clone());
+        self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure.clone());
         self.desk.destination.show(|health| health.verification = Some(failure));
     }
 
@@ -352,8 +387,10 @@ impl Verifier {
     async fn not_offered(&mut self, sentence: String) {
         warn!(destination:% = self.desk.destination.name; "{sentence}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
+        // Whoever reads the sentence may ask for another attempt at once.
+        let hastened = self.desk.destination.hastened.subscribe();
         self.desk.destination.show(|health| health.verification = Some(failure));
-        self.rest_until(clock::now() + self.pace.not_offered).await;
+        self.rest(clock::of_runtime() + self.pace.not_offered, hastened).await;
     }
 }
 

@@ -295,25 +295,30 @@ async fn answer_query(
 }
 
 /// A station that delivers to the archive and asks it afterwards.
-struct Asking {
-    station: Station,
-    destination: Arc<Destination>,
+pub(super) struct Asking {
+    pub(super) station: Station,
+    pub(super) destination: Arc<Destination>,
     inquiries: Inquiries,
 }
 
 impl Asking {
     fn new(archive: &Archive, by: VerifyBy, patience: Duration) -> Self {
+        Self::at(Route::Plain(archive.peer()), Some(archive.peer()), by, patience)
+    }
+
+    /// The archive at the end of `route`, which may report if it is a `peer`.
+    pub(super) fn at(route: Route, peer: Option<DicomPeer>, by: VerifyBy, patience: Duration) -> Self {
         let mut station = Station::new();
         let how = How { by, after: Duration::from_millis(10), patience };
         let settings = Settings { verify_after: Some(how.after), ..settings() };
-        let route = Route::Plain(archive.peer());
         let short = Duration::from_millis(20);
         let pace = Pace { hold: short, gathering: short, not_offered: LONG };
         let metrics = Metrics::new();
-        let peer = (archive.peer(), false);
-        let name = "central".parse().unwrap();
-        let inquiry = Inquiry::new(name, peer, how.after, station.spool.clone(), metrics.clone());
-        let inquiries = Inquiries::new(vec![inquiry]);
+        let inquiry = |peer| {
+            let name = "central".parse().unwrap();
+            Inquiry::new(name, (peer, false), how.after, station.spool.clone(), metrics.clone())
+        };
+        let inquiries = Inquiries::new(peer.map(inquiry).into_iter().collect());
         let destination = station.deliver_as("central", route.clone(), settings.clone());
         let (d, i, spool, shutdown) =
             (Arc::clone(&destination), inquiries.clone(), station.spool.clone(), station.shutdown.clone());
@@ -323,19 +328,23 @@ impl Asking {
         Self { station, destination, inquiries }
     }
 
-    async fn keep(&self, slice: u32) -> InstanceId {
+    pub(super) async fn keep(&self, slice: u32) -> InstanceId {
         self.station.keep(slice, EXPLICIT, &["central"]).await.0
     }
 
-    async fn confirmed(&self, id: InstanceId) -> (u32, String) {
+    pub(super) async fn confirmed(&self, id: InstanceId) -> (u32, String) {
         let confirmed = |state: &DeliveryState| matches!(state, DeliveryState::Confirmed { .. });
         let state = self.station.such_that(id, "central", confirmed).await;
         let DeliveryState::Confirmed { attempts, confirmation, .. } = state else { panic!() };
         (attempts, confirmation)
     }
 
+    pub(super) async fn stop(self) {
+        self.station.stop().await;
+    }
+
     /// What was said last to the question, once something was.
-    async fn said(&self, id: InstanceId, words: &str) {
+    pub(super) async fn said(&self, id: InstanceId, words: &str) {
         let said = |state: &DeliveryState| {
             let DeliveryState::Delivered { verifying: Some(verifying), .. } = state else { return false };
             verifying.last_answer.as_ref().is_some_and(|answer| answer.contains(words))
