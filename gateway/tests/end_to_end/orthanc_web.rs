@@ -10,17 +10,17 @@ use crate::support::orthanc::Orthanc;
 use crate::support::orthanc_web::{OrthancWeb, PASSWORD, USER};
 use crate::support::pki::Pki;
 use crate::support::pynetdicom::{self, same_elements};
-use crate::support::{Scratch, phantom, studies};
+use crate::support::{Scratch, phantom, studies, until};
 
 const TRANSFER: Duration = Duration::from_secs(180);
 
-/// A gateway that stores there, up to twenty instances in a request.
+/// A gateway that stores there, up to twenty instances in a request, and asks for them afterwards.
 fn gateway_to(scratch: &Scratch, pki: &Pki, orthanc: &OrthancWeb) -> Gateway {
     let password = scratch.path().join("password");
     std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
     let settings = format!(
         "[retry]\nfirst-delay = \"1s\"\nmax-delay = \"2s\"\n[to.archive]\nurl = \"{}\"\nuser = \"{USER}\"\n\
-         password-file = {password:?}\nmax-instances = 20\n",
+         password-file = {password:?}\nmax-instances = 20\nverify = \"query\"\nverify-after = \"1s\"\n",
         orthanc.url()
     );
     let setup = Setup::new(scratch.folder("data")).tls(&pki.identity("gateway"));
@@ -49,6 +49,15 @@ fn orthanc_gets_every_element_by_stow_rs_and_a_second_time_nothing_is_added() {
     all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
     let counters = gateway.drained("archive", TRANSFER);
     assert_eq!(counters.parked, 0, "{}", gateway.parked_text());
+    until("Orthanc to confirm all of them", TRANSFER, || {
+        let status = gateway.status_json()?;
+        let archive = &status["destinations"][0];
+        let count = |name: &str| archive[name]["instances"].as_u64().and_then(|count| usize::try_from(count).ok());
+        match (count("confirmed"), count("unverified")) {
+            (Some(confirmed), Some(0)) if confirmed == files.len() => Ok(()),
+            _ => Err(format!("{archive}; {}", gateway.log())),
+        }
+    });
     let arrived = orthanc.server.fetch_all(&scratch.folder("fetched"));
     assert_eq!(arrived.len(), files.len());
     same_elements(&paired_by_instance(&files, &arrived)).unwrap();

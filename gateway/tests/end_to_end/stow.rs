@@ -8,6 +8,7 @@ use crate::support::dcmtk::{all_succeed, storescu};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::part10::data_sets;
 use crate::support::pki::{Identity, Pki};
+use crate::support::ports::free_port;
 use crate::support::stow::{Act, ConnectProxy, Manners, StowArchive};
 use crate::support::{PATIENCE, Scratch, files_below, phantom, pynetdicom, studies, until};
 
@@ -55,8 +56,12 @@ impl Clinic {
         files
     }
 
-    fn send(&mut self, files: &[PathBuf]) {
+    fn hand_over(&self, files: &[PathBuf]) {
         all_succeed(&storescu(&self.gateway.target(), files), files);
+    }
+
+    fn send(&mut self, files: &[PathBuf]) {
+        self.hand_over(files);
         let counters = self.gateway.drained("folder", PATIENCE);
         assert_eq!(counters.parked, 0);
         assert_eq!(data_sets(&files_below(&self.beside)), data_sets(files), "the folder beside");
@@ -321,6 +326,97 @@ fn a_user_with_a_password_goes_through_a_proxy_that_wants_one_too() {
     assert!(!connections.is_empty() && connections.iter().all(|to| *to == peer));
     let asked = clinic.archive.seen(|seen| seen.others.clone());
     assert!(asked.iter().any(|other| other == "GET /dicom-web/studies?limit=1"), "OPTIONS is not known: {asked:?}");
+}
+
+/// Of what the archive has taken it has forgotten the last: it is asked by QIDO-RS, and gets that again.
+#[test]
+fn an_archive_is_queried_for_what_it_took_and_gets_again_what_it_forgot() {
+    for http2 in [false, true] {
+        let script = |number| if number == 0 { Act::Forget } else { Act::Store };
+        let lines = "verify = \"query\"\nverify-after = \"1s\"\nmax-instances = 5";
+        let mut clinic = clinic(http2, lines, script);
+        let files = clinic.send_a_hundred();
+        until("all to be confirmed", TRANSFER, || {
+            let status = clinic.gateway.status_json()?;
+            let archive = status["destinations"].as_array().unwrap().iter().find(|to| to["name"] == "archive").unwrap();
+            let count = |name: &str| archive[name]["instances"].as_u64();
+            match (count("confirmed"), count("unverified")) {
+                (Some(100), Some(0)) => Ok(()),
+                _ => Err(format!("{archive}; {}", clinic.gateway.log())),
+            }
+        });
+        clinic.all_arrive(&files);
+        let asked = clinic.archive.seen(|seen| seen.others.clone());
+        assert!(
+            asked.iter().any(|other| other.contains("SOPInstanceUID=") && other.contains(',')),
+            "in lists: {asked:?}"
+        );
+    }
+}
+
+/// A firewall in front of the archive does not like one instance, and answers as if nobody might store.
+#[test]
+fn an_instance_that_a_firewall_refuses_is_parked_and_the_others_arrive() {
+    for status in [403, 404] {
+        let mut clinic = clinic(true, "", move |_| Act::RefuseIfThereIs(".7", status));
+        let files = clinic.send_a_hundred();
+        let said = format!("HTTP {status}");
+        clinic.all_but_one_arrive(&files, &files[6], &[said.as_str(), "something in front of the archive"]);
+    }
+}
+
+#[test]
+fn what_is_changed_on_the_way_leaves_by_stow_rs_as_it_is_filed() {
+    let change = "[coerce.clinic]\nto = [\"archive\", \"folder\"]\nset = [\"InstitutionName = Clinic 7\"]";
+    let mut clinic = clinic(true, change, |_| Act::Store);
+    let files = phantom::ct_series(&clinic.scratch.folder("series"), 20, 16);
+    clinic.hand_over(&files);
+    for destination in ["archive", "folder"] {
+        let counters = clinic.gateway.drained(destination, TRANSFER);
+        assert_eq!((counters.delivered, counters.parked), (20, 0), "{}", clinic.gateway.parked_text());
+    }
+    let (kept, filed, sent) = (clinic.archive.kept(), data_sets(&files_below(&clinic.beside)), data_sets(&files));
+    assert!(kept == filed && kept.iter().all(|data_set| !sent.contains(data_set)));
+}
+
+/// Nobody answers at the archive's port, and a service behind STOW-RS takes what waits for it.
+#[test]
+fn a_service_behind_stow_rs_stands_in_for_an_archive_that_is_away() {
+    let lines = format!(
+        "stands-in-for = \"central\"\nstand-in-after = \"1s\"\n[to.central]\nurl = \"dicom://CENTRAL@127.0.0.1:{}\"",
+        free_port()
+    );
+    let mut clinic = clinic(true, &lines, |_| Act::Store);
+    let files = clinic.send_a_hundred();
+    let counters = clinic.gateway.drained("central", TRANSFER);
+    assert_eq!((counters.delivered, counters.parked), (100, 0), "{}", clinic.gateway.log());
+    assert!(clinic.archive.kept() == data_sets(&files));
+    let receipts = clinic.gateway.ask(&["receipts", "--state", "delivered"]).text();
+    assert!(receipts.contains("from archive, which stands in"), "{receipts:.2000}");
+}
+
+/// Certificate, key and authority are renewed under way: what comes after is sent over a connection that shows the new ones.
+#[test]
+fn a_new_certificate_and_a_new_authority_count_from_the_next_request_on() {
+    let scratch = Scratch::new();
+    let (old, new) = (Pki::new(scratch.path(), "old"), Pki::new(scratch.path(), "new"));
+    let ours = old.identity("gateway");
+    let manners = |pki: &Pki| Manners::of(pki.identity("archive"));
+    let archive = StowArchive::start(scratch.folder("archive"), manners(&old), |_| Act::Store);
+    let mut clinic = clinic_with(scratch, archive, &ours, "");
+    let files = phantom::ct_series(&clinic.scratch.folder("series"), 20, 16);
+    clinic.hand_over(&files[..10]);
+    clinic.all_arrive(&files[..10]);
+    // From now on the archive shows a certificate of the new authority, and wants one of it.
+    clinic.archive.becomes(&manners(&new));
+    clinic.hand_over(&files[10..]);
+    clinic.status_says("certificate");
+    assert_eq!(clinic.archive.kept().len(), 10);
+    let renewed = new.identity("gateway");
+    std::fs::copy(&renewed.ca, &ours.ca).unwrap();
+    renewed.replace(&ours);
+    clinic.gateway.reload("new certificates are in use");
+    clinic.all_arrive(&files);
 }
 
 /// Not one byte of an image leaves for an archive that is not who it should be, or does not take us for who we are.

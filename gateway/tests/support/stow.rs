@@ -121,6 +121,7 @@ impl Manners {
 pub(crate) struct StowArchive {
     pub(crate) port: u16,
     shared: Arc<Shared>,
+    acceptor: watch::Sender<TlsAcceptor>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -145,11 +146,11 @@ impl StowArchive {
             authorization: Mutex::new(manners.authorization.clone()),
             options: manners.options,
         });
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(&manners)));
+        let acceptor = watch::Sender::new(TlsAcceptor::from(Arc::new(server_config(&manners))));
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
-        runtime.spawn(accept(listener, acceptor, Arc::clone(&shared)));
-        Self { port, shared, runtime: Some(runtime) }
+        runtime.spawn(accept(listener, acceptor.subscribe(), Arc::clone(&shared)));
+        Self { port, shared, acceptor, runtime: Some(runtime) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -159,6 +160,11 @@ impl StowArchive {
     /// What it wants to see from now on.
     pub(crate) fn wants(&self, authorization: &str) {
         *self.shared.authorization.lock().unwrap() = Some(authorization.to_owned());
+    }
+
+    /// Whose certificate it shows, and whose it wants, from now on; connections that are open are closed.
+    pub(crate) fn becomes(&self, manners: &Manners) {
+        self.acceptor.send_replace(TlsAcceptor::from(Arc::new(server_config(manners))));
     }
 
     /// What it does from now on.
@@ -196,11 +202,12 @@ fn server_config(manners: &Manners) -> ServerConfig {
     config
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, acceptor: watch::Receiver<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
         stream.set_nodelay(true).unwrap();
-        let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+        let (mut replaced, shared) = (acceptor.clone(), Arc::clone(&shared));
+        let acceptor = replaced.borrow_and_update().clone();
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let is_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -225,6 +232,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
             tokio::select! {
                 () = serving => {}
                 _ = closed.wait_for(|closed| *closed) => {}
+                _ = replaced.changed() => {}
             }
         });
     }
@@ -412,13 +420,15 @@ fn references(uids: &[&str], reason: Option<u16>) -> Vec<Value> {
 /// The answer to a query for one instance.
 fn found(request: &Request<Incoming>, shared: &Shared) -> Value {
     let query = request.uri().query().unwrap_or_default();
-    let uid = query.split('&').find_map(|pair| pair.strip_prefix("SOPInstanceUID=")).unwrap_or_default();
-    match shared.kept.lock().unwrap().contains_key(uid) {
-        true => {
-            json!([{ "00080018": { "vr": "UI", "Value": [uid] }, "00100010": { "vr": "PN", "Value": [{ "Alphabetic": "DOE^JANE" }] } }])
-        }
-        false => json!([]),
-    }
+    let list = query.split('&').find_map(|pair| pair.strip_prefix("SOPInstanceUID=")).unwrap_or_default();
+    let offset =
+        query.split('&').find_map(|pair| pair.strip_prefix("offset=")).map_or(0, |value| value.parse().unwrap());
+    let kept = shared.kept.lock().unwrap();
+    let there = list.split(',').filter(|uid| kept.contains_key(*uid)).skip(offset);
+    let found = there.map(|uid| {
+        json!({ "00080018": { "vr": "UI", "Value": [uid] }, "00100010": { "vr": "PN", "Value": [{ "Alphabetic": "DOE^JANE" }] } })
+    });
+    found.collect()
 }
 
 /// An authorization server beside the archive. Each token is another one, and the archive wants the latest.
