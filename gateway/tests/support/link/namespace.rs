@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Where `ip netns` keeps them.
 const FOLDER: &str = "/run/netns";
@@ -44,7 +46,7 @@ impl Namespace {
 
     /// Runs `ip` for this namespace.
     pub(crate) fn ip(&self, arguments: &[&str]) -> io::Result<()> {
-        ip(&[&["-n", &self.name], arguments].concat())
+        ip(&[&["-n", &self.name], arguments].concat()).map(drop)
     }
 
     /// Sets a variable below `/proc/sys/net` for this namespace.
@@ -60,12 +62,12 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes the namespaces of processes that have ended without doing so.
+/// Removes the namespaces of processes that have ended without doing so, and ends what still runs in them.
 pub(crate) fn sweep() {
     remove(|process| !std::path::Path::new(&format!("/proc/{process}")).exists());
 }
 
-/// Removes the namespaces of this process, which is about to end.
+/// The same with those of this process, which is about to end.
 pub(crate) fn remove_own() {
     remove(|process| process == std::process::id());
 }
@@ -75,17 +77,23 @@ fn remove(whose: impl Fn(u32) -> bool) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)).and_then(|id| id.parse().ok());
         if owner.is_some_and(&whose) {
-            // Another one who sweeps may have been faster.
+            // Nobody else can have started anything in it. Another one who sweeps may have been faster.
+            for process in ip(&["netns", "pids", &name]).unwrap_or_default().lines().filter_map(|id| id.parse().ok()) {
+                let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+            }
             drop(ip(&["netns", "delete", &name]));
         }
     }
 }
 
-fn ip(arguments: &[&str]) -> io::Result<()> {
+/// Runs `ip`. Gives what it printed.
+fn ip(arguments: &[&str]) -> io::Result<String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("ip").env("PATH", path).args(arguments).output()?;
+    let output = Command::new("ip").env("PATH", path).args(arguments).output();
+    let output =
+        output.map_err(|error| io::Error::other(format!("ip cannot be started ({error}): install iproute2")))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(io::Error::other(format!("ip {}: {said}", arguments.join(" "))))
