@@ -10,14 +10,14 @@ TARGET = all
 SECONDS = 3600
 
 .PHONY: help setup compiler build demo test check format fuzz power-cut faults kill-night bench bench-flush bench-codec \
-	bench-scale big
+	bench-scale bench-link big
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 	@echo
 	@echo 'Variables: STUDY=folder and ARCHIVE=url for demo; WAYSTATION_STUDIES=folder for test (a folder of DICOM files;'
 	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many; BIG: how many GiB;'
-	@echo 'BENCH=options for bench, such as "--rounds 3".'
+	@echo 'BENCH=options for the benchmarks, such as "--rounds 3"; for bench-link also "--only 10m-loss", "--quick".'
 
 setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom, dcmjs-dimse (Debian)
 	@scripts/setup-test-peers
@@ -73,6 +73,10 @@ bench-codec: setup ## Pixel data filtered, beside zstd, JPEG-LS and HTJ2K, for e
 
 bench-scale: ## The spool with a million queued instances beside an empty one (8 GB of disk): target/bench/scale.md
 	cargo bench --locked --bench scale -- $(BENCH)
+
+bench-link: setup ## Over a bad link, beside dcmsend, storescu and Orthanc (root; hours): target/bench/link.md
+	@scripts/setup-bench-peers codec
+	cargo bench --locked --bench link -- $(BENCH)
 
 format: ## Format all sources
 	cargo fmt --all
