@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -13,7 +14,9 @@ use super::peer::Peer;
 
 /// Where it listens, on the near side for modalities and on the far side for the other gateway.
 pub(crate) const PORT: u16 = 11_112;
-const PROGRAM: &str = env!("CARGO_BIN_EXE_waystation");
+/// What the command line puts in the place of this build, and adds to the settings of every scenario.
+pub(crate) static OTHER: OnceLock<PathBuf> = OnceLock::new();
+pub(crate) static MORE: OnceLock<String> = OnceLock::new();
 
 /// What it is to do with the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +29,18 @@ pub(crate) enum Scenario {
     Courteous,
 }
 
-/// The settings of a scenario, in addition to what [`Gateway::start`] says; `None` if it has none for it yet. This is the
-/// one place to extend when it learns more.
-pub(crate) fn settings(scenario: Scenario) -> Option<&'static str> {
-    match scenario {
-        Scenario::Plain => Some(""),
-        Scenario::Limit | Scenario::Courteous => None,
-    }
+/// The settings of a scenario: they stand in `[to.archive]` behind the URL, and other tables may follow. `None` if it has
+/// none for it yet. This is the one place to extend when it learns more.
+pub(crate) fn settings(scenario: Scenario) -> Option<String> {
+    let own = match scenario {
+        Scenario::Plain => "",
+        Scenario::Limit | Scenario::Courteous => return None,
+    };
+    Some(own.to_owned() + MORE.get().map_or("", String::as_str))
+}
+
+fn program() -> Command {
+    Command::new(OTHER.get().map_or(Path::new(env!("CARGO_BIN_EXE_waystation")), PathBuf::as_path))
 }
 
 /// One that runs.
@@ -60,12 +68,11 @@ impl Gateway {
         settings: &str,
     ) -> Result<Self, Box<dyn Error>> {
         let (data, file) = (folder.join(name), folder.join(format!("{name}.toml")));
-        fs::write(&file, settings)?;
+        fs::write(&file, format!("[to.archive]\nurl = \"{to}\"\n{settings}"))?;
         let address = SocketAddr::from((listen, PORT));
-        let mut command = Command::new(PROGRAM);
+        let mut command = program();
         command.arg("run").arg("--config").arg(file).arg("--data").arg(&data);
         command.args(["--aet", "WAYSTATION", "--allow-any", "--listen", &address.to_string()]);
-        command.args(["--to", &format!("archive={to}")]);
         let mut peer = Peer::start(name, namespace, folder, command)?;
         peer.listens(namespace, address)?;
         Ok(Self { peer, data })
@@ -73,7 +80,7 @@ impl Gateway {
 
     /// What it says of its destination; `None` if it does not answer.
     pub(crate) fn counters(&self) -> Option<Counters> {
-        let output = Command::new(PROGRAM).args(["status", "--json", "--data"]).arg(&self.data).output().ok()?;
+        let output = program().args(["status", "--json", "--data"]).arg(&self.data).output().ok()?;
         let status: Value = serde_json::from_slice(&output.stdout).ok()?;
         let destination = status["destinations"].get(0)?;
         let count = |name: &str| destination[name]["instances"].as_u64();

@@ -59,6 +59,12 @@ struct Arguments {
     /// A fifth of the instances, and a tenth of the time at the most: whether everything works.
     #[arg(long)]
     quick: bool,
+    /// Another build of the gateway, in the place of this one.
+    #[arg(long)]
+    gateway: Option<PathBuf>,
+    /// A file with settings for the gateway: they stand in the table of its destination, and other tables may follow.
+    #[arg(long)]
+    settings: Option<PathBuf>,
     /// Says `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,7 +77,14 @@ impl Arguments {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if let Some(other) = arguments.gateway.take() {
+        gateway::OTHER.get_or_init(|| other);
+    }
+    if let Some(file) = arguments.settings.take() {
+        let settings = std::fs::read_to_string(&file)?;
+        gateway::MORE.get_or_init(|| settings);
+    }
     let cases = cases::all();
     let parts: Vec<&str> = cases.iter().map(|case| case.name).chain(["own", "limit", "call"]).collect();
     if let Some(unknown) = arguments.only.iter().find(|name| !parts.contains(&name.as_str())) {

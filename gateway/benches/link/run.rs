@@ -235,7 +235,7 @@ impl<'l> Sender<'l> {
     fn ready(plan: &Plan<'_>, link: &'l Link, folder: &Path, arrived: &Path) -> Result<Self, Box<dyn Error>> {
         let instances = plan.series.files.len() as u64;
         let settings = gateway::settings(plan.scenario).ok_or("the gateway cannot do that yet")?;
-        let near = |to: &str| Gateway::start("waystation", link.near(), Ipv4Addr::LOCALHOST, folder, to, settings);
+        let near = |to: &str| Gateway::start("waystation", link.near(), Ipv4Addr::LOCALHOST, folder, to, &settings);
         Ok(match plan.kind {
             Kind::Dcmsend | Kind::Storescu => {
                 Self::Tool { sending: None, _archive: storescp(link.far(), folder, arrived)? }
