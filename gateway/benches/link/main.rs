@@ -105,7 +105,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for round in 0..arguments.rounds {
         for (number, case) in cases.iter().enumerate().filter(|(_, case)| arguments.wants(case.name)) {
             for (modality, kind) in senders(&arguments, case) {
-                let seen = measure(&arguments, case, modality, kind, &folder, &mut origin);
+                // Other dice in each round, and the same for everybody in it.
+                let settings = Settings { seed: case.settings.seed + round as u64, ..case.settings };
+                let seen = measure(&arguments, &Case { settings, ..*case }, modality, kind, &folder, &mut origin);
                 let outcome = seen.map_err(|error| format!("{}, {}: {error}", case.name, kind.name()))?;
                 say(&format!(
                     "round {} {:>8} {} {:>35}: {}",
@@ -161,7 +163,12 @@ fn measure(
     origin: &mut &'static str,
 ) -> Result<run::Outcome, Box<dyn Error>> {
     let mut limit = Duration::from_secs(arguments.limit);
-    let mut count = if modality == Modality::Ct { case.instances } else { case.instances.min(20) };
+    let mut count = match modality {
+        Modality::Ct => case.instances,
+        Modality::Mr | Modality::Us => case.instances.min(20),
+        // More than a megabyte each.
+        Modality::Cr => case.instances.min(8),
+    };
     if kind == Kind::WaystationLong {
         (limit, count) = long(case);
     }
