@@ -30,8 +30,9 @@ pub(crate) struct Rates {
     /// Of packets, with their IP headers, over all of it, and the most over any second.
     pub(crate) mean: f64,
     pub(crate) peak: f64,
-    /// Of TCP payload that arrived, over all of it.
-    pub(crate) payload: f64,
+    /// The same of TCP payload that arrived for the first time.
+    pub(crate) payload_mean: f64,
+    pub(crate) payload_peak: f64,
 }
 
 /// A row of the table of calls.
@@ -77,10 +78,12 @@ fn rates(link: &Link, first: Duration) -> Rates {
         let (bytes, time) = up.between(from, to, what);
         float(bytes) * 8.0 / time.as_secs_f64()
     };
+    let peak = |what| up.peak(from, to, Duration::from_secs(1), what);
     Rates {
         mean: mean(|sample| sample.entered),
-        peak: up.peak(from, to, Duration::from_secs(1), |sample| sample.entered),
-        payload: mean(|sample| sample.fresh),
+        peak: peak(|sample| sample.entered),
+        payload_mean: mean(|sample| sample.fresh),
+        payload_peak: peak(|sample| sample.fresh),
     }
 }
 
