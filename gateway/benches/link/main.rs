@@ -108,7 +108,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 // Other dice in each round, and the same for everybody in it.
                 let settings = Settings { seed: case.settings.seed + round as u64, ..case.settings };
                 let seen = measure(&arguments, &Case { settings, ..*case }, modality, kind, &folder, &mut origin);
-                let outcome = seen.map_err(|error| format!("{}, {}: {error}", case.name, kind.name()))?;
+                let seen = seen.map_err(|error| format!("{}, {}: {error}", case.name, kind.name()))?;
+                let Some(outcome) = seen else {
+                    say(&format!("WAYSTATION_STUDIES has no {}: left out", modality.name()));
+                    continue;
+                };
                 say(&format!(
                     "round {} {:>8} {} {:>35}: {}",
                     round + 1,
@@ -124,6 +128,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     text += &report::links(&cases, &rows);
     if arguments.wants("limit") || arguments.wants("call") {
         let series = Series::write(Modality::Ct, studies().as_deref(), &folder.join("series"), 400, number())?;
+        let series = series.ok_or("CT can be made")?;
         if arguments.wants("limit") {
             text += &report::limits(&shaping::limits(&series, &folder.join("run"))?);
         }
@@ -161,7 +166,7 @@ fn measure(
     kind: Kind,
     folder: &Path,
     origin: &mut &'static str,
-) -> Result<run::Outcome, Box<dyn Error>> {
+) -> Result<Option<run::Outcome>, Box<dyn Error>> {
     let mut limit = Duration::from_secs(arguments.limit);
     let mut count = match modality {
         Modality::Ct => case.instances,
@@ -175,10 +180,11 @@ fn measure(
     if arguments.quick {
         (limit, count) = ((limit / 10).max(Duration::from_secs(15)), count.div_ceil(5));
     }
-    let series = Series::write(modality, studies().as_deref(), &folder.join("series"), count, number())?;
+    let written = Series::write(modality, studies().as_deref(), &folder.join("series"), count, number())?;
+    let Some(series) = written else { return Ok(None) };
     *origin = series.origin;
     let plan = Plan { kind, settings: case.settings, series: &series, limit, scenario: Scenario::Plain };
-    run::run(&plan, &folder.join("run"))
+    run::run(&plan, &folder.join("run")).map(Some)
 }
 
 /// How long a long series is measured, and how many slices of half a megabyte last so long if five times fewer bytes have

@@ -194,10 +194,14 @@ pub(crate) fn run_beside<B, T>(
     Ok((outcome, beside))
 }
 
-/// When a long series began; the time of others counts from the opening.
+/// When the time of a run began: when the link opened, for a long series with the first segment, which is waited for.
 fn began(plan: &Plan<'_>, link: &Link, opened: Duration) -> Duration {
-    let is_long = plan.kind == Kind::WaystationLong;
-    is_long.then(|| link.up().first_segment).flatten().unwrap_or(opened)
+    /// More than a sender waits before it tries again.
+    const LONGEST: Duration = Duration::from_secs(300);
+    if plan.kind != Kind::WaystationLong {
+        return opened;
+    }
+    link.up().first_segment.unwrap_or_else(|| link.now().min(opened + LONGEST))
 }
 
 fn outcome(up: &Counted, down: &Counted, opened: Duration, ended: Duration, checked: Checked) -> Outcome {
