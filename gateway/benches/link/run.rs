@@ -182,7 +182,12 @@ pub(crate) fn run_beside<B, T>(
     outcome.is_complete = remark.is_none();
     outcome.remark = remark.unwrap_or_default();
     let from = up.first_segment.unwrap_or(opened) + START;
-    let until = up.last_payload.unwrap_or(opened);
+    if !outcome.is_complete {
+        // What it waited for in vain counts.
+        outcome.took = ended.saturating_sub(up.first_segment.unwrap_or(opened));
+        outcome.took_from_opening = ended.saturating_sub(opened);
+    }
+    let until = if outcome.is_complete { up.last_payload.unwrap_or(opened) } else { ended };
     if until > from + ENOUGH {
         let (fresh, _) = up.between(from, until, |sample| sample.fresh);
         let capacity = float(plan.settings.up.rate) / 8.0 * schedule.up_between(from, until).as_secs_f64();
