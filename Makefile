@@ -19,7 +19,7 @@ help: ## This list
 	@echo 'without it the tests send the files that pydicom brings along); CUTS, FAULTS, KILLS: how many; BIG: how many GiB;'
 	@echo 'BENCH=options for the benchmarks, such as "--rounds 3"; for bench-link also "--only 10m-loss", "--quick".'
 
-setup: ## Install what building and testing need: a C compiler, DCMTK, Orthanc, pynetdicom, dcmjs-dimse (Debian)
+setup: ## Install what building and testing need: C and C++ compilers, cmake, DCMTK, Orthanc, pynetdicom, dcmjs-dimse (Debian)
 	@scripts/setup-test-peers
 
 build: compiler ## The gateway, optimised: target/release/waystation

@@ -8,6 +8,7 @@
 //! - [`association`]: the DICOM upper layer (PS3.8), a protocol core without I/O, and the one transport that drives it;
 //! - [`dimse`]: DIMSE messages (PS3.7): command sets, assembler, status codes;
 //! - [`dataset`]: an iterative, bounded walk over data sets (PS3.5) and the Part 10 file format (PS3.10);
+//! - [`pixels`]: the same data set with its pixels coded by an image codec, proved equal;
 //! - [`routing`]: who gets an instance, and what goes first;
 //! - [`receive`]: the services offered to modalities;
 //! - [`codec`]: the image filter in front of the spool's compression;
@@ -37,6 +38,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod phantom;
+pub mod pixels;
 pub mod receive;
 pub mod rescue;
 pub mod retry;

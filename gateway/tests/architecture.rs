@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 ///
 /// An instance travels association → dimse → receive → spool → forward, and the modules know each other in the direction
 /// in which it was decided, never back.
-const FORBIDDEN: [(&str, &[&str]); 13] = [
+const FORBIDDEN: [(&str, &[&str]); 14] = [
     ("model", &["*"]),
     ("clock", &["*", "!model"]),
     ("codec", &["*"]),
     ("durable", &["*", "!model", "!clock"]),
     ("dataset", &["*", "!model"]),
+    ("pixels", &["*", "!model", "!dataset"]),
     ("routing", &["*", "!model"]),
     ("association", &["*", "!model", "!clock", "!dimse"]),
     ("dimse", &["*", "!model", "!dataset"]),
@@ -27,8 +28,8 @@ const FORBIDDEN: [(&str, &[&str]); 13] = [
 
 /// Where the async runtime must not be: in what is bytes and policy, and in the spool. `association` is a protocol core
 /// with one transport, in two files. `clock` reads the runtime's clock, and so nobody else has to.
-const WITHOUT_TOKIO: [&str; 9] =
-    ["model", "codec", "durable", "dataset", "routing", "association", "dimse", "ledger", "spool"];
+const WITHOUT_TOKIO: [&str; 10] =
+    ["model", "codec", "durable", "dataset", "pixels", "routing", "association", "dimse", "ledger", "spool"];
 const THE_TRANSPORT: [&str; 2] = ["association::transport", "association::driver"];
 
 /// A file longer than this wants to be two.

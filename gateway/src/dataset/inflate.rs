@@ -143,6 +143,16 @@ impl<R: Read> InflateReader<R> {
         Self { source, stream: Decompress::new(false), buffer: vec![0; BUFFER], filled: 0..0, ended: false }
     }
 
+    /// What is read from.
+    pub fn source(&self) -> &R {
+        &self.source
+    }
+
+    /// What was read from, with all that it knows by now.
+    pub fn into_source(self) -> R {
+        self.source
+    }
+
     /// Reads the source to its end behind the last block: a reader that checks itself has to be asked.
     fn drain(&mut self) -> io::Result<()> {
         let mut trailer = Trailer::default();
