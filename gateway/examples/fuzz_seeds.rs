@@ -22,6 +22,7 @@ use waystation::dimse::commitment::{self, Reference};
 use waystation::dimse::{CEcho, CFind, CStore, Command, Response, Status, query};
 use waystation::model::{Priority, Uid};
 use waystation::phantom::Phantom;
+use waystation::pixels;
 
 /// One end of a pipe that remembers what was written.
 struct Tap(DuplexStream, Arc<Mutex<Vec<u8>>>);
@@ -192,6 +193,18 @@ fn main() {
     write("header_scan", "explicit", [0, 1], &data_set);
     write("header_scan", "deflated", [0, 3], &deflated);
     write("header_scan", "in-pieces", [5, 1], &data_set);
+
+    // Variants: where it comes from, and four times where it goes to; with the highest bit of the manner, as a result.
+    write("pixels", "jpeg-ls", [0, 1], &data_set);
+    write("pixels", "rle", [0, 5], &data_set);
+    write("pixels", "deflated", [7, 9], &data_set);
+    write("pixels", "implicit", [5, 0], &recoded(&data_set, Encoding::ImplicitLe));
+    for (name, variant, syntax) in [("coded-jpeg-ls", 1, pixels::JPEG_LS), ("coded-rle", 5, pixels::RLE)] {
+        let (from, to) = (uid("1.2.840.10008.1.2.1"), uid(syntax));
+        let mut coded = io::Cursor::new(Vec::new());
+        pixels::encode(&data_set[..], &from, &to, &mut coded, &pixels::Limits::default()).unwrap();
+        write("pixels", name, [0x80, variant], coded.get_ref());
+    }
 
     let information = action_information();
     write("commitment", "explicit", [0, 1], &information);

@@ -39,13 +39,19 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All of them, the one that makes the smallest frames first.
+    /// All of them.
     pub const ALL: [Self; 2] = [Self::JpegLs, Self::Rle];
 
     /// The codec of a transfer syntax.
     #[must_use]
     pub fn of(syntax: &Uid) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.uid() == syntax.as_str())
+        Self::with_uid(syntax.as_str())
+    }
+
+    /// The same, by the text of the UID.
+    #[must_use]
+    pub fn with_uid(syntax: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.uid() == syntax)
     }
 
     /// Its transfer syntax.
@@ -86,14 +92,17 @@ impl Codec {
         if native.len() != shape.frame() {
             return Err(Failed::Codec);
         }
+        let mut by_pixel = Vec::new();
+        let pixels = if shape.planar && self != Self::Rle {
+            by_pixel.resize(native.len(), 0);
+            arrange(shape, native, &mut by_pixel, true);
+            &by_pixel
+        } else {
+            native
+        };
         match self {
+            Self::JpegLs => jpeg_ls::encode(shape, pixels, out),
             Self::Rle => rle::encode(shape, native, out),
-            Self::JpegLs if shape.planar => {
-                let mut by_pixel = vec![0; native.len()];
-                arrange(shape, native, &mut by_pixel, true);
-                jpeg_ls::encode(shape, &by_pixel, out)
-            }
-            Self::JpegLs => jpeg_ls::encode(shape, native, out),
         }
     }
 
@@ -103,10 +112,10 @@ impl Codec {
     /// It is none.
     pub fn decode(self, shape: &Shape, packed: &[u8], out: &mut Vec<u8>) -> Result<(), Failed> {
         out.clear();
-        if self == Self::Rle {
-            return rle::decode(shape, packed, out);
-        }
-        let decoded = jpeg_ls::decode(shape, packed)?;
+        let decoded = match self {
+            Self::JpegLs => jpeg_ls::decode(shape, packed)?,
+            Self::Rle => return rle::decode(shape, packed, out),
+        };
         if decoded.len() != shape.frame() {
             return Err(Failed::Codec);
         }

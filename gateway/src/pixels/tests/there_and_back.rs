@@ -75,7 +75,7 @@ fn planar_configuration_becomes_what_the_codec_has_and_nothing_else_changes() {
         pixels: (0..=251).collect(),
         ..Image::ramp(7, 12, 16)
     };
-    for (planar, codec) in [(0, Codec::JpegLs), (1, Codec::JpegLs), (0, Codec::Rle), (1, Codec::Rle)] {
+    for (planar, codec) in (0..2).flat_map(|planar| Codec::ALL.map(|codec| (planar, codec))) {
         let data_set = Image { planar: Some(planar), ..planes.clone() }.data_set();
         let (result, _) = coded(&data_set, EXPLICIT, codec.uid()).unwrap();
         let element = explicit((0x0028, 0x0006), b"US", &codec.planar().to_le_bytes());
