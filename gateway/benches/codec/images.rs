@@ -11,6 +11,7 @@ use std::process::Command;
 
 use waystation::codec::PixelLayout;
 use waystation::dataset::part10::read_file_meta;
+use waystation::model::Uid;
 use waystation::phantom::Phantom;
 use waystation::receive::scan::{HeaderScan, ImageShape};
 
@@ -22,6 +23,8 @@ const IMAGES: usize = 24;
 pub(crate) struct Image {
     pub(crate) pixels: Vec<u8>,
     pub(crate) layout: PixelLayout,
+    pub(crate) transfer_syntax: Uid,
+    pub(crate) data_set: Vec<u8>,
 }
 
 /// The images that have pixels to compress, by folder and modality.
@@ -40,7 +43,7 @@ pub(crate) fn families() -> BTreeMap<String, Vec<Image>> {
         }
     };
     for file in files {
-        let Some((pixels, shape, modality)) = read(&file).or_else(|| read(&decoded(&file, scratch.path())?)) else {
+        let Some((image, shape, modality)) = read(&file).or_else(|| read(&decoded(&file, scratch.path())?)) else {
             continue;
         };
         // Nothing here has a filter for other samples.
@@ -52,9 +55,8 @@ pub(crate) fn families() -> BTreeMap<String, Vec<Image>> {
         let name = format!("{folder} {modality} {} bit{samples}", shape.bits_allocated);
         let images = families.entry(name).or_default();
         // Small ones measure the first calls of the compressor.
-        if pixels.len() >= 60_000 && images.len() < IMAGES {
-            let layout = PixelLayout { offset: 0, ..shape.layout() };
-            images.push(Image { pixels, layout });
+        if image.pixels.len() >= 60_000 && images.len() < IMAGES {
+            images.push(image);
         }
     }
     families.retain(|_, images| !images.is_empty());
@@ -62,7 +64,7 @@ pub(crate) fn families() -> BTreeMap<String, Vec<Image>> {
 }
 
 /// The uncompressed pixels of a file.
-fn read(file: &Path) -> Option<(Vec<u8>, ImageShape, String)> {
+fn read(file: &Path) -> Option<(Image, ImageShape, String)> {
     let (meta, mut rest) = read_file_meta(File::open(file).ok()?).ok()?;
     let mut data_set = Vec::new();
     rest.read_to_end(&mut data_set).ok()?;
@@ -73,7 +75,9 @@ fn read(file: &Path) -> Option<(Vec<u8>, ImageShape, String)> {
     let start = usize::try_from(shape.pixel_data_offset).ok()?;
     let length = usize::try_from(shape.pixel_data_length).ok()?;
     let pixels = data_set.get(start..)?.get(..length)?.to_vec();
-    Some((pixels, shape, scan.modality.unwrap_or_default()))
+    let layout = PixelLayout { offset: 0, ..shape.layout() };
+    let image = Image { pixels, layout, transfer_syntax: meta.transfer_syntax, data_set };
+    Some((image, shape, scan.modality.unwrap_or_default()))
 }
 
 /// A lossless JPEG file, decoded.

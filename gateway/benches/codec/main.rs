@@ -5,6 +5,8 @@
 //! counts of one thread and what other processes disturb least, the best of several rounds; only the calls that encode
 //! and decode are in it, and every image is compared with what it was.
 //!
+//! A second table has the transfer syntaxes for the wire ([`wire`]).
+//!
 //! Beside ours: zstd alone, JPEG-LS by CharLS and HTJ2K by OpenJPH ([`peers`]), on the same pixels in the same run. These
 //! two get frames with their least value taken away, and JPEG-LS is told how many bits are left, which suits them best.
 
@@ -12,6 +14,7 @@
 
 mod images;
 mod peers;
+mod wire;
 
 use std::time::Duration;
 
@@ -41,12 +44,13 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let (mut met, mut missed) = (0, Vec::new());
-    for (name, images) in images::families() {
+    let families = images::families();
+    for (name, images) in &families {
         let bytes: usize = images.iter().map(|image| image.pixels.len()).sum();
-        let plain = |level| measure(&images, &mut Plain::new(level), if level > 3 { 1 } else { ROUNDS });
+        let plain = |level| measure(images, &mut Plain::new(level), if level > 3 { 1 } else { ROUNDS });
         let nineteen = (bytes <= MOST_FOR_19).then(|| plain(19));
-        let ours = measure(&images, &mut Filtered::new(), ROUNDS);
-        let [jpeg_ls, htj2k] = peers::measure(&images, scratch.path());
+        let ours = measure(images, &mut Filtered::new(), ROUNDS);
+        let [jpeg_ls, htj2k] = peers::measure(images, scratch.path());
         let size = ours.size as f64 / jpeg_ls.size as f64 * 100.0;
         let [encode, decode] = [(jpeg_ls.encode, ours.encode), (jpeg_ls.decode, ours.decode)]
             .map(|(theirs, ours)| theirs.as_secs_f64() / ours.as_secs_f64());
@@ -60,7 +64,7 @@ fn main() {
             cell(&htj2k, bytes),
             cell(&ours, bytes),
         );
-        if size <= GOAL.0 && encode.min(decode) >= GOAL.1 { met += 1 } else { missed.push(name) }
+        if size <= GOAL.0 && encode.min(decode) >= GOAL.1 { met += 1 } else { missed.push(name.clone()) }
     }
     println!("\nratio (encode / decode MB/s of one core, processor time)");
     println!(
@@ -70,6 +74,7 @@ fn main() {
     if !missed.is_empty() {
         println!("Missed by: {}.", missed.join("; "));
     }
+    wire::table(&families);
 }
 
 fn cell(rate: &Rate, bytes: usize) -> String {

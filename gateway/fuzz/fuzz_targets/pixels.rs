@@ -51,7 +51,5 @@ fuzz_target!(|input: &[u8]| {
     assert!(candidates(&facts, &from, &limits).contains(&to.as_str()));
     let mut again = Cursor::new(Vec::new());
     encode(Pieces(content, manner.piece), &from, &to, &mut again, &limits).expect("it depends on how it is read");
-    if to.as_str() != TO[2] {
-        assert_eq!(again.into_inner(), result, "it depends on how it is read");
-    }
+    assert_eq!(again.into_inner(), result, "it depends on how it is read");
 });

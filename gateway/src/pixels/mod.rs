@@ -90,6 +90,7 @@ use std::io::{self, Read, Seek, Write};
 use crate::dataset::Defect;
 use crate::dataset::digest::{Digest, Over};
 use crate::dataset::recode::RecodeError;
+use crate::dataset::stream::read_some;
 use crate::dataset::transfer_syntax::{
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED, EXPLICIT_VR_BIG_ENDIAN as BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT, IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT, describe,
@@ -98,7 +99,7 @@ use crate::model::Uid;
 use codecs::Codec;
 use cutter::Cutter;
 pub use facts::{Facts, LeftAlone};
-use source::{Explicit, read_some};
+use source::Explicit;
 use unpack::Unpacker;
 
 /// JPEG-LS Lossless.

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use super::{EncodeError, LeftAlone};
 use crate::dataset::digest::{Digest, Over};
-use crate::dataset::inflate::InflateReader;
 use crate::dataset::recode::Recoder;
+use crate::dataset::stream::{Source, fill};
 use crate::dataset::transfer_syntax::{Encoding, TransferSyntax};
 use crate::model::ContentHash;
 
@@ -18,16 +18,11 @@ pub(super) const EXPLICIT: TransferSyntax =
 
 /// The stored data set in Explicit VR Little Endian.
 pub(super) struct Explicit<R> {
-    source: Source<R>,
+    source: Source<Digesting<R>>,
     recoder: Option<Recoder>,
     chunk: Vec<u8>,
     recoded: Vec<u8>,
     ended: bool,
-}
-
-enum Source<R> {
-    Plain(Digesting<R>),
-    Deflated(InflateReader<Digesting<R>>),
 }
 
 /// Digests what is read through it.
@@ -56,7 +51,7 @@ impl<R: Read> Explicit<R> {
         let source = Digesting { source, digest, count: 0, defect: None };
         let recode = syntax.encoding != Encoding::ExplicitLe;
         Ok(Self {
-            source: if syntax.deflated { Source::Deflated(InflateReader::new(source)) } else { Source::Plain(source) },
+            source: Source::new(source, syntax.deflated),
             recoder: recode.then(|| Recoder::new(syntax.encoding, Encoding::ExplicitLe)).transpose()?,
             chunk: vec![0; CHUNK],
             recoded: Vec::new(),
@@ -69,10 +64,8 @@ impl<R: Read> Explicit<R> {
         if self.ended {
             return Ok(None);
         }
-        let read = match &mut self.source {
-            Source::Plain(source) => read_some(source, &mut self.chunk),
-            Source::Deflated(source) => read_some(source, &mut self.chunk),
-        };
+        // What becomes of it must not depend on the pieces in which it comes.
+        let read = fill(&mut self.source, &mut self.chunk);
         let digesting = match &self.source {
             Source::Plain(source) => source,
             Source::Deflated(source) => source.source(),
@@ -104,16 +97,6 @@ impl<R: Read> Explicit<R> {
         match digesting.defect {
             Some(defect) => Err(defect.into()),
             None => Ok((digesting.count, digesting.digest.finish()?)),
-        }
-    }
-}
-
-/// Reads once, however often a signal interrupts it.
-pub(super) fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
         }
     }
 }

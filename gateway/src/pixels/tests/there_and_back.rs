@@ -205,11 +205,10 @@ proptest! {
             };
             let mut sink = Cursor::new(Vec::new());
             encode(Dribble(&data_set, piece), &uid(EXPLICIT), &uid(to), &mut sink, &Limits::default()).unwrap();
-            if to == DEFLATED {
-                continue;
-            }
             prop_assert_eq!(sink.get_ref(), &result, "it depends on how it is read");
-            prop_assert_eq!(decoded(&result, to, image.planar).unwrap(), &data_set[..]);
+            if to != DEFLATED {
+                prop_assert_eq!(decoded(&result, to, image.planar).unwrap(), &data_set[..]);
+            }
             verify(Dribble(&data_set, piece), &uid(EXPLICIT), Dribble(&result, piece), &uid(to), &Limits::default()).unwrap();
         }
     }
