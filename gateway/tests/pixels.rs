@@ -14,7 +14,10 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dicom_core::Tag;
 use waystation::dataset::part10::{FileMeta, read_file_meta, write_file_meta};
+use waystation::dataset::vr::Vr;
+use waystation::dataset::write::element;
 use waystation::model::Uid;
 use waystation::pixels::{EncodeError, JPEG_LS, LeftAlone, Limits, RLE, candidates, decode, encode, look, verify};
 
@@ -45,7 +48,7 @@ fn studies() -> PathBuf {
 fn samples() -> Vec<Sample> {
     let phantom =
         |(name, transfer_syntax, data_set): (&str, _, _)| Sample { name: name.to_owned(), transfer_syntax, data_set };
-    let mut samples: Vec<_> = samples::phantoms().into_iter().map(phantom).collect();
+    let mut samples: Vec<_> = samples::phantoms().into_iter().chain(odd_images()).map(phantom).collect();
     let folder = studies();
     for path in files_below(&folder) {
         let Ok((meta, mut rest)) = read_file_meta(fs::File::open(&path).unwrap()) else { continue };
@@ -55,6 +58,50 @@ fn samples() -> Vec<Sample> {
         samples.push(Sample { name, transfer_syntax: meta.transfer_syntax, data_set });
     }
     samples
+}
+
+/// Images of kinds that scanners make and collections of files lack.
+fn odd_images() -> [(&'static str, Uid, Vec<u8>); 6] {
+    let image = |photometric: &str, [samples, planar, stored, allocated, signed, frames]: [u16; 6]| {
+        let (rows, columns) = (21_u16, 13_u16);
+        let (us, cs) = (Vr::US, Vr::CS);
+        let mut out = Vec::new();
+        let number = |out: &mut Vec<u8>, tag: u16, value: u16| {
+            element(out, Tag(0x0028, tag), us, &value.to_le_bytes()).unwrap();
+        };
+        element(&mut out, Tag(0x0008, 0x0016), Vr::UI, b"1.2.840.10008.5.1.4.1.1.7").unwrap();
+        element(&mut out, Tag(0x0008, 0x0018), Vr::UI, b"1.2.3").unwrap();
+        number(&mut out, 0x0002, samples);
+        element(&mut out, Tag(0x0028, 0x0004), cs, photometric.as_bytes()).unwrap();
+        if samples > 1 {
+            number(&mut out, 0x0006, planar);
+        }
+        element(&mut out, Tag(0x0028, 0x0008), Vr::IS, frames.to_string().as_bytes()).unwrap();
+        for (tag, value) in [(0x0010, rows), (0x0011, columns), (0x0100, allocated), (0x0101, stored)] {
+            number(&mut out, tag, value);
+        }
+        number(&mut out, 0x0102, stored - 1);
+        number(&mut out, 0x0103, signed);
+        let count = u32::from(rows) * u32::from(columns) * u32::from(samples) * u32::from(frames);
+        let cell = |n: u32| {
+            let value = u16::try_from(n * n * 3 % 60_000 + n % 7).unwrap() << (16 - stored);
+            if signed == 1 { (value.cast_signed() >> (16 - stored)).cast_unsigned() } else { value >> (16 - stored) }
+        };
+        let bytes = usize::from(allocated / 8);
+        let pixels: Vec<u8> = (0..count).flat_map(|n| cell(n).to_le_bytes().into_iter().take(bytes)).collect();
+        element(&mut out, Tag(0x7fe0, 0x0010), if bytes == 1 { Vr::OB } else { Vr::OW }, &pixels).unwrap();
+        out
+    };
+    let explicit = |name, data_set| (name, EXPLICIT.parse().unwrap(), data_set);
+    [
+        explicit("12 signed bits of 16", image("MONOCHROME2", [1, 0, 12, 16, 1, 1])),
+        explicit("10 bits of 16 in frames", image("MONOCHROME1", [1, 0, 10, 16, 0, 4])),
+        // Not 6 or 7: the GDCM plugin of pydicom refuses those by their number, whatever the precision of the code stream.
+        explicit("5 bits of 16", image("MONOCHROME2", [1, 0, 5, 16, 0, 1])),
+        explicit("8 signed bits in an odd number of frames", image("MONOCHROME2", [1, 0, 8, 8, 1, 3])),
+        explicit("planes of colour in an odd number of frames", image("RGB", [3, 1, 8, 8, 0, 3])),
+        explicit("YBR_FULL", image("YBR_FULL", [3, 0, 8, 8, 0, 2])),
+    ]
 }
 
 /// A data set as a file.
