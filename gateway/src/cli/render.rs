@@ -131,8 +131,12 @@ fn progress(destination: &Destination) -> String {
     let rate = destination.goodput_bytes_per_second.map(|rate| format!("{} a second of late", bytes(rate)));
     if destination.sending_bytes > 0 {
         let (sent, all) = (bytes(destination.sent_bytes), bytes(destination.sending_bytes));
-        let rate = rate.map_or_else(String::new, |rate| format!(", {rate}"));
-        let _ = writeln!(text, "\n{name}: {sent} of {all} have left of what is being sent{rate}");
+        let rate = rate.map_or_else(String::new, |rate| format!(", {rate} each"));
+        let over = match destination.associations {
+            0 | 1 => String::new(),
+            several => format!(" over {several} associations"),
+        };
+        let _ = writeln!(text, "\n{name}: {sent} of {all} have left of what is being sent{over}{rate}");
     }
     for (number, why) in destination.obstacles.iter().take(NAMED) {
         let _ = writeln!(text, "\nwarning: {name}: instance {number} cannot arrive as things stand: {why}");

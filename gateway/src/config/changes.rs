@@ -259,6 +259,7 @@ mod tests {
             stands_in: None,
             max_instance: None,
             max_transfer: None,
+            associations: 1,
             verify: None,
             web: None,
         });

@@ -14,6 +14,9 @@ use super::verification;
 use super::web;
 use crate::model::DestinationName;
 
+/// `associations`, unless it is given.
+const ASSOCIATIONS: usize = 8;
+
 /// `stand-in-after`, unless it is given.
 const STAND_IN_AFTER: Duration = Duration::from_secs(15 * 60);
 
@@ -66,9 +69,10 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         }
         let table = ("to", name.as_str());
         let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
+        let associations = associations(reader, table);
         if let Some(name) = destination_name {
             let (max_instance, max_transfer) = limits;
-            let value = Destination { name, url, web, stands_in, max_instance, max_transfer, verify };
+            let value = Destination { name, url, web, stands_in, max_instance, max_transfer, associations, verify };
             destinations.push(Given { value, place: given.place, label: given.label });
         }
     }
@@ -110,6 +114,13 @@ fn refuse_wrong_stand_ins(reader: &mut Reader, destinations: &[Given<Destination
             Some(_) => {}
         }
     }
+}
+
+/// `associations`
+fn associations(reader: &mut Reader, (table, name): (&str, &str)) -> usize {
+    let otherwise = format!("leave the key out for {ASSOCIATIONS}");
+    let given = reader.optional_quantity((table, name, "associations"), (1_u32, 64), &otherwise);
+    given.and_then(|given| usize::try_from(given).ok()).unwrap_or(ASSOCIATIONS)
 }
 
 /// `max-instance` in bytes, and `max-transfer`.

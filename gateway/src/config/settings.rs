@@ -79,6 +79,8 @@ pub struct Destination {
     pub max_instance: Option<u64>,
     /// `max-transfer`: how long one instance may take before it, or something on the way, is known to break off.
     pub max_transfer: Option<Duration>,
+    /// `associations`: how many there are with it at most at the same time. Of no meaning for others than DICOM archives.
+    pub associations: usize,
     /// `verify`: how it is asked, after a delivery, whether it has the instance for good. `None`: not at all.
     pub verify: Option<Verification>,
     /// What else there is to say of a DICOMweb destination; there exactly if the URL is of one.

@@ -411,7 +411,10 @@ fn timeouts(config: &Config) -> Timeouts {
 /// and that nobody may send.
 fn standing_warnings(config: &Config) -> Vec<String> {
     let stands = |finding: &&Finding| !tls::Concern::is_remedied_by(&finding.remedy) && finding.what != config::NOBODY;
-    config.warnings.iter().filter(stands).map(ToString::to_string).collect()
+    let of_file = config.warnings.iter().filter(stands).map(ToString::to_string);
+    let is_far = |to: &config::Destination| !matches!(to.url, DestinationUrl::Folder(_));
+    let of_system = config.destinations.iter().any(is_far).then(forward::socket::missing).flatten();
+    of_file.chain(of_system).collect()
 }
 
 /// How to reach a destination; TLS is part of the way or there is none.
@@ -465,6 +468,7 @@ fn settings(
         own,
         backoff: Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
         timeouts: Timeouts { association: config.delivery.connect_timeout, ..Timeouts::default() },
+        associations: configured.map_or(1, |configured| configured.associations),
         tries: config.retry.tries_before_parking,
         patience: config.delivery.response_timeout,
         limits: Limits {

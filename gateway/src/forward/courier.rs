@@ -1,8 +1,9 @@
 //! Couriers: how deliveries are handed to a destination, whatever it speaks.
 //!
-//! A courier gets the best claims of a queue and tries as many of them, from the first on, as it hands over in one go; the
+//! A courier gets the best claims of a queue and loads as many of them, from the first on, as it hands over in one go; the
 //! others tell it what will come next, and are released. It says what came of those it tried, or that the destination is
-//! to blame and nothing was tried. It does not wait, retry or record: that is the worker's.
+//! to blame and nothing was tried. It does not wait, retry or record: that is the worker's, which has several of them
+//! where a destination takes several associations.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -46,6 +47,21 @@ pub enum Route {
     Folder(PathBuf),
 }
 
+impl Route {
+    /// Whether several associations with it make sense. One folder is as fast as its disk; requests grow with the link.
+    pub(super) fn takes_several(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Tls(..))
+    }
+
+    /// How many deliveries are looked at together: what goes in one request, or what one association is to be good for.
+    pub(super) fn ahead(&self) -> usize {
+        match self {
+            Self::Plain(_) | Self::Tls(..) | Self::Folder(_) => AHEAD,
+            Self::Web(service) => usize::try_from(service.settings.max_instances).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 /// How a destination is worked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -57,6 +73,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// Time-outs of the association.
     pub timeouts: Timeouts,
+    /// How many associations there are with it at most at the same time.
+    pub associations: usize,
     /// How often an instance that the destination refuses is offered before it is parked.
     pub tries: u32,
     /// How long an archive may take for its answer to one instance.
@@ -134,38 +152,57 @@ impl Bench {
     /// Shows that these many deliveries with so many bytes together are on their way, and measures how fast they get there
     /// until that is [told](Sending::ended).
     pub(super) fn sending(&self, deliveries: u64, bytes: u64) -> Sending<'_> {
-        self.destination.meter().store(0, Ordering::Relaxed);
         self.destination.show(|health| {
             health.activity = Activity::Sending;
-            (health.sending, health.sending_bytes) = (deliveries, bytes);
+            health.sending += deliveries;
+            health.sending_bytes += bytes;
         });
-        Sending { destination: &self.destination, began: clock::of_runtime() }
+        let meter = self.destination.meter();
+        Sending { destination: &self.destination, meter, deliveries, bytes, began: clock::of_runtime() }
     }
 }
 
 /// Deliveries on their way.
 pub(super) struct Sending<'a> {
     destination: &'a Destination,
+    meter: Arc<AtomicU64>,
+    deliveries: u64,
+    bytes: u64,
     began: Instant,
 }
 
 impl Sending<'_> {
     /// Where the bytes are counted that leave.
-    pub(super) fn meter(&self) -> &AtomicU64 {
-        self.destination.meter()
+    pub(super) fn meter(&self) -> &Arc<AtomicU64> {
+        &self.meter
     }
 
     /// There was an answer, or an end. Gives the number of bytes that have left.
     pub(super) fn ended(self) -> u64 {
         let ended = clock::of_runtime();
         let took = ended.saturating_duration_since(self.began);
-        let bytes = self.meter().load(Ordering::Relaxed);
-        self.destination.show(|health| {
-            health.goodput.sent(bytes, took, ended);
-            (health.sending, health.sending_bytes) = (0, 0);
-        });
-        bytes
+        let sent = self.meter.load(Ordering::Relaxed);
+        self.destination.show(|health| health.goodput.sent(sent, took, ended));
+        sent
     }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.destination.show(|health| {
+            health.sending = health.sending.saturating_sub(self.deliveries);
+            health.sending_bytes = health.sending_bytes.saturating_sub(self.bytes);
+        });
+    }
+}
+
+/// What a courier takes along.
+#[derive(Default)]
+pub(super) struct Load {
+    /// What it hands over.
+    claims: Vec<Claim>,
+    /// What an association is to be good for: the kind of the first, and of those that come next.
+    kinds: Vec<Kind>,
 }
 
 /// See the module.
@@ -186,11 +223,27 @@ impl Courier {
         }
     }
 
-    /// How many deliveries are looked at together: what goes in one request, or what one association is to be good for.
-    pub(super) fn ahead(&self) -> usize {
+    /// What of these claims it takes along when it goes. The others were only looked at.
+    pub(super) fn load(&self, mut claims: Vec<Claim>) -> Load {
         match self {
-            Self::Archive(_) | Self::Folder(_) => AHEAD,
-            Self::Web(web) => web.most(),
+            Self::Archive(_) => {
+                let kinds = distinct(claims.iter().map(Kind::of));
+                claims.truncate(1);
+                Load { claims, kinds }
+            }
+            Self::Folder(_) => {
+                claims.truncate(1);
+                Load { claims, kinds: Vec::new() }
+            }
+            Self::Web(_) => Load { claims, kinds: Vec::new() },
+        }
+    }
+
+    /// Whether it can hand this over without having to open anything first.
+    pub(super) fn is_ready_for(&self, claim: &Claim) -> bool {
+        match self {
+            Self::Archive(archive) => archive.knows(&Kind::of(claim)),
+            Self::Web(_) | Self::Folder(_) => true,
         }
     }
 
@@ -203,13 +256,29 @@ impl Courier {
         }
     }
 
-    /// Tries the first of `claims`, and more if it takes several in one go. With `prove`, the destination has been in
-    /// trouble, and must answer a cheap question before data moves.
-    pub(super) async fn deliver(&mut self, claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
+    /// Tries what it has loaded. With `prove`, the destination has been in trouble, and must answer a cheap question before
+    /// data moves.
+    pub(super) async fn deliver(&mut self, load: Load, prove: bool, bench: &Bench) -> Attempt {
+        let Load { claims, kinds } = load;
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
-            Self::Archive(archive) => send(archive, claims, prove, bench).await,
+            Self::Archive(archive) => send(archive, claims, &kinds, prove, bench).await,
             Self::Web(web) => web.deliver(claims, prove, bench).await,
+        }
+    }
+
+    /// Opens an association for what it would load, and hands nothing over.
+    pub(super) async fn open(&mut self, load: Load, bench: &Bench) -> Attempt {
+        let Load { claims, kinds } = load;
+        // Whoever is ready before may have them.
+        drop(claims);
+        match self {
+            Self::Archive(archive) => match bench.unless_stopped(archive.open(&kinds, false)).await {
+                None => Attempt::Stopped,
+                Some(Ok(())) => Attempt::Made(Vec::new()),
+                Some(Err(error)) => Attempt::DestinationFailed(error.to_string()),
+            },
+            Self::Web(_) | Self::Folder(_) => Attempt::Made(Vec::new()),
         }
     }
 
@@ -244,17 +313,14 @@ impl Courier {
     }
 }
 
-async fn send(archive: &mut Archive, mut claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
-    let kinds: Vec<Kind> = distinct(claims.iter().map(Kind::of));
-    // The others were only looked at, to propose all their kinds in one association.
-    claims.truncate(1);
+async fn send(archive: &mut Archive, mut claims: Vec<Claim>, kinds: &[Kind], prove: bool, bench: &Bench) -> Attempt {
     let (Some(claim), Some(kind)) = (claims.pop(), kinds.first()) else { return Attempt::Made(Vec::new()) };
     // What broke on an association that the archive may have ended while nothing was on it: the next one tells.
     let (mut broke, mut sent) = (None, 0);
     loop {
         if !archive.knows(kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
-            let sentence = match bench.unless_stopped(archive.open(&kinds, prove)).await {
+            let sentence = match bench.unless_stopped(archive.open(kinds, prove)).await {
                 None => return Attempt::Stopped,
                 Some(Ok(())) => None,
                 Some(Err(error)) => Some(error.to_string()),
@@ -300,7 +366,6 @@ enum Unfiled {
 }
 
 async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
-    claims.truncate(1);
     let Some(claim) = claims.pop() else { return Attempt::Made(Vec::new()) };
     let sending = bench.sending(1, claim.length);
     let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,8 @@ pub struct Destination {
     pub(super) hastened: watch::Sender<u64>,
     /// Since when it has failed without a success in between.
     failing: watch::Sender<Option<Instant>>,
-    sent: AtomicU64,
+    /// Where the bytes are counted that leave, for each attempt that is under way.
+    meters: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 /// What a destination is doing, as far as others may see.
@@ -59,6 +61,8 @@ pub struct Health {
     pub last_failure: Option<circuit::Failure>,
     /// When the next attempt is made, while the circuit is open.
     pub next_attempt: Option<Instant>,
+    /// Associations, or connections, that are open or being opened.
+    pub associations: u64,
     /// Deliveries being sent.
     pub sending: u64,
     /// Bytes of the data sets being sent.
@@ -83,6 +87,7 @@ impl Destination {
             troubled: false,
             last_failure: None,
             next_attempt: None,
+            associations: 0,
             sending: 0,
             sending_bytes: 0,
             goodput: Goodput::default(),
@@ -97,7 +102,7 @@ impl Destination {
             delivered: Notify::new(),
             hastened: watch::Sender::new(0),
             failing: watch::Sender::new(None),
-            sent: AtomicU64::new(0),
+            meters: Mutex::new(Vec::new()),
         }
     }
 
@@ -132,7 +137,8 @@ impl Destination {
     /// How many bytes of what is being sent have left this process.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.iter().filter_map(Weak::upgrade).map(|meter| meter.load(Ordering::Relaxed)).sum()
     }
 
     /// Since when it has failed without a success in between, and its changes.
@@ -149,9 +155,13 @@ impl Destination {
         });
     }
 
-    /// Where the bytes are counted that leave.
-    pub(super) fn meter(&self) -> &AtomicU64 {
-        &self.sent
+    /// Where the bytes of a new attempt are counted, until its end.
+    pub(super) fn meter(&self) -> Arc<AtomicU64> {
+        let meter = Arc::new(AtomicU64::new(0));
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.retain(|meter| meter.strong_count() > 0);
+        meters.push(Arc::downgrade(&meter));
+        meter
     }
 
     /// Notes what keeps an instance from arriving, or that nothing does any more.

@@ -17,18 +17,22 @@
 //!            ┌────────────── circuit open: wait ◀─────────────┐
 //!            ▼                                                │ the destination failed
 //! wait for work ─▶ claim the best due ─▶ associate, if needed ─▶ send ─▶ answer ─▶ record
-//!            ▲                                                            │
-//!            └────────────────────────────────────────────────────────────┘
+//!            ▲     └──────── as many of these at a time as the link and the archive have room for ───┘ │
+//!            └─────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! An archive gets several associations at a time, as long as more comes through with them ([`width`]). After a failure it
+//! is one again, until it has proved itself.
 //!
 //! A claim is a lease in memory and ends with its record. A process that dies in between sends the instance once more:
 //! delivery is at least once, and the archive tells duplicates by their UID.
 //!
 //! # The parts
 //!
-//! - [`circuit`], [`verdict`] and [`crate::retry`]: policy, pure, in virtual time;
+//! - [`circuit`], [`verdict`], [`width`] and [`crate::retry`]: policy, pure, in virtual time;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
+//! - [`socket`]: what is asked of the system for a connection;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
 //! - [`verify`]: the questions after a delivery, in a task of their own beside the worker;
@@ -50,6 +54,7 @@ pub mod goodput;
 pub mod open;
 pub mod pump;
 pub mod reach;
+pub mod socket;
 mod stow;
 #[cfg(test)]
 pub(super) mod tests;
@@ -57,6 +62,7 @@ pub mod transcode;
 pub mod turns;
 pub mod verdict;
 pub mod verify;
+pub mod width;
 mod worker;
 
 pub use coerce::Coercions;

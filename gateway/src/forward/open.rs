@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::socket;
 use crate::association::transport::{self, Stream};
 use crate::association::{Association, ConnectError, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
@@ -171,12 +172,9 @@ async fn connect_tcp(host: &str, port: u16, patience: Duration) -> Result<TcpStr
     let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = None;
     for candidate in addresses {
-        let connected = timeout(each, TcpStream::connect(candidate)).await;
+        let connected = timeout(each, socket::connect(candidate)).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(|source| OpenError::Tcp { peer: joined(host, port), source })?;
-                return Ok(stream);
-            }
+            Ok(stream) => return Ok(stream),
             Err(error) => failure = Some(error),
         }
     }

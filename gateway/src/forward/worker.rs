@@ -1,22 +1,28 @@
-//! The worker of one destination: waits for work, claims it, hands it to the courier, records what came of it.
+//! The worker of one destination: waits for work, claims it, hands it to couriers, records what came of it.
+//!
+//! It owns the queue's policy: circuit, turns, width, and what was refused. Each courier has an association of its own and
+//! works in a task; how many are at work is up to the [`Width`]. An association beyond the first is opened before anything
+//! is claimed for it, so that no instance waits for a connection while another one could carry it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::circuit::{self, Circuit};
-use super::courier::{Attempt, Bench, Courier, Handed, Route, Settings, StandIn};
+use super::courier::{Attempt, Bench, Courier, Handed, Load, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::goodput;
 use super::reach::{self, Obstacle};
 use super::turns::Turns;
 use super::verdict::{Tried, Verdict};
 use super::verify;
+use super::width::Width;
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
 use crate::model::{DestinationName, InstanceId, Priority};
@@ -28,7 +34,7 @@ const WARM: Duration = Duration::from_secs(5);
 /// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
 const REMEMBERED: usize = 10_000;
 
-/// Works the destination until `shutdown`; the instance in flight then is finished first.
+/// Works the destination until `shutdown`; the instances in flight then are finished first.
 ///
 /// # Errors
 /// The index of the spool cannot be read any more: the process cannot go on.
@@ -40,27 +46,61 @@ pub async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), SpoolError> {
-    let courier = Courier::new(route, &settings);
-    let circuit = Circuit::new(settings.backoff);
-    let bench = Bench { destination, settings, spool, shutdown };
+    let most = if route.takes_several() { settings.associations } else { 1 };
     let mut worker = Worker {
-        bench,
-        courier,
-        circuit,
+        idle: vec![Idle { courier: Courier::new(route.clone(), &settings), since: clock::of_runtime() }],
+        busy: JoinSet::new(),
+        delivering: 0,
+        opening: Vec::new(),
+        circuit: Circuit::new(settings.backoff),
+        width: Width::new(most),
         turns: Turns::default(),
         refusals: HashMap::new(),
         declined: BTreeMap::new(),
+        route,
+        bench: Arc::new(Bench { destination, settings, spool, shutdown }),
         metrics,
     };
     let ended = worker.work().await;
-    worker.courier.rest().await;
+    while let Some(done) = worker.busy.join_next().await {
+        worker.ended(done);
+    }
+    for idle in &mut worker.idle {
+        idle.courier.rest().await;
+    }
     ended
 }
 
-struct Worker {
-    bench: Bench,
+/// A courier without work.
+struct Idle {
     courier: Courier,
+    since: Instant,
+}
+
+/// What a courier is out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    /// To hand something over.
+    Deliver,
+    /// To have an association ready for more.
+    Open,
+    /// To ask whether the destination works.
+    Probe,
+    /// To let go of what it keeps open.
+    Rest,
+}
+
+struct Worker {
+    bench: Arc<Bench>,
+    route: Route,
+    idle: Vec<Idle>,
+    busy: JoinSet<(Courier, Errand, Attempt)>,
+    /// How many of the busy ones are out to deliver.
+    delivering: usize,
+    /// Those that are out to open an association, or were.
+    opening: Vec<AbortHandle>,
     circuit: Circuit,
+    width: Width,
     turns: Turns,
     /// How often each instance of its own that is waiting has been refused, since the start of the process.
     refusals: HashMap<InstanceId, u32>,
@@ -72,19 +112,194 @@ struct Worker {
 impl Worker {
     async fn work(&mut self) -> Result<(), SpoolError> {
         while !self.bench.shutdown.is_cancelled() {
-            if let Some(until) = self.circuit.closed_before(clock::of_runtime()) {
-                self.wait_for_circuit(until).await;
-                continue;
-            }
-            let claims = blocking(|| self.claim())?;
-            match claims.is_empty() {
-                // Who stands in may have taken everything: nothing is left that would show that it works again.
-                true if self.circuit.failures() > 0 => self.probe().await,
-                true => self.wait_for_work().await?,
-                false => self.deliver(claims).await,
-            }
+            self.send_out()?;
+            self.wait().await?;
         }
         Ok(())
+    }
+
+    /// Sends couriers out as long as there is something for them to do.
+    fn send_out(&mut self) -> Result<(), SpoolError> {
+        while self.has_room() {
+            let claims = blocking(|| self.claim())?;
+            if claims.is_empty() {
+                // Who stands in may have taken everything: nothing is left that would show that it works again.
+                if self.busy.is_empty() && self.circuit.failures() > 0 {
+                    let courier = self.courier();
+                    self.send(courier, Errand::Probe, Load::default());
+                }
+                return Ok(());
+            }
+            let claims = self.set_aside(claims);
+            let Some(first) = claims.first() else { continue };
+            let ready = self.idle.iter().position(|idle| idle.courier.is_ready_for(first));
+            let (courier, errand) = match ready {
+                Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
+                None if self.busy.is_empty() => (self.courier(), Errand::Deliver),
+                None => (self.courier(), Errand::Open),
+            };
+            let load = courier.load(claims);
+            self.send(courier, errand, load);
+        }
+        Ok(())
+    }
+
+    /// Whether one more courier may go out now.
+    fn has_room(&self) -> bool {
+        let now = clock::of_runtime();
+        let wanted = if self.circuit.is_troubled() { 1 } else { self.width.wanted(now) };
+        self.busy.len() < wanted && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
+    }
+
+    /// A courier that is free, one without an association if there is one.
+    fn courier(&mut self) -> Courier {
+        let at = self.idle.iter().position(|idle| !idle.courier.is_warm()).or(self.idle.len().checked_sub(1));
+        match at {
+            Some(at) => self.idle.swap_remove(at).courier,
+            None => Courier::new(self.route.clone(), &self.bench.settings),
+        }
+    }
+
+    fn send(&mut self, mut courier: Courier, errand: Errand, load: Load) {
+        let (bench, prove) = (Arc::clone(&self.bench), self.circuit.is_troubled());
+        self.delivering += usize::from(errand == Errand::Deliver);
+        let sent = self.busy.spawn(async move {
+            let attempt = match errand {
+                Errand::Deliver => courier.deliver(load, prove, &bench).await,
+                Errand::Open => courier.open(load, &bench).await,
+                Errand::Probe => courier.probe(&bench).await,
+                Errand::Rest => {
+                    courier.rest().await;
+                    Attempt::Stopped
+                }
+            };
+            (courier, errand, attempt)
+        });
+        self.opening.retain(|opening| !opening.is_finished());
+        if errand == Errand::Open {
+            self.opening.push(sent);
+        }
+        self.show_associations();
+    }
+
+    /// Gives up the associations that are being opened. One that an archive keeps waiting would have its turn before the
+    /// one that has to prove itself.
+    fn open_no_more(&mut self) {
+        self.opening.drain(..).for_each(|opening| opening.abort());
+    }
+
+    /// A courier is back.
+    fn ended(&mut self, done: Result<(Courier, Errand, Attempt), JoinError>) {
+        let (courier, errand, attempt) = match done {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return,
+        };
+        let at_work = self.delivering;
+        self.delivering -= usize::from(errand == Errand::Deliver);
+        let now = clock::of_runtime();
+        self.idle.push(Idle { courier, since: now });
+        match (errand, attempt) {
+            (Errand::Rest, _) | (_, Attempt::Stopped) => {}
+            (Errand::Open, Attempt::Made(_)) => {}
+            // One more is not to be had, for whatever reason; if there is none at all, whoever delivers will find out.
+            (Errand::Open, _) => self.width.refused(self.delivering + self.warm(), now),
+            (Errand::Probe, Attempt::Made(_)) => self.succeed(),
+            (Errand::Deliver, Attempt::Made(handed)) => {
+                for handed in &handed {
+                    if matches!(handed.verdict, Verdict::Delivered { .. }) {
+                        self.width.answered(handed.claim.length, at_work, now);
+                    }
+                }
+                self.made(handed);
+            }
+            // Others are at work: this one more is not to be had.
+            (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if self.delivering > 0 => {
+                debug!(destination:% = self.bench.destination.name, at_work = self.delivering; "no more associations: {sentence}");
+                self.width.refused(self.delivering, now);
+            }
+            (_, Attempt::Broke { handed, .. }) if self.delivering > 0 => {
+                self.apply(*handed);
+                self.width.refused(self.delivering, now);
+            }
+            (_, other) => self.not_made(other),
+        }
+        self.show_associations();
+    }
+
+    fn show_associations(&self) {
+        let associations = self.busy.len() + self.warm();
+        self.bench.destination.show(|health| health.associations = associations as u64);
+    }
+
+    /// How many associations are open and without work.
+    fn warm(&self) -> usize {
+        self.idle.iter().filter(|idle| idle.courier.is_warm()).count()
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self) -> Result<(), SpoolError> {
+        let now = clock::of_runtime();
+        let closed = self.circuit.closed_before(now);
+        if self.busy.is_empty() {
+            self.bench.destination.show(|health| {
+                health.activity = if closed.is_some() { Activity::Waiting } else { Activity::Idle };
+                health.next_attempt = closed;
+            });
+        }
+        let has_room = self.has_room();
+        let next = if has_room { self.next()? } else { Next::default() };
+        let Next { due, mut other, turn } = next;
+        // Also while others are at work: there are archives that take one association at a time and let the next one wait.
+        let cold = self.idle.iter().filter(|idle| idle.courier.is_warm()).map(|idle| idle.since + WARM).min();
+        // Only a request from now on counts: one that came during the attempt was about that attempt.
+        let mut hastened = self.bench.destination.hastened.subscribe();
+        let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            Some(done) = self.busy.join_next() => self.ended(done),
+            () = destination.queued.notified(), if has_room => {}
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
+            () = changed(other.as_mut()) => {}
+            () = until(turn) => {}
+            () = until(closed) => {}
+            _ = hastened.changed(), if closed.is_some() => self.circuit.hasten(),
+            () = until(cold) => self.rest(),
+        }
+        self.bench.destination.show(|health| health.next_attempt = None);
+        Ok(())
+    }
+
+    /// Lets go of the associations that had nothing to do for a while.
+    fn rest(&mut self) {
+        let now = clock::of_runtime();
+        for idle in std::mem::take(&mut self.idle) {
+            match idle.courier.is_warm() && idle.since + WARM <= now {
+                true => self.send(idle.courier, Errand::Rest, Load::default()),
+                false => self.idle.push(idle),
+            }
+        }
+    }
+
+    /// When there will be something to do next.
+    fn next(&self) -> Result<Next, SpoolError> {
+        let Bench { destination, spool, settings, .. } = &*self.bench;
+        let mut due = blocking(|| spool.next_due(&destination.name))?;
+        let (mut other, mut turn) = (None, None);
+        if let Some(StandIn { whom, after }) = &settings.stands_in {
+            let mut failing = whom.failing();
+            turn = (*failing.borrow_and_update()).map(|since| since + *after);
+            other = Some(failing);
+            if self.stands_in_for().is_some() {
+                let declined = self.declined();
+                let queue = Queue { destination: &whom.name, except: Some(&declined) };
+                let its_due = blocking(|| spool.next_due(queue))?;
+                turn = self.declined.values().min().copied();
+                due = due.into_iter().chain(its_due).min();
+            }
+        }
+        let turn = turn.filter(|turn| *turn > clock::of_runtime());
+        Ok(Next { due: due.map(|due| due.until(spool.time())), other, turn })
     }
 
     /// What goes next, of its own queue, or else of the one for which it stands in at the moment.
@@ -104,7 +319,7 @@ impl Worker {
 
     /// The best of the class whose turn it is.
     fn claim_from(&mut self, queue: Queue<'_>) -> Result<Vec<Claim>, SpoolError> {
-        let (spool, ahead) = (&self.bench.spool, self.courier.ahead());
+        let (spool, ahead) = (&self.bench.spool, self.route.ahead());
         let now = spool.time();
         let waiting = spool.waiting_classes(queue, now)?;
         let turn = self.turns.next(clock::of_runtime(), |class| waiting.contains(&class));
@@ -121,52 +336,6 @@ impl Worker {
         let StandIn { whom, after } = self.bench.settings.stands_in.as_ref()?;
         let since = (*whom.failing().borrow())?;
         (clock::of_runtime().saturating_duration_since(since) >= *after).then_some(&whom.name)
-    }
-
-    async fn wait_for_circuit(&mut self, until: Instant) {
-        self.bench.destination.show(|health| {
-            health.activity = Activity::Waiting;
-            health.next_attempt = Some(until);
-        });
-        // Only a request from now on counts: one that came during the attempt was about that attempt.
-        let mut hastened = self.bench.destination.hastened.subscribe();
-        tokio::select! {
-            () = self.bench.shutdown.cancelled() => {}
-            () = tokio::time::sleep_until(until.into()) => {}
-            _ = hastened.changed() => self.circuit.hasten(),
-        }
-        self.bench.destination.show(|health| health.next_attempt = None);
-    }
-
-    async fn wait_for_work(&mut self) -> Result<(), SpoolError> {
-        let Bench { destination, spool, settings, shutdown } = &self.bench;
-        destination.show(|health| health.activity = Activity::Idle);
-        let mut due = blocking(|| spool.next_due(&destination.name))?;
-        let (mut other, mut turn) = (None, None);
-        if let Some(StandIn { whom, after }) = &settings.stands_in {
-            let mut failing = whom.failing();
-            turn = (*failing.borrow_and_update()).map(|since| since + *after);
-            other = Some(failing);
-            if self.stands_in_for().is_some() {
-                let declined = self.declined();
-                let queue = Queue { destination: &whom.name, except: Some(&declined) };
-                let its_due = blocking(|| spool.next_due(queue))?;
-                turn = self.declined.values().min().copied();
-                due = due.into_iter().chain(its_due).min();
-            }
-        }
-        let turn = turn.filter(|turn| *turn > clock::of_runtime());
-        let due = due.map(|due| due.until(spool.time()));
-        let warm = self.courier.is_warm();
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = destination.queued.notified() => {}
-            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
-            () = changed(other.as_mut()) => {}
-            () = until(turn) => {}
-            () = tokio::time::sleep(WARM), if warm => self.courier.rest().await,
-        }
-        Ok(())
     }
 
     /// Sets aside what cannot arrive as things stand, and puts off what would take too long and was tried before. What was
@@ -190,25 +359,6 @@ impl Worker {
             }
         }
         left
-    }
-
-    async fn deliver(&mut self, claims: Vec<Claim>) {
-        let claims = self.set_aside(claims);
-        if claims.is_empty() {
-            return;
-        }
-        let attempt = self.courier.deliver(claims, self.circuit.is_troubled(), &self.bench).await;
-        match attempt {
-            Attempt::Made(handed) => self.made(handed),
-            other => self.not_made(other),
-        }
-    }
-
-    async fn probe(&mut self) {
-        match self.courier.probe(&self.bench).await {
-            Attempt::Made(_) => self.succeed(),
-            other => self.not_made(other),
-        }
     }
 
     /// The destination is to blame.
@@ -322,6 +472,8 @@ impl Worker {
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.bench.destination.is_failing(Some(clock::of_runtime()));
+        self.width.failed();
+        self.open_no_more();
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }
@@ -336,6 +488,7 @@ impl Worker {
     fn stumble(&mut self, answer: &str) {
         let sentence = format!("the latest attempt failed, others are made: {answer}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
+        self.open_no_more();
         self.circuit.stumbled(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }
@@ -347,6 +500,17 @@ impl Worker {
             health.last_failure = self.circuit.last_failure().cloned();
         });
     }
+}
+
+/// When there will be something to do.
+#[derive(Default)]
+struct Next {
+    /// In the queue, from now on.
+    due: Option<Duration>,
+    /// The one for which it may have to stand in begins to fail, or works again.
+    other: Option<watch::Receiver<Option<Instant>>>,
+    /// It stands in from this moment on, or for more than before.
+    turn: Option<Instant>,
 }
 
 /// Waits until a destination begins to fail or works again.

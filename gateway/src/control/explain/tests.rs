@@ -31,6 +31,7 @@ fn archive() -> Destination {
         confirmed: amount(0),
         parked: amount(0),
         oldest_queued_at: None,
+        associations: 0,
         sending_bytes: 0,
         sent_bytes: 0,
         goodput_bytes_per_second: None,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -12,7 +12,6 @@ use crate::dataset::part10::FileMeta;
 use crate::forward::archive::open_prepared;
 use crate::forward::coerce::{Coerced, Payload};
 use crate::forward::courier::Settings;
-use crate::forward::destination::Destination;
 use crate::forward::pump::{self, Piece};
 use crate::forward::verdict::Verdict;
 use crate::model::{InstanceId, Uid};
@@ -95,7 +94,7 @@ pub(super) enum Stopped {
 pub(super) async fn feed(
     parcels: Vec<Parcel>,
     boundary: Boundary,
-    destination: Arc<Destination>,
+    meter: Arc<AtomicU64>,
     body: mpsc::Sender<io::Result<Piece>>,
 ) -> Result<(), Stopped> {
     let give = async |bytes: Vec<u8>, last: bool| {
@@ -136,7 +135,7 @@ pub(super) async fn feed(
             let (last, length) = (piece.last, piece.bytes.len() as u64);
             let piece = Piece { last: false, ..piece };
             body.send(Ok(piece)).await.map_err(|_| Stopped::NotTaken)?;
-            destination.meter().fetch_add(length, Ordering::Relaxed);
+            meter.fetch_add(length, Ordering::Relaxed);
             if last {
                 break;
             }

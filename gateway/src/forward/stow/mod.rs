@@ -42,6 +42,7 @@ mod wire;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -103,7 +104,6 @@ pub(super) struct Web {
     session: Session,
     sizes: Sizes,
     settings: Settings,
-    most: u32,
     /// Instances that a request with others has failed over.
     alone: HashSet<InstanceId>,
     /// What the archive takes, if at all, only in Explicit VR Little Endian.
@@ -133,15 +133,9 @@ impl Web {
             session: Session::new(service.url, line, Keyring::new(credentials)),
             sizes: Sizes::new(max_request, max_instances),
             settings,
-            most: max_instances,
             alone: HashSet::new(),
             converted: HashSet::new(),
         }
-    }
-
-    /// How many claims go in one request at most.
-    pub(super) fn most(&self) -> usize {
-        usize::try_from(self.most).unwrap_or(usize::MAX)
     }
 
     /// Whether a connection is open.
@@ -176,7 +170,7 @@ impl Web {
                 Some(Err(trouble)) => return failed(trouble),
             }
             let sending = bench.sending(claims.len() as u64, total(&claims));
-            let answered = self.send(&claims, bench).await;
+            let answered = self.send(&claims, bench, Arc::clone(sending.meter())).await;
             let sent = sending.ended();
             match answered {
                 // The archive may have ended the connection while nothing was on it.
@@ -210,7 +204,12 @@ impl Web {
     }
 
     /// Makes one request with these instances. Gives the answer, and what was changed in each of them.
-    async fn send(&mut self, claims: &[Claim], bench: &Bench) -> Result<(Answer, Vec<Option<Coerced>>), Failure> {
+    async fn send(
+        &mut self,
+        claims: &[Claim],
+        bench: &Bench,
+        meter: Arc<AtomicU64>,
+    ) -> Result<(Answer, Vec<Option<Coerced>>), Failure> {
         let parcels = self.prepare(claims, &bench.spool).await?;
         let coerced = parcels.iter().map(Parcel::coerced).collect();
         let boundary = boundary().map_err(Failure::Destination)?;
@@ -219,7 +218,7 @@ impl Web {
             multipart::length(&boundary, lengths).map_err(|error| Failure::Destination(of_this_box(&error)))?;
         let content_type = boundary.content_type();
         let (sender, pieces) = mpsc::channel(feed::AHEAD);
-        let feeding = tokio::spawn(feed(parcels, boundary, Arc::clone(&bench.destination), sender));
+        let feeding = tokio::spawn(feed(parcels, boundary, meter, sender));
         let began = clock::of_runtime();
         let answered = self
             .session

@@ -4,6 +4,7 @@
 mod answers;
 mod away;
 mod coercing;
+mod several;
 mod stand_in;
 mod stow;
 mod urgent;
@@ -77,6 +78,10 @@ struct Script {
     offers: HashMap<Uid, u32>,
     arrived: Vec<(Uid, Uid, Vec<u8>)>,
     begun: u32,
+    /// How many associations it has at the same time; one if nothing is said. One more is rejected.
+    at_a_time: usize,
+    open: usize,
+    most_open: usize,
 }
 
 impl Script {
@@ -129,7 +134,12 @@ impl Archive {
             async move {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    serve(stream, &script, accepts).await;
+                    if script.lock().unwrap().at_a_time == 0 {
+                        serve(stream, &script, accepts).await;
+                        continue;
+                    }
+                    let script = Arc::clone(&script);
+                    tokio::spawn(async move { serve(stream, &script, accepts).await });
                 }
             }
         });
@@ -155,6 +165,13 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
             next();
             return Decision::Reject(rejection);
         }
+        let mut script = script.lock().unwrap();
+        if script.at_a_time > 0 && script.open >= script.at_a_time {
+            return Decision::Reject(Rejection::LOCAL_LIMIT_EXCEEDED);
+        }
+        script.open += 1;
+        script.most_open = script.most_open.max(script.open);
+        drop(script);
         match accepts.is_empty() {
             true => Decision::accept_storage(request, &Preference::default()),
             false => only(request, accepts),
@@ -162,6 +179,7 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
     };
     let settings = AcceptorSettings { timeouts: unhurried(), ..AcceptorSettings::default() };
     let Ok(mut association) = transport::accept(stream, &settings, clock::of_runtime(), decide).await else { return };
+    let _open = Open(script);
     let (mut store, mut act) = (None, None);
     let mut data = Vec::new();
     while let Ok(indication) = association.next().await {
@@ -209,6 +227,15 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
     }
 }
 
+/// An association, until it ends.
+struct Open<'a>(&'a Mutex<Script>);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().open -= 1;
+    }
+}
+
 /// Time-outs that no network of this machine meets, not even in virtual time.
 fn unhurried() -> Timeouts {
     Timeouts { association: Duration::from_secs(3_600), ..Timeouts::default() }
@@ -252,6 +279,7 @@ pub(super) fn settings() -> Settings {
         own: Vec::new(),
         backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
         timeouts: unhurried(),
+        associations: 1,
         tries: 3,
         patience: Duration::from_secs(20),
         verify_after: None,

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::association::negotiation::{Service, service};
 use crate::association::{
-    AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, transport,
+    Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, transport,
 };
 use crate::dimse::commitment::{self, Budget, Information, InformationReader, MOST_AT_ONCE, Reference};
 use crate::dimse::query::{self, MatchReader};
@@ -159,7 +159,9 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, changed: Arc<Notify>
             }
             Indication::Data(bytes) => data.extend_from_slice(&bytes),
             Indication::DataEnd => match request.take().unwrap() {
-                (_, Command::NAction(_) | Command::CFind(_)) if chokes(&data, &state) => return,
+                (_, Command::NAction(_) | Command::CFind(_)) if chokes(&data, &state) => {
+                    return association.abort(Abort::BY_USER).await;
+                }
                 (context, command @ Command::CStore(_)) => {
                     let Command::CStore(store) = &command else { panic!() };
                     {
@@ -488,8 +490,6 @@ async fn an_instance_that_no_question_is_answered_about_does_not_hold_up_the_oth
             asking.confirmed(id).await;
         }
         asking.said(bad, "was not answered").await;
-        archive.state().chokes_on = None;
-        asking.confirmed(bad).await;
         asking.station.stop().await;
     }
 }

@@ -1,0 +1,96 @@
+//! Several associations with one archive at the same time.
+
+use super::*;
+
+/// An archive that has so many associations at the same time and rejects one more.
+async fn archive(at_a_time: usize, acts: impl IntoIterator<Item = Act>) -> Archive {
+    Archive::with(Script { at_a_time, acts: acts.into_iter().collect(), ..Script::default() }, &[]).await
+}
+
+async fn keep(station: &Station, slices: u32) -> Vec<InstanceId> {
+    let mut kept = vec![];
+    for slice in 0..slices {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
+    }
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_over_which_the_archive_takes_long_does_not_hold_up_the_others() {
+    let told = Arc::new(Notify::new());
+    let archive = archive(8, [Act::AnswerWhen(Arc::clone(&told))]).await;
+    let mut station = Station::new();
+    let kept = keep(&station, 12).await;
+    let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
+    for id in &kept[1..] {
+        assert!(is_delivered(&station.settled(*id, "central").await));
+    }
+    assert!(matches!(station.state(kept[0], "central"), Some(DeliveryState::Queued { .. })));
+    assert!(destination.health().associations >= 2);
+    told.notify_one();
+    assert!(is_delivered(&station.settled(kept[0], "central").await));
+    let most = archive.script.lock().unwrap().most_open;
+    assert!((2..=4).contains(&most), "{most}");
+    station.stop().await;
+}
+
+/// Many archives have a limit on associations, and some take one at a time and let the next one wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_takes_no_second_association_gets_everything_over_one_and_is_in_no_trouble() {
+    for at_a_time in [0, 1] {
+        let archive = archive(at_a_time, []).await;
+        let mut station = Station::new();
+        let kept = keep(&station, 12).await;
+        let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
+        for id in kept {
+            assert!(is_delivered(&station.settled(id, "central").await));
+        }
+        assert!(destination.health().last_failure.is_none(), "{at_a_time}");
+        assert_eq!(archive.script.lock().unwrap().most_open, 1, "{at_a_time}");
+        station.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failure_one_association_has_to_prove_itself_before_there_are_several_again() {
+    let archive = archive(8, vec![Act::AbortMidway; 6]).await;
+    let mut station = Station::new();
+    let kept = keep(&station, 20).await;
+    let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
+    for id in kept {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+    assert_eq!(destination.health().failures, 0);
+    assert_eq!(archive.arrived().len(), 20, "none of them twice");
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_is_finished_when_the_gateway_stops() {
+    let told = Arc::new(Notify::new());
+    let archive = archive(8, vec![Act::AnswerWhen(Arc::clone(&told)); 2]).await;
+    let mut station = Station::new();
+    let kept = keep(&station, 2).await;
+    let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
+    let mut changes = destination.changes();
+    while changes.borrow_and_update().sending < 2 {
+        changes.changed().await.unwrap();
+    }
+    while archive.arrived().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    station.shutdown.cancel();
+    let telling = tokio::spawn(async move {
+        loop {
+            told.notify_one();
+            tokio::task::yield_now().await;
+        }
+    });
+    for worker in std::mem::take(&mut station.workers) {
+        worker.await.unwrap();
+    }
+    telling.abort();
+    for id in kept {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+}

@@ -1,0 +1,272 @@
+//! How many associations carry instances to one destination at the same time. Pure: time is an argument.
+//!
+//! A C-STORE waits for its answer, so over a long link one association spends most of its time waiting; and a connection
+//! that meets loss slows down alone. Several fill the link, too many only queue up in front of it, and archives limit how
+//! many they take. How many are good is not in the configuration, which has only a limit: it is measured.
+//!
+//! ```text
+//!             more came through                nothing more came through: back to where it began
+//!          ┌─────────────────────┐           ┌───────────────────────────────┐
+//!          ▼                     │           │                               ▼
+//!    measure ──▶ try twice as many ──▶ measure                              rest ── after a while ──▶ measure
+//!          │                                                                 ▲
+//!          └──▶ try fewer ──▶ measure ── as much came through: stay there ───┘
+//! ```
+//!
+//! - A measurement begins when as many associations as wanted are at work, and lasts until each of them has had two
+//!   answers or so. It counts the bytes of the data sets that were answered; whatever slows things down is in it.
+//! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
+//! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
+//!   minutes, and then after ever longer.
+//! - After a failure of the destination it begins anew: it may be another link.
+
+use std::time::{Duration, Instant};
+
+/// Associations that it begins with, if it may have so many.
+const FIRST: usize = 2;
+/// What twice as many must bring to be worth it: this part of what they bring at best is enough.
+const WORTH_IT: f64 = 0.15;
+/// Fewer are as good if they lose no more than this part.
+const AS_GOOD: f64 = 0.03;
+/// The shortest measurement.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// How long what was found out counts at first, and at most.
+const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// For how long an archive is believed at first that it takes no more, and at most.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(6 * 3_600));
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Width {
+    /// The limit of the configuration.
+    most: usize,
+    /// The limit that the archive has shown, until when it counts, and for how long the next one will.
+    ceiling: Option<(usize, Instant)>,
+    believed: Duration,
+    wanted: usize,
+    step: Step,
+    measured: Option<Measured>,
+    rest: Duration,
+    /// Whether fewer are tried the next time, or more.
+    down: bool,
+}
+
+/// What it is doing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step {
+    /// Measures what it has.
+    Looks,
+    /// Tries more, or fewer, than the so many that brought so many bytes in a second.
+    Tries { before: usize, rate: f64 },
+    /// Knows enough, until then.
+    Rests(Instant),
+}
+
+/// A measurement under way.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    since: Instant,
+    bytes: u64,
+    answers: usize,
+}
+
+impl Width {
+    /// At most so many, one at least.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        let most = most.max(1);
+        Self {
+            most,
+            ceiling: None,
+            believed: REFUSED.0,
+            wanted: FIRST.min(most),
+            step: Step::Looks,
+            measured: None,
+            rest: REST.0,
+            down: false,
+        }
+    }
+
+    /// How many are wanted now.
+    #[must_use]
+    pub fn wanted(&self, now: Instant) -> usize {
+        self.wanted.min(self.limit(now))
+    }
+
+    fn limit(&self, now: Instant) -> usize {
+        self.ceiling.filter(|(_, until)| *until > now).map_or(self.most, |(ceiling, _)| ceiling.min(self.most))
+    }
+
+    /// An instance of so many bytes was answered, while so many associations were at work, it included.
+    pub fn answered(&mut self, bytes: u64, at_work: usize, now: Instant) {
+        let wanted = self.wanted(now);
+        if at_work < wanted {
+            self.measured = None;
+            return;
+        }
+        if let Step::Rests(until) = self.step {
+            if now < until {
+                return;
+            }
+            self.step = Step::Looks;
+            self.measured = None;
+        }
+        let Some(measured) = &mut self.measured else {
+            self.measured = Some(Measured { since: now, bytes: 0, answers: 0 });
+            return;
+        };
+        measured.bytes = measured.bytes.saturating_add(bytes);
+        measured.answers += 1;
+        let took = now.saturating_duration_since(measured.since);
+        if measured.answers < 2 * wanted || took < SHORTEST {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let rate = measured.bytes as f64 / took.as_secs_f64();
+        self.measured = None;
+        self.learn(rate, wanted, now);
+    }
+
+    /// Another association was not to be had, while so many others were at work.
+    pub fn refused(&mut self, at_work: usize, now: Instant) {
+        let at_work = at_work.max(1);
+        self.ceiling = Some((at_work, now + self.believed));
+        self.believed = self.believed.saturating_mul(2).min(REFUSED.1);
+        self.wanted = at_work.min(self.most);
+        self.settle(now);
+    }
+
+    /// The destination has failed.
+    pub fn failed(&mut self) {
+        *self = Self::new(self.most);
+    }
+
+    /// So many bytes in a second came through with so many.
+    fn learn(&mut self, rate: f64, width: usize, now: Instant) {
+        match self.step {
+            Step::Rests(_) => {}
+            Step::Looks if self.down && width > 1 => {
+                self.step = Step::Tries { before: width, rate };
+                self.wanted = width - width.div_ceil(4);
+            }
+            Step::Looks => self.widen(rate, width, now),
+            Step::Tries { before, rate: rate_before } if width < before => {
+                if rate < rate_before * (1.0 - AS_GOOD) {
+                    self.wanted = before;
+                }
+                self.down = false;
+                self.settle(now);
+            }
+            Step::Tries { before, rate: rate_before } => {
+                #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+                let at_best = width as f64 / before.max(1) as f64 - 1.0;
+                if rate >= rate_before * (1.0 + WORTH_IT * at_best) {
+                    self.rest = REST.0;
+                    self.widen(rate, width, now);
+                } else {
+                    self.wanted = before;
+                    self.down = true;
+                    self.settle(now);
+                }
+            }
+        }
+    }
+
+    fn widen(&mut self, rate: f64, width: usize, now: Instant) {
+        let wider = (width * 2).min(self.limit(now));
+        if wider == width {
+            self.down = true;
+            self.settle(now);
+            return;
+        }
+        self.step = Step::Tries { before: width, rate };
+        self.wanted = wider;
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.step = Step::Rests(now + self.rest);
+        self.rest = self.rest.saturating_mul(2).min(REST.1);
+        self.measured = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link in virtual time: each association alone gets `alone` bytes in a second, all together at most `together`.
+    struct Link {
+        alone: f64,
+        together: f64,
+        now: Instant,
+        width: Width,
+    }
+
+    const SIZE: u64 = 130_000;
+
+    impl Link {
+        fn new(most: usize, alone: f64, together: f64) -> Self {
+            Self { alone, together, now: crate::clock::now(), width: Width::new(most) }
+        }
+
+        /// Lets so many instances come through; gives how many were wanted at the end.
+        fn carry(&mut self, instances: usize) -> usize {
+            for _ in 0..instances {
+                let wanted = self.width.wanted(self.now);
+                #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+                let rate = (self.alone * wanted as f64).min(self.together);
+                #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+                let took = Duration::from_secs_f64(SIZE as f64 / rate);
+                self.now += took;
+                self.width.answered(SIZE, wanted, self.now);
+            }
+            self.width.wanted(self.now)
+        }
+    }
+
+    #[test]
+    fn a_long_link_gets_as_many_as_it_has_room_for_and_soon() {
+        // 10 Mbit/s, and one association that waits 300 ms after each instance that takes 104 ms.
+        let mut link = Link::new(16, 320_000.0, 1_250_000.0);
+        let began = link.now;
+        assert!(link.carry(30) >= 4);
+        assert!(link.now - began < Duration::from_secs(6), "{:?}", link.now - began);
+        for _ in 0..100 {
+            let wanted = link.carry(200);
+            assert!((3..=8).contains(&wanted), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn where_one_fills_the_link_it_comes_down_to_few_and_stays_there() {
+        let mut link = Link::new(8, 1e6, 1e6);
+        link.carry(20_000);
+        for _ in 0..50 {
+            assert!(link.carry(100) <= 4);
+        }
+    }
+
+    #[test]
+    fn a_limit_of_one_is_kept_and_nothing_is_learned_while_little_waits() {
+        let mut link = Link::new(1, 1e5, 1e7);
+        assert_eq!(link.carry(1_000), 1);
+        let (mut width, now) = (Width::new(8), crate::clock::now());
+        for second in 0..1_000 {
+            width.answered(SIZE, 1, now + Duration::from_secs(second));
+        }
+        assert_eq!(width.wanted(now), FIRST);
+    }
+
+    #[test]
+    fn an_archive_that_takes_no_more_is_believed_for_a_while_and_then_asked_again() {
+        let mut link = Link::new(16, 1e5, 1e8);
+        link.width.refused(1, link.now);
+        assert_eq!(link.carry(100), 1);
+        link.now += REFUSED.0;
+        assert!(link.carry(2_000) > 1);
+        link.width.refused(3, link.now);
+        assert_eq!(link.width.wanted(link.now + REFUSED.0), 3, "twice as long the second time");
+        link.width.failed();
+        assert_eq!(link.width.wanted(link.now), FIRST, "it may be another link");
+    }
+}
