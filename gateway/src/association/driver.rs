@@ -15,7 +15,7 @@ use super::error::{AssociationError, Violation};
 use super::machine::Ending;
 use super::transport::Stream;
 use crate::clock::of_runtime as now;
-use crate::dimse::Response;
+use crate::dimse::{Command, Response};
 
 /// Why the driver stopped.
 #[derive(Debug)]
@@ -214,6 +214,8 @@ impl Driver {
                 // A second answer is none that was asked for; the channel sees to that.
                 Happening::Indication(Indication::Response { response, .. }) => *early = Some(response),
                 Happening::Indication(Indication::Released) => return Some(End::Released),
+                // It crosses with what is being sent, asks for no answer, and whoever performs may go on (PS3.7 9.3.2.3).
+                Happening::Indication(Indication::Command { command: Command::CCancel { .. }, .. }) => {}
                 Happening::Indication(Indication::Command { command, .. }) => {
                     return Some(self.channel.violated(now(), Violation::UnexpectedRequest(command.name())));
                 }

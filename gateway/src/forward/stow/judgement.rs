@@ -18,7 +18,7 @@
 //!
 //! | Failure Reason (0008,1197) | meaning |
 //! |---|---|
-//! | 0111 | delivered with a warning: the archive has an instance of this UID and keeps the one it has |
+//! | 0111 | the archive has an instance of this UID and keeps the one it has: as for C-STORE |
 //! | A7xx | later |
 //! | 0122, C122 | in another transfer syntax, if there is a lossless one; then refused |
 //! | everything else | refused: a few tries, then parked |
@@ -93,6 +93,8 @@ pub(super) enum Fate {
     Alone,
     /// It went alone, and the answer does not say whether it was stored.
     Unclear(String),
+    /// The archive has an instance with this UID.
+    Duplicate(String),
     /// The archive does not take it in this transfer syntax.
     Syntax(String),
 }
@@ -205,7 +207,7 @@ fn failed(status: StatusCode, reason: Option<u16>) -> Fate {
     };
     let answer = format!("{said}, failure reason {reason:04X}: {}", answer::meaning(reason));
     match reason {
-        0x0111 => Fate::Settled(Verdict::Delivered { answer, warned: true }),
+        0x0111 => Fate::Duplicate(answer),
         0x0122 | 0xc122 => Fate::Syntax(answer),
         0xa700..=0xa7ff => Fate::Settled(Verdict::Later { answer }),
         _ => Fate::Settled(Verdict::Refused { answer }),
@@ -280,6 +282,7 @@ mod tests {
             Fate::Settled(Verdict::Kept { .. }) => "kept",
             Fate::Alone => "alone",
             Fate::Unclear(_) => "unclear",
+            Fate::Duplicate(_) => "duplicate",
             Fate::Syntax(_) => "syntax",
         }
     }
@@ -336,7 +339,7 @@ mod tests {
     fn failure_reasons_are_sorted_by_what_can_be_done() {
         for (reason, expected) in [
             (0x0110, "refused"),
-            (0x0111, "warned"),
+            (0x0111, "duplicate"),
             (0x0122, "syntax"),
             (0x0124, "refused"),
             (0xa700, "later"),

@@ -323,6 +323,10 @@ impl Web {
                 remember(&mut self.alone, claim.id);
                 None
             }
+            Fate::Duplicate(answer) => {
+                self.alone.remove(&claim.id);
+                Some(Verdict::of_duplicate(answer, claim.ambiguous))
+            }
             Fate::Unclear(answer) => Some(self.look_for(claim, answer).await),
             Fate::Syntax(answer) => {
                 let (kind, stored) = (Kind::of(claim), &claim.header.transfer_syntax);
@@ -352,7 +356,7 @@ impl Web {
         };
         match self.session.ask(Method::GET, &query).await {
             Ok(found) if found.status.is_success() && answer::finds(&found.body, uid) => {
-                Verdict::Delivered { answer: format!("{answer}; a query finds it there"), warned: true }
+                Verdict::of_duplicate(format!("{answer}; a query finds it there"), claim.ambiguous)
             }
             Ok(found) if found.status.is_success() => {
                 Verdict::Refused { answer: format!("{answer}, and a query does not find it") }

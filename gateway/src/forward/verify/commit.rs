@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use tokio::time::timeout;
 
-use super::{Caller, Desk, Trouble};
+use super::{AT_ONCE, Caller, Desk, Trouble};
 use crate::association::negotiation::COMMITMENT;
 use crate::association::{Abort, Association, AssociationError, Context, Indication};
 use crate::clock;
@@ -57,7 +57,8 @@ impl Commit {
         let mut line = self.open().await?;
         let mut asked = Vec::new();
         for message_id in 1..=MOST_REQUESTS {
-            let is_full = claims.len() >= desk.most;
+            // While it is in doubt what the archive can take, one request has an association to itself.
+            let is_full = claims.len() >= AT_ONCE;
             match self.request(&mut line, message_id, claims, desk).await {
                 Ok(transaction) => asked.push(transaction),
                 Err(trouble) => {
