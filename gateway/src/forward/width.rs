@@ -18,11 +18,12 @@
 //! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
 //! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
 //!   minutes, and then after ever longer.
-//! - After a failure of the destination it begins anew: it may be another link.
+//! - It begins with one, and has another one opened when the first instance has come through; after a failure of the
+//!   destination likewise, because it may be another link then.
 
 use std::time::{Duration, Instant};
 
-/// Associations that it begins with, if it may have so many.
+/// Associations that there are after the first answer, if there may be so many.
 const FIRST: usize = 2;
 /// What twice as many must bring to be worth it: this part of what they bring at best is enough.
 const WORTH_IT: f64 = 0.15;
@@ -44,6 +45,8 @@ pub struct Width {
     ceiling: Option<(usize, Instant)>,
     believed: Duration,
     wanted: usize,
+    /// Whether something has come through since it began: before that, nobody knows whether there is room for one.
+    proven: bool,
     step: Step,
     measured: Option<Measured>,
     rest: Duration,
@@ -80,6 +83,7 @@ impl Width {
             ceiling: None,
             believed: REFUSED.0,
             wanted: FIRST.min(most),
+            proven: false,
             step: Step::Looks,
             measured: None,
             rest: REST.0,
@@ -90,7 +94,7 @@ impl Width {
     /// How many are wanted now.
     #[must_use]
     pub fn wanted(&self, now: Instant) -> usize {
-        self.wanted.min(self.limit(now))
+        if self.proven { self.wanted.min(self.limit(now)) } else { 1 }
     }
 
     fn limit(&self, now: Instant) -> usize {
@@ -99,6 +103,7 @@ impl Width {
 
     /// An instance of so many bytes was answered, while so many associations were at work, it included.
     pub fn answered(&mut self, bytes: u64, at_work: usize, now: Instant) {
+        self.proven = true;
         let wanted = self.wanted(now);
         if at_work < wanted {
             self.measured = None;
@@ -267,6 +272,6 @@ mod tests {
         link.width.refused(3, link.now);
         assert_eq!(link.width.wanted(link.now + REFUSED.0), 3, "twice as long the second time");
         link.width.failed();
-        assert_eq!(link.width.wanted(link.now), FIRST, "it may be another link");
+        assert_eq!(link.width.wanted(link.now), 1, "it may be another link");
     }
 }

@@ -18,17 +18,18 @@ async fn keep(station: &Station, slices: u32) -> Vec<InstanceId> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_over_which_the_archive_takes_long_does_not_hold_up_the_others() {
     let told = Arc::new(Notify::new());
-    let archive = archive(8, [Act::AnswerWhen(Arc::clone(&told))]).await;
+    let archive = archive(8, [Act::Answer(0x0000), Act::AnswerWhen(Arc::clone(&told))]).await;
     let mut station = Station::new();
     let kept = keep(&station, 12).await;
     let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
-    for id in &kept[1..] {
-        assert!(is_delivered(&station.settled(*id, "central").await));
+    let slow = kept[1];
+    for id in kept.into_iter().filter(|id| *id != slow) {
+        assert!(is_delivered(&station.settled(id, "central").await));
     }
-    assert!(matches!(station.state(kept[0], "central"), Some(DeliveryState::Queued { .. })));
+    assert!(matches!(station.state(slow, "central"), Some(DeliveryState::Queued { .. })));
     assert!(destination.health().associations >= 2);
     told.notify_one();
-    assert!(is_delivered(&station.settled(kept[0], "central").await));
+    assert!(is_delivered(&station.settled(slow, "central").await));
     let most = archive.script.lock().unwrap().most_open;
     assert!((2..=4).contains(&most), "{most}");
     station.stop().await;
@@ -68,15 +69,16 @@ async fn after_a_failure_one_association_has_to_prove_itself_before_there_are_se
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_finished_when_the_gateway_stops() {
     let told = Arc::new(Notify::new());
-    let archive = archive(8, vec![Act::AnswerWhen(Arc::clone(&told)); 2]).await;
+    let wait = || Act::AnswerWhen(Arc::clone(&told));
+    let archive = archive(8, [Act::Answer(0x0000), wait(), wait()]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 2).await;
+    let kept = keep(&station, 3).await;
     let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
     let mut changes = destination.changes();
     while changes.borrow_and_update().sending < 2 {
         changes.changed().await.unwrap();
     }
-    while archive.arrived().len() < 2 {
+    while archive.arrived().len() < 3 {
         tokio::task::yield_now().await;
     }
     station.shutdown.cancel();
