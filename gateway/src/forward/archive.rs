@@ -18,6 +18,7 @@ use super::open::{self, OpenError};
 use super::pump;
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
+use super::worker::blocking;
 use crate::association::{Abort, Association, ContextRefusal, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
@@ -84,18 +85,31 @@ pub(super) struct Archive {
     association: Option<Association>,
     /// Whether the present association has carried an instance.
     proven: bool,
+    /// Whether it was opened in advance.
+    ahead: bool,
     offered: HashSet<Kind>,
 }
 
 impl Archive {
     pub(super) fn new(peer: DicomPeer, tls: Option<Current<ClientConfig>>, settings: Settings) -> Self {
-        Self { peer, tls, settings, association: None, proven: false, offered: HashSet::new() }
+        Self { peer, tls, settings, association: None, proven: false, ahead: false, offered: HashSet::new() }
     }
 
     /// Whether an association is open that has carried an instance before. If such a one breaks before the archive has
     /// answered, the archive may have ended it for its own reasons a while ago, and a new one is worth a try at once.
     pub(super) fn is_proven(&self) -> bool {
         self.association.is_some() && self.proven
+    }
+
+    /// Whether an association is open that was opened in advance and has carried nothing yet. There are archives that accept
+    /// one more than they want to have, and end it.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.association.is_some() && self.ahead && !self.proven
+    }
+
+    /// The present association was opened in advance.
+    pub(super) fn note_ahead(&mut self) {
+        self.ahead = true;
     }
 
     /// Whether an association is open.
@@ -152,7 +166,7 @@ impl Archive {
             "association established"
         );
         self.association = Some(association);
-        self.proven = false;
+        (self.proven, self.ahead) = (false, false);
         Ok(())
     }
 
@@ -197,7 +211,8 @@ impl Archive {
         match cstore::store(association, context, request, pieces, sent, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
-                let verdict = Verdict::of(&response, claim.ambiguous);
+                // Asked of the index now: the other content may have come, and arrived there, since this one was claimed.
+                let verdict = Verdict::of(&response, || claim.ambiguous || is_ambiguous(spool, claim));
                 Ok(Delivered { verdict, remark: response.comment, coerced })
             }
             Err(StoreError::Payload(error)) => {
@@ -291,4 +306,9 @@ pub(super) fn open_prepared(payload: &Payload, from: &Uid, to: Option<&Uid>) -> 
     let converter =
         Converter::new(open()?, from, to).map_err(|error| Verdict::Hopeless { reason: error.to_string() })?;
     Ok(Box::new(converter))
+}
+
+/// Whether another content with the same SOP Instance UID is known by now. If that cannot be found out, it is as if.
+pub(super) fn is_ambiguous(spool: &Spool, claim: &Claim) -> bool {
+    blocking(|| spool.is_ambiguous(claim.id).unwrap_or(true))
 }

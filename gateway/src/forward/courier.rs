@@ -104,6 +104,8 @@ pub(super) enum Attempt {
     Made(Vec<Handed>),
     /// The destination could not be reached, or takes nothing from us: nothing was tried with an instance.
     DestinationFailed(String),
+    /// An association that had been opened in advance was gone when this delivery was to go over it.
+    Dropped(Box<Handed>),
     /// The association broke while this delivery was on it, and then the destination could not be reached.
     Broke { handed: Box<Handed>, sentence: String },
     /// The destination could not be reached, and it wants to be left in peace for this long.
@@ -275,7 +277,10 @@ impl Courier {
         match self {
             Self::Archive(archive) => match bench.unless_stopped(archive.open(&kinds, false)).await {
                 None => Attempt::Stopped,
-                Some(Ok(())) => Attempt::Made(Vec::new()),
+                Some(Ok(())) => {
+                    archive.note_ahead();
+                    Attempt::Made(Vec::new())
+                }
                 Some(Err(error)) => Attempt::DestinationFailed(error.to_string()),
             },
             Self::Web(_) | Self::Folder(_) => Attempt::Made(Vec::new()),
@@ -336,11 +341,16 @@ async fn send(archive: &mut Archive, mut claims: Vec<Claim>, kinds: &[Kind], pro
             }
         }
         let sending = bench.sending(1, claim.length);
-        let was_proven = archive.is_proven();
+        let (was_proven, was_ahead) = (archive.is_proven(), archive.is_ahead());
         let delivered = archive.deliver(&claim, &bench.spool, sending.meter()).await;
         sent += sending.ended();
         let (verdict, remark, coerced) = match delivered {
             Ok(Delivered { verdict, remark, coerced }) => (verdict, remark, coerced),
+            Err(Broken(answer)) if was_ahead => {
+                let verdict = Verdict::Kept { answer };
+                let handed = Handed { claim, verdict, sent, remark: None, coerced: None };
+                return Attempt::Dropped(Box::new(handed));
+            }
             Err(Broken(answer)) if was_proven => {
                 broke = Some(answer);
                 continue;

@@ -2,8 +2,9 @@
 //!
 //! - **BBR** as congestion control, where the kernel has it. The usual ones take every lost packet for a full link and slow
 //!   down: with 300 ms and 1 % of loss cubic uses a twentieth of 10 Mbit/s, BBR most of it. The sender alone decides.
-//! - A connection on which nothing that was sent is acknowledged for half a minute is given up, and one on which nothing
-//!   happens is asked for a sign of life: a link that is gone must not look like an archive that thinks.
+//! - A connection on which nothing happens is asked for a sign of life, and given up after half a minute without one: a link
+//!   that is gone must not look like an archive that thinks. Where something was sent, the system gives up a little later
+//!   than the time-out for writing does, because an archive that does not read for a while looks the same to it.
 //! - No more than a little waits in the kernel beyond what is on its way, so that what counts as sent has left, and what is
 //!   urgent does not wait behind megabytes.
 //!
@@ -22,7 +23,7 @@ const BBR: &[u8] = b"bbr";
 /// What may wait in the kernel beyond what is on its way, in bytes.
 const UNSENT: u32 = 256 << 10;
 /// After so long without an acknowledgement a connection is given up.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
 /// After so long without anything, a sign of life is asked for, then so often, and so many times.
 const SILENCE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 4);
 

@@ -74,11 +74,11 @@ impl Verdict {
     /// Reads the response to a C-STORE-RQ for an instance that is [ambiguous](crate::spool::Claim::ambiguous) or not. Its
     /// Error Comment is no part of it: it may name a patient.
     #[must_use]
-    pub fn of(response: &Response, ambiguous: bool) -> Self {
+    pub fn of(response: &Response, ambiguous: impl FnOnce() -> bool) -> Self {
         let status = response.status;
         let answer = status.to_string();
         match status.store_outcome() {
-            _ if status == Status::DUPLICATE_INSTANCE => Self::of_duplicate(answer, ambiguous),
+            _ if status == Status::DUPLICATE_INSTANCE => Self::of_duplicate(answer, ambiguous()),
             StoreOutcome::Delivered => Self::Delivered { answer, warned: false },
             StoreOutcome::DeliveredWithWarning => Self::Delivered { answer, warned: true },
             StoreOutcome::RetryLater => Self::Later { answer },
@@ -225,9 +225,9 @@ mod tests {
             move_originator: None,
         });
         let response = Response::to(&request, Status::DUPLICATE_INSTANCE).with_comment("Doe^Jane");
-        let Verdict::Delivered { answer, warned: true } = Verdict::of(&response, false) else { panic!() };
+        let Verdict::Delivered { answer, warned: true } = Verdict::of(&response, || false) else { panic!() };
         assert!(answer.contains("0111") && !answer.contains("Doe"), "{answer}");
-        let Verdict::Hopeless { reason } = Verdict::of(&response, true) else { panic!() };
+        let Verdict::Hopeless { reason } = Verdict::of(&response, || true) else { panic!() };
         assert!(reason.contains("two contents"), "{reason}");
     }
 }

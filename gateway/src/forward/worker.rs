@@ -51,6 +51,7 @@ pub async fn run(
         idle: vec![Idle { courier: Courier::new(route.clone(), &settings), since: clock::of_runtime() }],
         busy: JoinSet::new(),
         delivering: 0,
+        proving: 0,
         opening: Vec::new(),
         circuit: Circuit::new(settings.backoff),
         width: Width::new(most),
@@ -77,6 +78,9 @@ struct Idle {
     since: Instant,
 }
 
+/// A courier that comes back: what it was out for, whether it was to prove something, and what came of it.
+type Back = (Courier, Errand, bool, Attempt);
+
 /// What a courier is out for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Errand {
@@ -94,9 +98,11 @@ struct Worker {
     bench: Arc<Bench>,
     route: Route,
     idle: Vec<Idle>,
-    busy: JoinSet<(Courier, Errand, Attempt)>,
+    busy: JoinSet<Back>,
     /// How many of the busy ones are out to deliver.
     delivering: usize,
+    /// How many of them are out to prove that a destination in trouble works; one at most.
+    proving: usize,
     /// Those that are out to open an association, or were.
     opening: Vec<AbortHandle>,
     circuit: Circuit,
@@ -125,7 +131,7 @@ impl Worker {
             if claims.is_empty() {
                 // Who stands in may have taken everything: nothing is left that would show that it works again.
                 if self.busy.is_empty() && self.circuit.failures() > 0 {
-                    let courier = self.courier();
+                    let courier = self.courier(false);
                     self.send(courier, Errand::Probe, Load::default());
                 }
                 return Ok(());
@@ -133,10 +139,13 @@ impl Worker {
             let claims = self.set_aside(claims);
             let Some(first) = claims.first() else { continue };
             let ready = self.idle.iter().position(|idle| idle.courier.is_ready_for(first));
+            let is_full = self.associations() >= self.width.wanted(clock::of_runtime());
             let (courier, errand) = match ready {
                 Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
-                None if self.busy.is_empty() => (self.courier(), Errand::Deliver),
-                None => (self.courier(), Errand::Open),
+                // One that is open for something else makes room for it: one more might be one too many.
+                None if self.delivering == 0 || self.circuit.is_troubled() => (self.courier(is_full), Errand::Deliver),
+                None if !is_full || self.warm() > 0 => (self.courier(is_full), Errand::Open),
+                None => return Ok(()),
             };
             let load = courier.load(claims);
             self.send(courier, errand, load);
@@ -147,13 +156,17 @@ impl Worker {
     /// Whether one more courier may go out now.
     fn has_room(&self) -> bool {
         let now = clock::of_runtime();
-        let wanted = if self.circuit.is_troubled() { 1 } else { self.width.wanted(now) };
-        self.busy.len() < wanted && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
+        let has_room = match self.circuit.is_troubled() {
+            // Those that were under way before go on: one of them may be for a long time.
+            true => self.proving == 0,
+            false => self.delivering < self.width.wanted(now),
+        };
+        has_room && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
     }
 
-    /// A courier that is free, one without an association if there is one.
-    fn courier(&mut self) -> Courier {
-        let at = self.idle.iter().position(|idle| !idle.courier.is_warm()).or(self.idle.len().checked_sub(1));
+    /// A courier that is free, with an association or without one if there is such a one.
+    fn courier(&mut self, warm: bool) -> Courier {
+        let at = self.idle.iter().position(|idle| idle.courier.is_warm() == warm).or(self.idle.len().checked_sub(1));
         match at {
             Some(at) => self.idle.swap_remove(at).courier,
             None => Courier::new(self.route.clone(), &self.bench.settings),
@@ -162,7 +175,9 @@ impl Worker {
 
     fn send(&mut self, mut courier: Courier, errand: Errand, load: Load) {
         let (bench, prove) = (Arc::clone(&self.bench), self.circuit.is_troubled());
+        let prove = prove && matches!(errand, Errand::Deliver | Errand::Probe);
         self.delivering += usize::from(errand == Errand::Deliver);
+        self.proving += usize::from(prove);
         let sent = self.busy.spawn(async move {
             let attempt = match errand {
                 Errand::Deliver => courier.deliver(load, prove, &bench).await,
@@ -173,7 +188,7 @@ impl Worker {
                     Attempt::Stopped
                 }
             };
-            (courier, errand, attempt)
+            (courier, errand, prove, attempt)
         });
         self.opening.retain(|opening| !opening.is_finished());
         if errand == Errand::Open {
@@ -189,12 +204,14 @@ impl Worker {
     }
 
     /// A courier is back.
-    fn ended(&mut self, done: Result<(Courier, Errand, Attempt), JoinError>) {
-        let (courier, errand, attempt) = match done {
+    fn ended(&mut self, done: Result<Back, JoinError>) {
+        let (courier, errand, proved, attempt) = match done {
             Ok(done) => done,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return,
+            // An association that was being opened was given up.
+            Err(_) => return self.show_associations(),
         };
+        self.proving -= usize::from(proved);
         let at_work = self.delivering;
         self.delivering -= usize::from(errand == Errand::Deliver);
         let now = clock::of_runtime();
@@ -218,6 +235,10 @@ impl Worker {
                 debug!(destination:% = self.bench.destination.name, at_work = self.delivering; "no more associations: {sentence}");
                 self.width.refused(self.delivering, now);
             }
+            (_, Attempt::Dropped(handed)) => {
+                self.apply(*handed);
+                self.width.refused(self.delivering + self.warm(), now);
+            }
             (_, Attempt::Broke { handed, .. }) if self.delivering > 0 => {
                 self.apply(*handed);
                 self.width.refused(self.delivering, now);
@@ -228,8 +249,13 @@ impl Worker {
     }
 
     fn show_associations(&self) {
-        let associations = self.busy.len() + self.warm();
-        self.bench.destination.show(|health| health.associations = associations as u64);
+        let associations = self.associations() as u64;
+        self.bench.destination.show(|health| health.associations = associations);
+    }
+
+    /// How many associations are open or being opened.
+    fn associations(&self) -> usize {
+        self.delivering + self.opening.iter().filter(|opening| !opening.is_finished()).count() + self.warm()
     }
 
     /// How many associations are open and without work.
@@ -285,10 +311,11 @@ impl Worker {
     fn next(&self) -> Result<Next, SpoolError> {
         let Bench { destination, spool, settings, .. } = &*self.bench;
         let mut due = blocking(|| spool.next_due(&destination.name))?;
-        let (mut other, mut turn) = (None, None);
+        let (mut other, mut turn): (_, Option<Instant>) = (None, None);
         if let Some(StandIn { whom, after }) = &settings.stands_in {
             let mut failing = whom.failing();
             turn = (*failing.borrow_and_update()).map(|since| since + *after);
+            turn = turn.filter(|turn| *turn > clock::of_runtime());
             other = Some(failing);
             if self.stands_in_for().is_some() {
                 let declined = self.declined();
@@ -298,7 +325,6 @@ impl Worker {
                 due = due.into_iter().chain(its_due).min();
             }
         }
-        let turn = turn.filter(|turn| *turn > clock::of_runtime());
         Ok(Next { due: due.map(|due| due.until(spool.time())), other, turn })
     }
 
@@ -309,7 +335,8 @@ impl Worker {
         self.declined.retain(|_, until| whom.is_some() && *until > now);
         let own = self.claim_from(Queue::from(&self.bench.destination.name.clone()))?;
         match &whom {
-            Some(destination) if own.is_empty() => {
+            // Of more than these it would forget what it has declined, and be offered it again and again.
+            Some(destination) if own.is_empty() && self.declined.len() < REMEMBERED => {
                 let declined = self.declined();
                 self.claim_from(Queue { destination, except: Some(&declined) })
             }
@@ -370,7 +397,7 @@ impl Worker {
                 self.fail(sentence);
             }
             Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
-            Attempt::Made(_) | Attempt::Stopped => {}
+            Attempt::Made(_) | Attempt::Dropped(_) | Attempt::Stopped => {}
         }
     }
 
@@ -445,9 +472,6 @@ impl Worker {
 
     /// Does not take this instance for a while for the one for which it stands in.
     fn decline(&mut self, id: InstanceId) {
-        if self.declined.len() >= REMEMBERED {
-            self.declined.clear();
-        }
         self.declined.insert(id, clock::of_runtime() + self.bench.settings.backoff.cap);
     }
 

@@ -10,7 +10,7 @@ use super::error::SpoolError;
 use super::indexer::IndexJob;
 use crate::clock::{self, SpoolTime};
 use crate::ledger::{Answer, Method};
-use crate::model::{DestinationName, Priority, Uid};
+use crate::model::{DestinationName, InstanceId, Priority, Uid};
 
 impl Spool {
     /// Calls `listener` with a destination each time that there may be something new to claim for it: an instance has
@@ -96,6 +96,14 @@ impl Spool {
     /// The spool has failed or was closed.
     pub fn expedite(&self, study: &Uid, by: &str) -> Result<u64, SpoolError> {
         self.work_off(Task::Expedite { study: study.clone(), by: by.into() })
+    }
+
+    /// Whether another content with the same SOP Instance UID was received, as far as that is known now.
+    ///
+    /// # Errors
+    /// As for [`Spool::claim`].
+    pub fn is_ambiguous(&self, id: InstanceId) -> Result<bool, SpoolError> {
+        self.ask(|inner| inner.index.read()?.is_ambiguous(id))
     }
 
     /// Claims up to `limit` deliveries that were made, about which the destination may be asked at `now` and that nobody

@@ -60,7 +60,7 @@ use self::judgement::{About, Answer, Fate, Judgement};
 use self::multipart::Boundary;
 pub(super) use self::search::{Found, MOST_INSTANCES as MOST_SEARCHED, Search, Silence};
 use self::session::{Session, Trouble};
-use super::archive::Kind;
+use super::archive::{Kind, is_ambiguous};
 use super::coerce::Coerced;
 use super::courier::{Attempt, Bench, Handed, Settings};
 use super::destination::Activity;
@@ -277,7 +277,7 @@ impl Web {
             Judgement::Each(fates) => {
                 let mut settled = Vec::with_capacity(handed.len());
                 for (handed, fate) in handed.into_iter().zip(fates) {
-                    if let Some(verdict) = self.settle(&handed.claim, fate).await {
+                    if let Some(verdict) = self.settle(&bench.spool, &handed.claim, fate).await {
                         settled.push(Handed { verdict, ..handed });
                     }
                 }
@@ -311,7 +311,7 @@ impl Web {
     }
 
     /// What is recorded of an instance; nothing if it is tried again at once.
-    async fn settle(&mut self, claim: &Claim, fate: Fate) -> Option<Verdict> {
+    async fn settle(&mut self, spool: &Spool, claim: &Claim, fate: Fate) -> Option<Verdict> {
         match fate {
             Fate::Settled(verdict) => {
                 if matches!(verdict, Verdict::Delivered { .. }) {
@@ -325,9 +325,9 @@ impl Web {
             }
             Fate::Duplicate(answer) => {
                 self.alone.remove(&claim.id);
-                Some(Verdict::of_duplicate(answer, claim.ambiguous))
+                Some(Verdict::of_duplicate(answer, claim.ambiguous || is_ambiguous(spool, claim)))
             }
-            Fate::Unclear(answer) => Some(self.look_for(claim, answer).await),
+            Fate::Unclear(answer) => Some(self.look_for(spool, claim, answer).await),
             Fate::Syntax(answer) => {
                 let (kind, stored) = (Kind::of(claim), &claim.header.transfer_syntax);
                 let is_offered = transcode::conversions(stored).contains(&EXPLICIT);
@@ -348,7 +348,7 @@ impl Web {
     }
 
     /// Asks the archive whether it has an instance of which its answer said nothing (QIDO-RS, PS3.18 10.6).
-    async fn look_for(&mut self, claim: &Claim, answer: String) -> Verdict {
+    async fn look_for(&mut self, spool: &Spool, claim: &Claim, answer: String) -> Verdict {
         let uid = claim.header.sop_instance_uid.as_str();
         let query = match &claim.header.study_instance_uid {
             Some(study) => format!("/studies/{study}/instances?SOPInstanceUID={uid}&limit=1"),
@@ -356,7 +356,8 @@ impl Web {
         };
         match self.session.ask(Method::GET, &query).await {
             Ok(found) if found.status.is_success() && answer::finds(&found.body, uid) => {
-                Verdict::of_duplicate(format!("{answer}; a query finds it there"), claim.ambiguous)
+                let ambiguous = claim.ambiguous || is_ambiguous(spool, claim);
+                Verdict::of_duplicate(format!("{answer}; a query finds it there"), ambiguous)
             }
             Ok(found) if found.status.is_success() => {
                 Verdict::Refused { answer: format!("{answer}, and a query does not find it") }

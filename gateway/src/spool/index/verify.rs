@@ -307,6 +307,12 @@ impl Tables<'_> {
 }
 
 impl View {
+    /// Whether another content with the SOP Instance UID of this instance was received.
+    pub(in crate::spool) fn is_ambiguous(&self, id: InstanceId) -> Result<bool, IndexError> {
+        let Some(row) = self.instance(id)? else { return Ok(false) };
+        is_ambiguous(&self.conflicts, &self.uids, id, &row.header.sop_instance_uid)
+    }
+
     /// Up to `limit` deliveries about which the destination may be asked at `now`, those that are due first in front;
     /// without those that `claimed` says are being asked about.
     pub(in crate::spool) fn unverified(

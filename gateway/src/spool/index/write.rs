@@ -187,7 +187,7 @@ impl<'t> Tables<'t> {
                     last_answer: None,
                     last_at: None,
                 });
-                let row = DeliveredRow { at, attempts, answer: remarked(answer), verification };
+                let row = DeliveredRow { at, attempts, answer: shortened(answer), verification };
                 self.add_delivered(destination, number, id, &instance, &row)?;
                 self.note_done(id, &instance, now)?;
             }
