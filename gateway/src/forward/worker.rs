@@ -159,7 +159,11 @@ impl Worker {
         let has_room = match self.circuit.is_troubled() {
             // Those that were under way before go on: one of them may be for a long time.
             true => self.proving == 0,
-            false => self.delivering < self.width.wanted(now),
+            // One that is being opened has its place, unless another one is there already.
+            false => {
+                let taken = self.delivering + if self.warm() > 0 { 0 } else { self.opening() };
+                taken < self.width.wanted(now)
+            }
         };
         has_room && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
     }
@@ -255,7 +259,11 @@ impl Worker {
 
     /// How many associations are open or being opened.
     fn associations(&self) -> usize {
-        self.delivering + self.opening.iter().filter(|opening| !opening.is_finished()).count() + self.warm()
+        self.delivering + self.opening() + self.warm()
+    }
+
+    fn opening(&self) -> usize {
+        self.opening.iter().filter(|opening| !opening.is_finished()).count()
     }
 
     /// How many associations are open and without work.
