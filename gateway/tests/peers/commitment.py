@@ -50,12 +50,20 @@ def arguments():
 def main():
     options = arguments()
 
+    # What is told is told when the answer has left: whoever reads it may make the next request at once, and pynetdicom does
+    # not always cope with a request beside its own answer.
+    told = []
+
+    def answered(event):
+        if type(event.message).__name__ == "N_EVENT_REPORT_RSP" and told:
+            say(**told.pop(0))
+
     def report(where):
         def take(event):
             information = event.event_information
             pairs = lambda items: [[item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID] for item in items]
             failed = information.get("FailedSOPSequence", [])
-            say(
+            line = dict(
                 event="report",
                 where=where,
                 transaction=information.TransactionUID,
@@ -65,6 +73,7 @@ def main():
                 committed=pairs(information.get("ReferencedSOPSequence", [])),
                 failed=[[item.ReferencedSOPInstanceUID, item.FailureReason] for item in failed],
             )
+            told.append(line)
             return options.answer, None
 
         return take
@@ -77,7 +86,7 @@ def main():
             ("127.0.0.1", options.listen),
             block=False,
             ssl_context=tls(options, ssl.PROTOCOL_TLS_SERVER) if options.listen_tls else None,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("listener")), (evt.EVT_CONN_OPEN, nodelay)],
+            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("listener")), (evt.EVT_DIMSE_SENT, answered), (evt.EVT_CONN_OPEN, nodelay)],
         )
     say(event="ready")
 
@@ -96,7 +105,7 @@ def main():
                 ext_neg=[build_role(StorageCommitmentPushModel, scu_role=True)] if options.roles else [],
                 max_pdu=options.max_pdu,
                 tls_args=(tls(options, ssl.PROTOCOL_TLS_CLIENT), "127.0.0.1") if options.ca else None,
-                evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("own")), (evt.EVT_CONN_OPEN, nodelay)],
+                evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("own")), (evt.EVT_DIMSE_SENT, answered), (evt.EVT_CONN_OPEN, nodelay)],
             )
             if not association.is_established:
                 sys.exit("no association")
