@@ -149,13 +149,13 @@ impl Scenario {
             return Ok((sent, trial));
         }
         if !status.success() {
-            let last = log.lines().last().unwrap_or_default().to_owned();
-            // A sentence with the file or socket that is to blame.
-            let explained = last.starts_with("waystation: ") && (last.contains("/run/") || last.contains("listen"));
+            // A sentence with the file or socket that is to blame; a thread that has not ended may say something behind it.
+            let reason = log.lines().rfind(|line| line.starts_with("waystation: ")).unwrap_or_default().to_owned();
+            let explained = reason.contains("/run/") || reason.contains("listen");
             if status.code() != Some(1) || !explained || log.contains("panicked") {
                 return Err(format!("it ended with {status} and without a reason:\n{log}"));
             }
-            trial.ended = Some(last);
+            trial.ended = Some(reason);
         }
         Ok((sent, trial))
     }
