@@ -260,6 +260,7 @@ mod tests {
             max_instance: None,
             max_transfer: None,
             associations: 1,
+            compress: false,
             verify: None,
             web: None,
         });

@@ -70,9 +70,11 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let table = ("to", name.as_str());
         let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
         let associations = associations(reader, table);
+        let compress = reader.switch(table.0, table.1, "compress").is_some_and(|given| given.value);
         if let Some(name) = destination_name {
             let (max_instance, max_transfer) = limits;
-            let value = Destination { name, url, web, stands_in, max_instance, max_transfer, associations, verify };
+            let value =
+                Destination { name, url, web, stands_in, max_instance, max_transfer, associations, compress, verify };
             destinations.push(Given { value, place: given.place, label: given.label });
         }
     }

@@ -187,10 +187,11 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
     let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
+    let workshop = forward::compact::Workshop::new(config.data.clone());
     for (to, (url, destination)) in config.destinations.iter().zip(destinations) {
         let route = route(url, to.web.as_ref(), &certificates)?;
         let shared = (&spool, &metrics, &shutdown);
-        let settings = settings(&config, &destination.name, &all, own.clone());
+        let settings = settings(&config, &destination.name, &all, &workshop, own.clone());
         if let Some((name, task)) = verification::task(&config, &destination, &route, &settings, &inquiries, shared) {
             tasks.spawn(name, task);
         }
@@ -456,6 +457,7 @@ fn settings(
     config: &Config,
     name: &DestinationName,
     all: &[Arc<Destination>],
+    workshop: &forward::compact::Workshop,
     own: Vec<SocketAddr>,
 ) -> forward::Settings {
     let configured = config.destinations.iter().find(|configured| configured.name == *name);
@@ -478,6 +480,7 @@ fn settings(
         verify_after: configured.and_then(|destination| destination.verify).map(|verify| verify.after),
         stands_in,
         coercions: forward::Coercions::of(&config.coercions, name, &config.aet),
+        workshop: configured.is_some_and(|configured| configured.compress).then(|| workshop.clone()),
     }
 }
 

@@ -12,6 +12,7 @@ use log::{debug, warn};
 use rustls::ClientConfig;
 
 use super::coerce::{Coerced, Coercions, Payload};
+use super::compact::{self, Compact, Workshop};
 use super::courier::Settings;
 use super::cstore::{self, StoreError};
 use super::open::{self, OpenError};
@@ -19,7 +20,7 @@ use super::pump;
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
 use super::worker::blocking;
-use crate::association::{Abort, Association, ContextRefusal, EchoError, RequestorSettings};
+use crate::association::{Abort, Association, Context, ContextRefusal, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
@@ -54,23 +55,21 @@ pub(super) struct Delivered {
     pub(super) remark: Option<String>,
     /// What has left in place of the stored data set, if something has.
     pub(super) coerced: Option<Coerced>,
+    /// The transfer syntax in which it has left, if that is another than the stored one.
+    pub(super) sent_as: Option<Uid>,
 }
 
 impl Delivered {
-    fn nothing(verdict: Verdict) -> Self {
-        Self { verdict, remark: None, coerced: None }
+    pub(super) fn nothing(verdict: Verdict) -> Self {
+        Self { verdict, remark: None, coerced: None, sent_as: None }
     }
 }
 
 /// How an instance can leave on the present association.
 enum Way {
-    AsStored {
-        context: u8,
-    },
-    Converted {
-        context: u8,
-        to: Uid,
-    },
+    AsStored,
+    /// Into this uncompressed transfer syntax.
+    Converted(Uid),
     /// The archive says that it does not know the SOP class, or none of the transfer syntaxes.
     NotSupported,
     /// The archive refuses without such a reason: it may think better of it.
@@ -135,11 +134,15 @@ impl Archive {
         self.offered.clear();
         let mut proposed = HashSet::new();
         for kind in kinds {
-            let conversions = transcode::conversions(&kind.transfer_syntax).iter().filter_map(|uid| uid.parse().ok());
-            let wanted: Vec<Uid> = std::iter::once(kind.transfer_syntax.clone())
-                .chain(conversions)
-                .filter(|syntax| !proposed.contains(&(kind.sop_class.clone(), syntax.clone())))
-                .collect();
+            let conversions = transcode::conversions(&kind.transfer_syntax).iter();
+            let smaller = self.settings.workshop.as_ref().map_or(&[][..], |_| compact::smaller(&kind.transfer_syntax));
+            let mut wanted = vec![kind.transfer_syntax.clone()];
+            for syntax in conversions.chain(smaller).filter_map(|uid| uid.parse().ok()) {
+                if !wanted.contains(&syntax) {
+                    wanted.push(syntax);
+                }
+            }
+            wanted.retain(|syntax| !proposed.contains(&(kind.sop_class.clone(), syntax.clone())));
             if proposed.len() + wanted.len() > most {
                 break;
             }
@@ -170,36 +173,46 @@ impl Archive {
         Ok(())
     }
 
-    /// Sends one instance whose kind the association [knows](Self::knows), and counts the bytes that leave in `sent`.
+    /// Sends one instance whose kind the association [knows](Self::knows), and counts the bytes that leave in `sent`. With
+    /// `as_stored`, it is not made smaller.
     pub(super) async fn deliver(
         &mut self,
         claim: &Claim,
         spool: &Spool,
+        as_stored: bool,
         sent: &AtomicU64,
     ) -> Result<Delivered, Broken> {
         let Some(association) = &mut self.association else {
             return Ok(Delivered::nothing(Verdict::Later { answer: "there is no association".into() }));
         };
         let header = &claim.header;
-        let (context, to) = match way(association, &Kind::of(claim)) {
-            Way::AsStored { context } => (context, None),
-            Way::Converted { context, to } => (context, Some(to)),
-            Way::NotNow => {
-                let answer = format!("the archive refuses SOP class {} without a reason", header.sop_class_uid);
-                return Ok(Delivered::nothing(Verdict::Refused { answer }));
-            }
+        let plain = match way(association, &Kind::of(claim)) {
+            Way::AsStored => Ok(None),
+            Way::Converted(to) => Ok(Some(to)),
+            Way::NotNow => Err(Verdict::Refused {
+                answer: format!("the archive refuses SOP class {} without a reason", header.sop_class_uid),
+            }),
             Way::NotSupported => {
-                let reason = not_accepted(&header.sop_class_uid, &header.transfer_syntax);
-                return Ok(Delivered::nothing(Verdict::Hopeless { reason }));
+                Err(Verdict::Hopeless { reason: not_accepted(&header.sop_class_uid, &header.transfer_syntax) })
             }
         };
-        let size = pump::piece_size(association);
-        let made_even = pump::made_even(to.as_ref().unwrap_or(&header.transfer_syntax), claim.attempts);
-        let opened = open_payload(spool, claim, to, &self.settings.coercions).await;
-        let (payload, coerced) = match opened {
+        let smaller = match &self.settings.workshop {
+            Some(workshop) if !as_stored => Some((workshop.clone(), accepted_among(association, &Kind::of(claim)))),
+            _ => None,
+        };
+        let opened = open_payload(spool, claim, &self.settings.coercions, smaller, plain).await;
+        let Opened { source, coerced, sent_as } = match opened {
             Ok(opened) => opened,
             Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
+        let syntax = sent_as.as_ref().unwrap_or(&header.transfer_syntax);
+        let Some(context) = accepted(association, &header.sop_class_uid, syntax.as_str()).map(|context| context.id)
+        else {
+            let answer = format!("the archive has not accepted {syntax}, in which it was to leave");
+            return Ok(Delivered::nothing(Verdict::Later { answer }));
+        };
+        let size = pump::piece_size(association);
+        let made_even = pump::made_even(syntax, claim.attempts);
         let request = CStore {
             message_id: u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1),
             sop_class_uid: header.sop_class_uid.clone(),
@@ -207,18 +220,18 @@ impl Archive {
             priority: claim.priority,
             move_originator: None,
         };
-        let pieces = pump::pump(payload, made_even, size);
+        let pieces = pump::pump(source, made_even, size);
         match cstore::store(association, context, request, pieces, sent, self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
                 // Asked of the index now: the other content may have come, and arrived there, since this one was claimed.
                 let verdict = Verdict::of(&response, || claim.ambiguous || is_ambiguous(spool, claim));
-                Ok(Delivered { verdict, remark: response.comment, coerced })
+                Ok(Delivered { verdict, remark: response.comment, coerced, sent_as })
             }
             Err(StoreError::Payload(error)) => {
                 self.abort().await;
                 warn!(destination:% = self.peer.host, id:% = claim.id; "sending stopped, the archive was sent an A-ABORT: {error}");
-                Ok(Delivered { verdict: Verdict::of_payload(&error), remark: None, coerced })
+                Ok(Delivered { verdict: Verdict::of_payload(&error), remark: None, coerced, sent_as })
             }
             Err(error) => {
                 self.abort().await;
@@ -243,19 +256,27 @@ impl Archive {
     }
 }
 
+/// The presentation context that was accepted for this SOP class and transfer syntax.
+fn accepted<'a>(association: &'a Association, sop_class: &Uid, syntax: &str) -> Option<&'a Context> {
+    let mut contexts = association.accepted_contexts().iter();
+    contexts.find(|context| context.abstract_syntax == *sop_class && context.transfer_syntax.as_str() == syntax)
+}
+
+/// The transfer syntaxes that were accepted in which an instance of this kind may be smaller.
+fn accepted_among(association: &Association, kind: &Kind) -> Vec<Uid> {
+    let smaller = compact::smaller(&kind.transfer_syntax).iter();
+    let contexts = smaller.filter_map(|syntax| accepted(association, &kind.sop_class, syntax));
+    contexts.map(|context| context.transfer_syntax.clone()).collect()
+}
+
 fn way(association: &Association, kind: &Kind) -> Way {
-    let accepted = |syntax: &str| {
-        association
-            .accepted_contexts()
-            .iter()
-            .find(|c| c.abstract_syntax == kind.sop_class && c.transfer_syntax.as_str() == syntax)
-    };
-    if let Some(context) = accepted(kind.transfer_syntax.as_str()) {
-        return Way::AsStored { context: context.id };
+    let accepted = |syntax: &str| accepted(association, &kind.sop_class, syntax);
+    if accepted(kind.transfer_syntax.as_str()).is_some() {
+        return Way::AsStored;
     }
     let conversions = transcode::conversions(&kind.transfer_syntax);
     if let Some(context) = conversions.iter().find_map(|syntax| accepted(syntax)) {
-        return Way::Converted { context: context.id, to: context.transfer_syntax.clone() };
+        return Way::Converted(context.transfer_syntax.clone());
     }
     let asked = |id: &u8| {
         let proposed = association.request().contexts.iter().find(|context| context.id == *id);
@@ -276,16 +297,37 @@ fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
     )
 }
 
-/// What is read of an instance, and what of it was changed.
-type Opened = (Box<dyn Read + Send>, Option<Coerced>);
+/// What is read of an instance.
+struct Opened {
+    source: Box<dyn Read + Send>,
+    /// What of it was changed.
+    coerced: Option<Coerced>,
+    /// The transfer syntax, if it is another than the stored one.
+    sent_as: Option<Uid>,
+}
 
-/// The payload, read back and if necessary changed and converted; both are tried and compared before a byte may leave.
-async fn open_payload(spool: &Spool, claim: &Claim, to: Option<Uid>, coercions: &Coercions) -> Result<Opened, Verdict> {
-    let (spool, coercions, id, header) = (spool.clone(), coercions.clone(), claim.id, claim.header.clone());
+/// The payload, read back, if necessary changed, and made smaller if that can be, otherwise as the `plain` way is; whatever
+/// is done is tried and compared before a byte may leave.
+async fn open_payload(
+    spool: &Spool,
+    claim: &Claim,
+    coercions: &Coercions,
+    smaller: Option<(Workshop, Vec<Uid>)>,
+    plain: Result<Option<Uid>, Verdict>,
+) -> Result<Opened, Verdict> {
+    let (spool, coercions, header) = (spool.clone(), coercions.clone(), claim.header.clone());
+    let (id, length) = (claim.id, claim.length);
     let opened = tokio::task::spawn_blocking(move || {
         let payload = Payload::prepare(&spool, id, &header, &coercions)?;
-        let opened = open_prepared(&payload, &header.transfer_syntax, to.as_ref())?;
-        Ok((opened, payload.coerced))
+        let stored = &header.transfer_syntax;
+        if let Some((workshop, offered)) = smaller.filter(|(_, offered)| !offered.is_empty())
+            && let Some(Compact { source, syntax }) = workshop.make(id, &payload, (stored, length), &offered)
+        {
+            return Ok(Opened { source, coerced: payload.coerced, sent_as: Some(syntax) });
+        }
+        let sent_as = plain?;
+        let source = open_prepared(&payload, stored, sent_as.as_ref())?;
+        Ok(Opened { source, coerced: payload.coerced, sent_as })
     });
     opened.await.unwrap_or_else(|_| Err(Verdict::Later { answer: "reading the instance failed".into() }))
 }

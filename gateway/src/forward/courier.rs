@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Broken, Delivered, Kind};
 use super::coerce::{Coerced, Coercions, Payload};
+use super::compact::Workshop;
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
 use super::reach::Limits;
@@ -26,7 +27,7 @@ use crate::association::Timeouts;
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
-use crate::model::AeTitle;
+use crate::model::{AeTitle, Uid};
 use crate::retry::Backoff;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
@@ -87,6 +88,8 @@ pub struct Settings {
     pub stands_in: Option<StandIn>,
     /// What is changed in the instances on the way.
     pub coercions: Coercions,
+    /// Where instances are made smaller for the way, if they are.
+    pub workshop: Option<Workshop>,
 }
 
 /// The destination for which another one stands in.
@@ -125,12 +128,14 @@ pub(super) struct Handed {
     pub(super) remark: Option<String>,
     /// What has left in place of the stored data set, if it did.
     pub(super) coerced: Option<Coerced>,
+    /// The transfer syntax in which it has left, if that is another than the stored one.
+    pub(super) sent_as: Option<Uid>,
 }
 
 impl Handed {
     /// A delivery of which nothing has left.
     pub(super) fn nothing(claim: Claim, verdict: Verdict) -> Self {
-        Self { claim, verdict, sent: 0, remark: None, coerced: None }
+        Self { claim, verdict, sent: 0, remark: None, coerced: None, sent_as: None }
     }
 }
 
@@ -205,6 +210,8 @@ pub(super) struct Load {
     claims: Vec<Claim>,
     /// What an association is to be good for: the kind of the first, and of those that come next.
     kinds: Vec<Kind>,
+    /// Whether it is to leave as it is stored: it was refused before.
+    pub(super) as_stored: bool,
 }
 
 /// See the module.
@@ -231,13 +238,13 @@ impl Courier {
             Self::Archive(_) => {
                 let kinds = distinct(claims.iter().map(Kind::of));
                 claims.truncate(1);
-                Load { claims, kinds }
+                Load { claims, kinds, as_stored: false }
             }
             Self::Folder(_) => {
                 claims.truncate(1);
-                Load { claims, kinds: Vec::new() }
+                Load { claims, kinds: Vec::new(), as_stored: false }
             }
-            Self::Web(_) => Load { claims, kinds: Vec::new() },
+            Self::Web(_) => Load { claims, kinds: Vec::new(), as_stored: false },
         }
     }
 
@@ -261,17 +268,17 @@ impl Courier {
     /// Tries what it has loaded. With `prove`, the destination has been in trouble, and must answer a cheap question before
     /// data moves.
     pub(super) async fn deliver(&mut self, load: Load, prove: bool, bench: &Bench) -> Attempt {
-        let Load { claims, kinds } = load;
+        let Load { claims, kinds, as_stored } = load;
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
-            Self::Archive(archive) => send(archive, claims, &kinds, prove, bench).await,
+            Self::Archive(archive) => send(archive, claims, &kinds, (prove, as_stored), bench).await,
             Self::Web(web) => web.deliver(claims, prove, bench).await,
         }
     }
 
     /// Opens an association for what it would load, and hands nothing over.
     pub(super) async fn open(&mut self, load: Load, bench: &Bench) -> Attempt {
-        let Load { claims, kinds } = load;
+        let Load { claims, kinds, .. } = load;
         // Whoever is ready before may have them.
         drop(claims);
         match self {
@@ -318,7 +325,13 @@ impl Courier {
     }
 }
 
-async fn send(archive: &mut Archive, mut claims: Vec<Claim>, kinds: &[Kind], prove: bool, bench: &Bench) -> Attempt {
+async fn send(
+    archive: &mut Archive,
+    mut claims: Vec<Claim>,
+    kinds: &[Kind],
+    (prove, as_stored): (bool, bool),
+    bench: &Bench,
+) -> Attempt {
     let (Some(claim), Some(kind)) = (claims.pop(), kinds.first()) else { return Attempt::Made(Vec::new()) };
     // What broke on an association that the archive may have ended while nothing was on it: the next one tells.
     let (mut broke, mut sent) = (None, 0);
@@ -335,29 +348,29 @@ async fn send(archive: &mut Archive, mut claims: Vec<Claim>, kinds: &[Kind], pro
                 (Some(sentence), None) => return Attempt::DestinationFailed(sentence),
                 (Some(sentence), Some(answer)) => {
                     let verdict = Verdict::Kept { answer };
-                    let handed = Box::new(Handed { claim, verdict, sent, remark: None, coerced: None });
+                    let handed = Box::new(Handed { claim, verdict, sent, remark: None, coerced: None, sent_as: None });
                     return Attempt::Broke { handed, sentence };
                 }
             }
         }
         let sending = bench.sending(1, claim.length);
         let (was_proven, was_ahead) = (archive.is_proven(), archive.is_ahead());
-        let delivered = archive.deliver(&claim, &bench.spool, sending.meter()).await;
+        let delivered = archive.deliver(&claim, &bench.spool, as_stored, sending.meter()).await;
         sent += sending.ended();
-        let (verdict, remark, coerced) = match delivered {
-            Ok(Delivered { verdict, remark, coerced }) => (verdict, remark, coerced),
+        let Delivered { verdict, remark, coerced, sent_as } = match delivered {
+            Ok(delivered) => delivered,
             Err(Broken(answer)) if was_ahead => {
                 let verdict = Verdict::Kept { answer };
-                let handed = Handed { claim, verdict, sent, remark: None, coerced: None };
+                let handed = Handed { claim, verdict, sent, remark: None, coerced: None, sent_as: None };
                 return Attempt::Dropped(Box::new(handed));
             }
             Err(Broken(answer)) if was_proven => {
                 broke = Some(answer);
                 continue;
             }
-            Err(Broken(answer)) => (Verdict::Later { answer }, None, None),
+            Err(Broken(answer)) => Delivered::nothing(Verdict::Later { answer }),
         };
-        return Attempt::Made(vec![Handed { claim, verdict, sent, remark, coerced }]);
+        return Attempt::Made(vec![Handed { claim, verdict, sent, remark, coerced, sent_as }]);
     }
 }
 
@@ -406,7 +419,7 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     let verdict = match filed {
         Ok(Ok((path, coerced))) => {
             let verdict = Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false };
-            return Attempt::Made(vec![Handed { claim, verdict, sent, remark: None, coerced }]);
+            return Attempt::Made(vec![Handed { claim, verdict, sent, remark: None, coerced, sent_as: None }]);
         }
         Ok(Err(Unfiled::Unread(verdict))) => verdict,
         Ok(Err(Unfiled::NotFiled(error))) => match error {
@@ -418,5 +431,5 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
         },
         Err(_) => Verdict::Later { answer: "the filing ended unexpectedly".into() },
     };
-    Attempt::Made(vec![Handed { claim, verdict, sent, remark: None, coerced: None }])
+    Attempt::Made(vec![Handed { claim, verdict, sent, remark: None, coerced: None, sent_as: None }])
 }

@@ -32,6 +32,7 @@
 //! - [`circuit`], [`verdict`], [`width`] and [`crate::retry`]: policy, pure, in virtual time;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
+//! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one;
 //! - [`socket`]: what is asked of the system for a connection;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
@@ -46,6 +47,7 @@
 mod archive;
 pub mod circuit;
 mod coerce;
+pub mod compact;
 mod courier;
 pub mod cstore;
 mod destination;

@@ -147,7 +147,9 @@ impl Worker {
                 None if !is_full || self.warm() > 0 => (self.courier(is_full), Errand::Open),
                 None => return Ok(()),
             };
-            let load = courier.load(claims);
+            let was_refused = self.refusals.contains_key(&first.id);
+            let mut load = courier.load(claims);
+            load.as_stored = was_refused;
             self.send(courier, errand, load);
         }
         Ok(())
@@ -423,7 +425,7 @@ impl Worker {
     }
 
     /// Records what came of one delivery.
-    fn apply(&mut self, Handed { claim, verdict, sent, remark, coerced }: Handed) {
+    fn apply(&mut self, Handed { claim, verdict, sent, remark, coerced, sent_as }: Handed) {
         let name = &claim.destination;
         let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
         let through = (*name != self.bench.destination.name).then(|| self.bench.destination.name.clone());
@@ -444,7 +446,7 @@ impl Worker {
         let coercion = coerced.map(|coerced| spool::Coercion { sha256: coerced.proven.hash, rules: coerced.rules });
         // Who stands in cannot be asked for the other one, and the other one does not have it.
         let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
-        let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion };
+        let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion, sent_as };
         let Settings { backoff, tries, .. } = &self.bench.settings;
         let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
         let outcome = verify::to_be_verified(outcome, verify_after);

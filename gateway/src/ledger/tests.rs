@@ -98,6 +98,7 @@ pub(super) fn attempted(id: u64, outcome: AttemptOutcome, answer: &str) -> Entry
         answer: answer.into(),
         next_after: None,
         verify_after: None,
+        transfer_syntax: None,
         sha256_sent: None,
         rules: Vec::new(),
     }))

@@ -95,6 +95,8 @@ pub struct Attempt {
     /// What the destination said in words of its own. They may name a patient: shown to whoever asks, as long as the
     /// delivery is open or its instance known, and never told to the ledger or the log.
     pub remark: Option<String>,
+    /// The transfer syntax in which it was sent, if that is another than the one in which it was received.
+    pub sent_as: Option<Uid>,
     /// If what was sent is not byte for byte what was received.
     pub coercion: Option<Coercion>,
 }

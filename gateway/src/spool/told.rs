@@ -207,6 +207,7 @@ pub(super) fn attempted(
         answer: answer.as_str().into(),
         next_after,
         verify_after,
+        transfer_syntax: attempt.sent_as.clone(),
         sha256_sent: coercion.map(|coercion| coercion.sha256),
         rules: coercion.map(|coercion| coercion.rules.clone()).unwrap_or_default(),
     })))

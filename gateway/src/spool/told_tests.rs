@@ -75,6 +75,7 @@ fn the_whole_story_of_an_instance_is_told_in_order_and_found_by_its_number() {
         through: Some("other".parse().unwrap()),
         warned: true,
         remark: Some("Doe^Jane is not known here".into()),
+        sent_as: Some("1.2.840.10008.1.2.4.80".parse().unwrap()),
         coercion: Some(Coercion { sha256: crate::model::ContentHash([9; 32]), rules: vec!["fix".parse().unwrap()] }),
     };
     let again = Outcome::Retry { after: Duration::from_secs(60), answer: "A700\u{1b}".into() };

@@ -186,6 +186,7 @@ impl Web {
                         sent,
                         remark: None,
                         coerced,
+                        sent_as: None,
                     });
                     return self.made(handed.collect(), &answer, bench).await;
                 }
@@ -411,8 +412,14 @@ impl Web {
                     }
                 }
                 let later = Verdict::Later { answer: sentence };
-                let handed =
-                    |(claim, sent)| Handed { claim, verdict: later.clone(), sent, remark: None, coerced: None };
+                let handed = |(claim, sent)| Handed {
+                    claim,
+                    verdict: later.clone(),
+                    sent,
+                    remark: None,
+                    coerced: None,
+                    sent_as: None,
+                };
                 Attempt::Made(shared(claims, sent).map(handed).collect())
             }
         }

@@ -4,6 +4,7 @@
 mod answers;
 mod away;
 mod coercing;
+mod compact;
 mod several;
 mod stand_in;
 mod stow;
@@ -285,6 +286,7 @@ pub(super) fn settings() -> Settings {
         verify_after: None,
         limits: Limits::default(),
         stands_in: None,
+        workshop: None,
         coercions: Coercions::of(&[], &name("central"), &"WAYSTATION".parse().unwrap()),
     }
 }
