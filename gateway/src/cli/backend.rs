@@ -11,7 +11,8 @@ use tokio_rustls::TlsConnector;
 use waystation::association::{EchoError, RequestorSettings, Timeouts, transport};
 use waystation::config::{Config, Credentials, Source, WebSettings, WebUrl};
 use waystation::control::{DeliveryState, PAGE, Receipt, Status, client};
-use waystation::forward::{self, open};
+use waystation::forward;
+use waystation::forward::open::{self, Dialer};
 use waystation::phantom::Phantom;
 use waystation::tls::TlsFiles;
 use waystation::{clock, daemon, tls};
@@ -45,7 +46,8 @@ pub(crate) fn run(source: Source, config: Config) -> Result<(), Failure> {
 pub(crate) fn echo(call: &Call) -> Result<(), Failure> {
     block_on(async {
         let connector = connector(call)?;
-        let stream = open::connect(&call.peer, connector.as_ref(), call.timeout).await.map_err(failed)?;
+        let stream =
+            open::connect(&call.peer, connector.as_ref(), &Dialer::default(), call.timeout).await.map_err(failed)?;
         let mut settings = RequestorSettings::new(call.calling.clone(), call.peer.aet.clone());
         settings.timeouts = timeouts(call);
         let took = transport::echo(stream, &settings).await.map_err(|error| match error {

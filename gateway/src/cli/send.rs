@@ -16,7 +16,7 @@ use waystation::dataset::part10::{self, Part10Error};
 use waystation::dataset::transfer_syntax;
 use waystation::dimse::{CStore, StoreOutcome};
 use waystation::forward::cstore;
-use waystation::forward::open::{self, OpenError};
+use waystation::forward::open::{self, Dialer, OpenError};
 use waystation::forward::pump;
 use waystation::model::{Priority, Uid};
 use waystation::receive::scan::HeaderScan;
@@ -81,7 +81,7 @@ pub(super) async fn send(call: &Call, tls: Option<&TlsConnector>, paths: &[PathB
     let total = waiting.len();
     while !waiting.is_empty() {
         let (settings, offered) = propose(call, &waiting);
-        let mut association = match open::associate(&call.peer, tls, &[], &settings).await {
+        let mut association = match open::associate(&call.peer, tls, &Dialer::default(), &settings).await {
             Ok(association) => association,
             Err(error) if summary.sent == 0 && summary.failed.is_empty() => return Err(error.into()),
             Err(error) => {

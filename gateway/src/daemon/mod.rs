@@ -38,10 +38,10 @@ use crate::clock;
 use crate::config::{self, Config, DestinationUrl, Finding, Source, WebSettings};
 use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
+use crate::forward::open::Dialer;
 use crate::forward::reach::Limits;
 use crate::forward::{self, Destination, Route, Service};
 use crate::metrics::Metrics;
-use crate::model::DestinationName;
 use crate::receive::{self, CurrentAdmission, Door, Reception, commitment};
 use crate::retry::Backoff;
 use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions, Stall};
@@ -191,7 +191,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     for (to, (url, destination)) in config.destinations.iter().zip(destinations) {
         let route = route(url, to.web.as_ref(), &certificates)?;
         let shared = (&spool, &metrics, &shutdown);
-        let settings = settings(&config, &destination.name, &all, &workshop, own.clone());
+        let settings = settings(&config, &destination, &all, &workshop, &own);
         if let Some((name, task)) = verification::task(&config, &destination, &route, &settings, &inquiries, shared) {
             tasks.spawn(name, task);
         }
@@ -455,11 +455,12 @@ fn wake_on_queued(spool: &Spool, config: &Config, destinations: &[(DestinationUr
 /// How a destination is worked.
 fn settings(
     config: &Config,
-    name: &DestinationName,
+    destination: &Destination,
     all: &[Arc<Destination>],
     workshop: &forward::compact::Workshop,
-    own: Vec<SocketAddr>,
+    own: &[SocketAddr],
 ) -> forward::Settings {
+    let name = &destination.name;
     let configured = config.destinations.iter().find(|configured| configured.name == *name);
     let stands_in = configured.and_then(|configured| configured.stands_in.as_ref()).and_then(|stand_in| {
         let whom = all.iter().find(|destination| destination.name == stand_in.whom)?;
@@ -467,7 +468,7 @@ fn settings(
     });
     forward::Settings {
         calling: config.aet.clone(),
-        own,
+        dialer: Dialer::new(own, Arc::clone(destination.wires())),
         backoff: Backoff { first: config.retry.first_delay, cap: config.retry.max_delay },
         timeouts: Timeouts { association: config.delivery.connect_timeout, ..Timeouts::default() },
         associations: configured.map_or(1, |configured| configured.associations),

@@ -8,6 +8,7 @@ use super::{DaemonError, route};
 use crate::association::{RequestorSettings, Timeouts};
 use crate::config::{Config, DestinationUrl};
 use crate::durable::FileSystem;
+use crate::forward::open::Dialer;
 use crate::forward::{self, Route};
 use crate::metrics::Metrics;
 use crate::receive::CurrentAdmission;
@@ -39,14 +40,14 @@ pub(super) async fn take_up(
 
 /// How a report gets to a modality on an association of its own; `own` are the addresses on which we listen.
 pub(super) fn dial(certificates: Arc<tls::Live>, own: Vec<SocketAddr>) -> Dial {
-    let own: Arc<[SocketAddr]> = own.into();
+    let dialer = Dialer::new(&own, Arc::default());
     Arc::new(move |url: DestinationUrl, settings: RequestorSettings| {
-        let (certificates, own) = (Arc::clone(&certificates), Arc::clone(&own));
+        let (certificates, dialer) = (Arc::clone(&certificates), dialer.clone());
         Box::pin(async move {
             let associated = match route(url, None, &certificates).map_err(|error| error.to_string())? {
-                Route::Plain(peer) => forward::open::associate(&peer, None, &own, &settings).await,
+                Route::Plain(peer) => forward::open::associate(&peer, None, &dialer, &settings).await,
                 Route::Tls(peer, current) => {
-                    forward::open::associate(&peer, Some(&current.connector()), &own, &settings).await
+                    forward::open::associate(&peer, Some(&current.connector()), &dialer, &settings).await
                 }
                 Route::Web(_) => return Err("reports go over DICOM, not to a web service".to_owned()),
                 Route::Folder(_) => return Err("reports cannot go to a folder".to_owned()),

@@ -153,7 +153,7 @@ impl Archive {
             self.offered.insert(kind.clone());
         }
         let connector = self.tls.as_ref().map(Current::connector);
-        let mut association = open::associate(&self.peer, connector.as_ref(), &self.settings.own, &settings).await?;
+        let mut association = open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, &settings).await?;
         if prove {
             match association.echo(self.settings.timeouts.association).await {
                 // Not every archive takes C-ECHO on an association for storage; its associations are proof enough then.

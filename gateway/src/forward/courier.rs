@@ -6,7 +6,6 @@
 //! where a destination takes several associations.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +19,7 @@ use super::coerce::{Coerced, Coercions, Payload};
 use super::compact::Workshop;
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
+use super::open::Dialer;
 use super::reach::Limits;
 use super::stow::{Service, Web};
 use super::verdict::Verdict;
@@ -68,8 +68,8 @@ impl Route {
 pub struct Settings {
     /// The AE title under which the gateway calls.
     pub calling: AeTitle,
-    /// Where the gateway itself listens: nothing is ever delivered there.
-    pub own: Vec<SocketAddr>,
+    /// How connections to it are made.
+    pub dialer: Dialer,
     /// The pace of retries.
     pub backoff: Backoff,
     /// Time-outs of the association.

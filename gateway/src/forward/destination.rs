@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::circuit;
 use super::goodput::Goodput;
+use super::wire::Wires;
 use crate::model::{DestinationName, InstanceId};
 
 /// Instances whose obstacles are shown.
@@ -46,6 +47,7 @@ pub struct Destination {
     failing: watch::Sender<Option<Instant>>,
     /// Where the bytes are counted that leave, for each attempt that is under way.
     meters: Mutex<Vec<Weak<AtomicU64>>>,
+    wires: Arc<Wires>,
 }
 
 /// What a destination is doing, as far as others may see.
@@ -103,6 +105,7 @@ impl Destination {
             hastened: watch::Sender::new(0),
             failing: watch::Sender::new(None),
             meters: Mutex::new(Vec::new()),
+            wires: Arc::default(),
         }
     }
 
@@ -139,6 +142,12 @@ impl Destination {
     pub fn sent_bytes(&self) -> u64 {
         let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         meters.iter().filter_map(Weak::upgrade).map(|meter| meter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The connections with it.
+    #[must_use]
+    pub fn wires(&self) -> &Arc<Wires> {
+        &self.wires
     }
 
     /// Since when it has failed without a success in between, and its changes.

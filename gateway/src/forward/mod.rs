@@ -33,7 +33,7 @@
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one;
-//! - [`socket`]: what is asked of the system for a connection;
+//! - [`socket`]: what is asked of the system for a connection; [`wire`]: connections as others see them;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
 //! - [`verify`]: the questions after a delivery, in a task of their own beside the worker;
@@ -58,6 +58,7 @@ pub mod pump;
 pub mod reach;
 pub mod socket;
 mod stow;
+pub mod tcp_info;
 #[cfg(test)]
 pub(super) mod tests;
 pub mod transcode;
@@ -65,6 +66,7 @@ pub mod turns;
 pub mod verdict;
 pub mod verify;
 pub mod width;
+pub mod wire;
 mod worker;
 
 pub use coerce::Coercions;

@@ -4,13 +4,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::socket;
+use super::wire::{Wire, Wires};
 use crate::association::transport::{self, Stream};
 use crate::association::{Association, ConnectError, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
@@ -77,6 +79,51 @@ pub enum OpenError {
     },
 }
 
+/// How connections are made. Clones list them in the same place.
+#[derive(Debug, Clone, Default)]
+pub struct Dialer {
+    own: Arc<[SocketAddr]>,
+    wires: Arc<Wires>,
+}
+
+impl Dialer {
+    /// Connects to none of `own`, where the gateway itself listens: what is sent there would come back. Lists what is open
+    /// in `wires`.
+    #[must_use]
+    pub fn new(own: &[SocketAddr], wires: Arc<Wires>) -> Self {
+        Self { own: own.into(), wires }
+    }
+
+    /// Connects to host and port. Of several addresses, one that does not answer leaves time for the next.
+    pub(super) async fn tcp(&self, (host, port): (&str, u16), patience: Duration) -> Result<Wire, OpenError> {
+        let name = |source| OpenError::Name { host: host.to_owned(), source };
+        let addresses: Vec<_> = lookup_host((host, port)).await.map_err(name)?.collect();
+        let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let mut failure = None;
+        for candidate in addresses {
+            let connected = timeout(each, self.connect(candidate)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(wire) if self.leads_to_us(&wire) => return Err(OpenError::Ourselves { peer: joined(host, port) }),
+                Ok(wire) => return Ok(wire),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(source) => Err(OpenError::Tcp { peer: joined(host, port), source }),
+            None => Err(name(io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Wire> {
+        Wire::new(socket::connect(address).await?, &self.wires)
+    }
+
+    fn leads_to_us(&self, wire: &Wire) -> bool {
+        let ends = (wire.local_addr(), wire.peer_addr());
+        matches!(ends, (Ok(here), Ok(there)) if is_own(&self.own, here, there))
+    }
+}
+
 /// Connects to `peer`, with TLS if `tls` is given, ready for the association; all of it within `patience`.
 ///
 /// # Errors
@@ -84,25 +131,25 @@ pub enum OpenError {
 pub async fn connect(
     peer: &DicomPeer,
     tls: Option<&TlsConnector>,
+    dialer: &Dialer,
     patience: Duration,
 ) -> Result<Box<dyn Stream>, OpenError> {
     let timed_out = OpenError::TimedOut { peer: address(peer), patience, tls: tls.is_some() };
-    let connecting = timeout(patience, handshake(peer, tls, &[], patience)).await;
+    let connecting = timeout(patience, handshake(peer, tls, dialer, patience)).await;
     connecting.unwrap_or(Err(timed_out)).map(|(stream, _)| stream)
 }
 
-/// Connects to `peer` and establishes an association, all of it within the settings' time-out for associations. `own` are
-/// the addresses on which the caller itself listens: nothing is sent there.
+/// Connects to `peer` and establishes an association, all of it within the settings' time-out for associations.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn associate(
     peer: &DicomPeer,
     tls: Option<&TlsConnector>,
-    own: &[SocketAddr],
+    dialer: &Dialer,
     settings: &RequestorSettings,
 ) -> Result<Association, OpenError> {
-    reach(peer, tls, own, settings).await.map(|(association, _)| association)
+    reach(peer, tls, dialer, settings).await.map(|(association, _)| association)
 }
 
 /// Does what [`associate`] does, and tells at which address the peer was reached.
@@ -112,13 +159,13 @@ pub async fn associate(
 pub async fn reach(
     peer: &DicomPeer,
     tls: Option<&TlsConnector>,
-    own: &[SocketAddr],
+    dialer: &Dialer,
     settings: &RequestorSettings,
 ) -> Result<(Association, IpAddr), OpenError> {
     let patience = settings.timeouts.association;
     let timed_out = OpenError::TimedOut { peer: address(peer), patience, tls: tls.is_some() };
     let associating = async {
-        let (stream, address) = handshake(peer, tls, own, patience).await?;
+        let (stream, address) = handshake(peer, tls, dialer, patience).await?;
         let association = transport::connect(stream, settings).await;
         Ok((association.map_err(|source| refused(peer, tls.is_some(), source))?, address))
     };
@@ -138,10 +185,10 @@ pub fn refused(peer: &DicomPeer, over_tls: bool, source: ConnectError) -> OpenEr
 async fn handshake(
     peer: &DicomPeer,
     tls: Option<&TlsConnector>,
-    own: &[SocketAddr],
+    dialer: &Dialer,
     patience: Duration,
 ) -> Result<(Box<dyn Stream>, IpAddr), OpenError> {
-    let tcp = tcp((&peer.host, peer.port), own, patience).await?;
+    let tcp = dialer.tcp((&peer.host, peer.port), patience).await?;
     let there = tcp.peer_addr().map_err(|source| OpenError::Tcp { peer: address(peer), source })?;
     let Some(connector) = tls else { return Ok((Box::new(tcp), there.ip())) };
     let failed = |reason: String| OpenError::Tls { peer: address(peer), reason };
@@ -149,38 +196,6 @@ async fn handshake(
     match connector.connect(name, tcp).await {
         Ok(stream) => Ok((Box::new(stream), there.ip())),
         Err(error) => Err(failed(tls::explain(&error))),
-    }
-}
-
-/// Connects to host and port, and not to ourselves: to none of `own`.
-pub(super) async fn tcp(
-    (host, port): (&str, u16),
-    own: &[SocketAddr],
-    patience: Duration,
-) -> Result<TcpStream, OpenError> {
-    let tcp = connect_tcp(host, port, patience).await?;
-    match (tcp.local_addr(), tcp.peer_addr()) {
-        (Ok(here), Ok(there)) if is_own(own, here, there) => Err(OpenError::Ourselves { peer: joined(host, port) }),
-        _ => Ok(tcp),
-    }
-}
-
-/// Tries the addresses of the host in turn; one that does not answer leaves time for the next.
-async fn connect_tcp(host: &str, port: u16, patience: Duration) -> Result<TcpStream, OpenError> {
-    let name = |source| OpenError::Name { host: host.to_owned(), source };
-    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(name)?.collect();
-    let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut failure = None;
-    for candidate in addresses {
-        let connected = timeout(each, socket::connect(candidate)).await;
-        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = Some(error),
-        }
-    }
-    match failure {
-        Some(source) => Err(OpenError::Tcp { peer: joined(host, port), source }),
-        None => Err(name(io::ErrorKind::NotFound.into())),
     }
 }
 

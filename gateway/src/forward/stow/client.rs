@@ -9,7 +9,6 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,6 @@ use hyper::http::request::Builder;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -34,7 +32,8 @@ use super::wire::{Explained, Watched};
 use super::{proxy, retry_after};
 use crate::clock;
 use crate::config::{Proxy, WebUrl};
-use crate::forward::open::{self, OpenError, joined};
+use crate::forward::open::{Dialer, OpenError, joined};
+use crate::forward::wire::Wire;
 use crate::tls::{self, Current, Edition};
 
 /// What the service may choose from, the best first.
@@ -81,8 +80,7 @@ pub(super) struct Broken {
 pub(super) struct Line {
     pub(super) tls: Current<ClientConfig>,
     pub(super) proxy: Option<Proxy>,
-    /// Where the gateway itself listens.
-    pub(super) own: Vec<SocketAddr>,
+    pub(super) dialer: Dialer,
     /// For TCP, the proxy and TLS together.
     pub(super) connect: Duration,
     /// How long the network may take nothing of what is sent.
@@ -240,11 +238,11 @@ async fn read(response: Response<Incoming>) -> Result<Answer, String> {
 }
 
 /// A connection to host and port of the URL; the proxy is between, if there is one.
-async fn tcp(line: &Line, url: &WebUrl) -> Result<TcpStream, ConnectError> {
+async fn tcp(line: &Line, url: &WebUrl) -> Result<Wire, ConnectError> {
     let Some(proxy) = &line.proxy else {
-        return Ok(open::tcp((&url.host, url.port), &line.own, line.connect).await?);
+        return Ok(line.dialer.tcp((&url.host, url.port), line.connect).await?);
     };
-    let mut stream = open::tcp((&proxy.host, proxy.port), &line.own, line.connect).await?;
+    let mut stream = line.dialer.tcp((&proxy.host, proxy.port), line.connect).await?;
     let peer = joined(&url.host, url.port);
     match proxy::connect(&mut stream, proxy, &peer).await {
         Ok(()) => Ok(stream),

@@ -64,6 +64,7 @@ use super::archive::{Kind, is_ambiguous};
 use super::coerce::Coerced;
 use super::courier::{Attempt, Bench, Handed, Settings};
 use super::destination::Activity;
+use super::open::Dialer;
 use super::transcode;
 use super::verdict::Verdict;
 use crate::clock;
@@ -91,7 +92,8 @@ pub struct Service {
 /// There is none, and the sentence says what to do.
 pub async fn probe(service: Service, patience: Duration) -> Result<(), String> {
     let WebSettings { credentials, proxy, .. } = service.settings;
-    let line = Line { tls: service.tls, proxy, own: Vec::new(), connect: patience, stall: patience, patience };
+    let line =
+        Line { tls: service.tls, proxy, dialer: Dialer::default(), connect: patience, stall: patience, patience };
     let mut session = Session::new(service.url, line, Keyring::new(credentials));
     session.ready(true).await.map_err(|trouble| trouble.sentence)
 }
@@ -124,7 +126,7 @@ impl Web {
         let line = Line {
             tls: service.tls,
             proxy,
-            own: settings.own.clone(),
+            dialer: settings.dialer.clone(),
             connect: settings.timeouts.association,
             stall: settings.timeouts.write,
             patience: settings.patience,

@@ -75,7 +75,7 @@ impl Search {
         let line = Line {
             tls: service.tls,
             proxy,
-            own: settings.own.clone(),
+            dialer: settings.dialer.clone(),
             connect: settings.timeouts.association,
             stall: settings.timeouts.write,
             patience,

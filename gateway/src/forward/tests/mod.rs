@@ -21,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::open::Dialer;
 use super::reach::Limits;
 use super::{Coercions, Destination, Route, Settings, StandIn};
 use crate::association::{
@@ -277,7 +278,7 @@ pub(super) struct Station {
 pub(super) fn settings() -> Settings {
     Settings {
         calling: "WAYSTATION".parse().unwrap(),
-        own: Vec::new(),
+        dialer: Dialer::default(),
         backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
         timeouts: unhurried(),
         associations: 1,

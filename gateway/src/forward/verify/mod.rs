@@ -37,7 +37,6 @@ mod qido_tests;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 use super::circuit::{self, Circuit};
 use super::courier::{Route, Settings};
 use super::destination::Destination;
-use super::open;
+use super::open::{self, Dialer};
 use super::stow::Search;
 use super::worker::blocking;
 use crate::association::{Association, RequestorSettings};
@@ -115,7 +114,7 @@ enum Trouble {
 struct Caller {
     peer: DicomPeer,
     tls: Option<Current<ClientConfig>>,
-    own: Vec<SocketAddr>,
+    dialer: Dialer,
     settings: Settings,
 }
 
@@ -127,7 +126,7 @@ impl Caller {
         let syntaxes = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"].into_iter().filter_map(|uid| uid.parse().ok());
         let settings = settings.propose(class, syntaxes);
         let connector = self.tls.as_ref().map(Current::connector);
-        let reached = open::reach(&self.peer, connector.as_ref(), &self.own, &settings).await;
+        let reached = open::reach(&self.peer, connector.as_ref(), &self.dialer, &settings).await;
         reached.map_err(|error| Trouble::Failed(error.to_string()))
     }
 }
@@ -273,7 +272,7 @@ fn asker(
         }
         Route::Web(_) | Route::Folder(_) => return None,
     };
-    let caller = Caller { peer, tls, own: settings.own.clone(), settings };
+    let caller = Caller { peer, tls, dialer: settings.dialer.clone(), settings };
     match (how.by, inquiry) {
         (VerifyBy::Commitment, Some((inquiry, inquiries))) => {
             let commit = Commit::new(caller, inquiry, inquiries, pace.hold);

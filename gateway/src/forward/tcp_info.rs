@@ -1,0 +1,99 @@
+//! What the kernel knows of a TCP connection (`TCP_INFO`, tcp(7)).
+
+use std::io;
+use std::mem::offset_of;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::libc::{self, tcp_info};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::GetStruct;
+
+/// As much of the structure as is read here; Linux has filled all of it since 4.19.
+const LENGTH: usize = offset_of!(tcp_info, tcpi_dsack_dups);
+/// `TCPI_OPT_TIMESTAMPS`.
+const TIMESTAMPS: u8 = 1;
+
+/// The beginning of `struct tcp_info`.
+#[derive(Debug, Clone, Copy)]
+struct Info;
+
+nix::getsockopt_impl!(Info, libc::IPPROTO_TCP, libc::TCP_INFO, [u8; LENGTH], GetStruct<[u8; LENGTH]>);
+
+/// What the kernel knows of a connection at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// The round trip as it is smoothed.
+    pub round_trip: Duration,
+    /// The shortest round trip of the last minutes.
+    pub shortest_round_trip: Duration,
+    /// Since when nothing has been acknowledged.
+    pub since_acknowledgement: Duration,
+    /// How long an acknowledgement is waited for at the moment before something is sent again.
+    pub retransmission_timeout: Duration,
+    /// How often in a row that time has passed in vain.
+    pub timeouts: u8,
+    /// Bytes in a full segment.
+    pub segment: u32,
+    /// Segments on the way.
+    pub in_flight: u32,
+    /// Bytes that wait in the kernel and have not been sent.
+    pub unsent: u32,
+    /// Bytes that were sent, those sent again included, without headers.
+    pub bytes_sent: u64,
+    /// Bytes that were sent again.
+    pub bytes_repeated: u64,
+    /// Bytes that the other side has acknowledged.
+    pub bytes_acknowledged: u64,
+    /// Bytes that came, without headers.
+    pub bytes_received: u64,
+    /// Segments that were sent, of whatever kind.
+    pub segments_sent: u32,
+    /// Segments with data that were sent.
+    pub data_segments_sent: u32,
+    /// Segments that were sent again.
+    pub segments_repeated: u32,
+    /// Segments that came.
+    pub segments_received: u32,
+    /// Bytes per second that have got there of late.
+    pub delivery_rate: u64,
+    /// Whether each segment carries timestamps (RFC 7323).
+    pub has_timestamps: bool,
+}
+
+/// What the kernel knows of a socket.
+///
+/// # Errors
+/// Those of the system: it is not a TCP socket.
+pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
+    let bytes = getsockopt(socket, Info)?;
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+    let word = |at: usize| u32::from_ne_bytes(part(&bytes, at));
+    let long = |at: usize| u64::from_ne_bytes(part(&bytes, at));
+    let micros = |at| Duration::from_micros(u64::from(word(at)));
+    Ok(TcpInfo {
+        round_trip: micros(offset_of!(tcp_info, tcpi_rtt)),
+        shortest_round_trip: micros(offset_of!(tcp_info, tcpi_min_rtt)),
+        since_acknowledgement: Duration::from_millis(u64::from(word(offset_of!(tcp_info, tcpi_last_ack_recv)))),
+        retransmission_timeout: micros(offset_of!(tcp_info, tcpi_rto)),
+        timeouts: byte(offset_of!(tcp_info, tcpi_backoff)),
+        segment: word(offset_of!(tcp_info, tcpi_snd_mss)),
+        in_flight: word(offset_of!(tcp_info, tcpi_unacked)),
+        unsent: word(offset_of!(tcp_info, tcpi_notsent_bytes)),
+        bytes_sent: long(offset_of!(tcp_info, tcpi_bytes_sent)),
+        bytes_repeated: long(offset_of!(tcp_info, tcpi_bytes_retrans)),
+        bytes_acknowledged: long(offset_of!(tcp_info, tcpi_bytes_acked)),
+        bytes_received: long(offset_of!(tcp_info, tcpi_bytes_received)),
+        segments_sent: word(offset_of!(tcp_info, tcpi_segs_out)),
+        data_segments_sent: word(offset_of!(tcp_info, tcpi_data_segs_out)),
+        segments_repeated: word(offset_of!(tcp_info, tcpi_total_retrans)),
+        segments_received: word(offset_of!(tcp_info, tcpi_segs_in)),
+        delivery_rate: long(offset_of!(tcp_info, tcpi_delivery_rate)),
+        has_timestamps: byte(offset_of!(tcp_info, tcpi_options)) & TIMESTAMPS != 0,
+    })
+}
+
+/// Some bytes of a structure, or zeros.
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..at + N).and_then(|part| part.try_into().ok()).unwrap_or([0; N])
+}
