@@ -171,6 +171,41 @@ pub fn publish(disk: &dyn Disk, file: &dyn DiskFile, from: &Path, to: &Path) -> 
     disk.sync_dir(to.parent().unwrap_or(Path::new("/")))
 }
 
+/// Puts a new file in the place of the old one: after a power cut there is one of the two, whole. Blocking.
+///
+/// # Errors
+/// As the operations of [`Disk`]; the old file is still there then.
+pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    match disk.remove(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(&new)?;
+    file.write_at(content, 0)?;
+    publish(disk, &*file, &new, path)
+}
+
+/// The whole of a file of at most `longest` bytes; nothing if there is none. Blocking.
+///
+/// # Errors
+/// As the operations of [`Disk`]; [`io::ErrorKind::InvalidData`] if it is longer.
+pub fn read(disk: &dyn Disk, path: &Path, longest: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let length = file.length()?;
+    if length > longest {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes")));
+    }
+    let mut content = vec![0; usize::try_from(length).unwrap_or_default()];
+    read_exact_at(&*file, &mut content, 0)?;
+    Ok(Some(content))
+}
+
 /// Fills `buffer` from `offset`.
 ///
 /// # Errors

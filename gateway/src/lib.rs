@@ -43,5 +43,6 @@ pub mod receive;
 pub mod rescue;
 pub mod retry;
 pub mod routing;
+pub mod shaping;
 pub mod spool;
 pub mod tls;

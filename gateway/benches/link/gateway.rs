@@ -34,7 +34,8 @@ pub(crate) enum Scenario {
 pub(crate) fn settings(scenario: Scenario) -> Option<String> {
     let own = match scenario {
         Scenario::Plain => "",
-        Scenario::Limit | Scenario::Courteous => return None,
+        Scenario::Limit => "associations = 8\nmax-send-rate = \"2Mbit/s\"\n",
+        Scenario::Courteous => "associations = 8\ncourteous = \"50ms\"\n",
     };
     Some(own.to_owned() + MORE.get().map_or("", String::as_str))
 }

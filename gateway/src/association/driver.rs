@@ -41,11 +41,13 @@ pub(super) struct Driver {
     eof: bool,
     /// The output may leave while something else is waited for.
     posting: bool,
+    /// When something left the last time, or had to begin to.
+    moved: Instant,
 }
 
 impl Driver {
     pub(super) fn new(stream: impl Stream + 'static, channel: Channel) -> Self {
-        Self { io: Box::new(stream), channel, over: false, eof: false, posting: false }
+        Self { io: Box::new(stream), channel, over: false, eof: false, posting: false, moved: now() }
     }
 
     pub(super) fn check_alive(&self) -> Result<(), AssociationError> {
@@ -125,12 +127,14 @@ impl Driver {
     async fn write_or_read(&mut self) -> Result<Option<End>, Failure> {
         self.channel.handle_waiting(now());
         let patience = self.channel.timeouts().write;
-        let stalled = now() + patience;
+        self.moved = now();
+        let stalled = self.moved + patience;
         let deadline = self.channel.deadline().map_or(stalled, |deadline| deadline.min(stalled));
         match within(Some(deadline), poll_fn(|task| self.poll_step(task, true))).await {
             None if self.channel.deadline().is_some_and(|deadline| deadline <= now()) => {
                 Ok(self.channel.handle_timeout(now()))
             }
+            None if self.moved + patience > now() => Ok(None),
             None => {
                 self.over = true;
                 Err(Failure::WriteStalled(patience))
@@ -150,17 +154,19 @@ impl Driver {
         }
     }
 
-    /// Writes the whole output, within the write time-out.
+    /// Writes the whole output. The peer may be as slow as it is, or as the link: the write time-out is for the next bytes.
     pub(super) async fn flush(&mut self, mut watch: Watch<'_>) -> Result<(), Failure> {
         if self.channel.output().is_empty() && matches!(watch, Watch::No) {
             return Ok(());
         }
         let patience = self.channel.timeouts().write;
-        let deadline = now() + patience;
+        self.moved = now();
         loop {
+            let deadline = self.moved + patience;
             let step =
                 within(Some(deadline), poll_fn(|task| self.poll_step(task, matches!(watch, Watch::For(_))))).await;
             match step {
+                None if self.moved + patience > now() => {}
                 None => {
                     self.over = true;
                     return Err(Failure::WriteStalled(patience));
@@ -191,7 +197,10 @@ impl Driver {
         while !self.channel.output().is_empty() {
             match Pin::new(&mut *self.io).poll_write(task, self.channel.output()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Step::Written(Err(io::ErrorKind::WriteZero.into()))),
-                Poll::Ready(Ok(length)) => self.channel.handle_written(length),
+                Poll::Ready(Ok(length)) => {
+                    self.moved = now();
+                    self.channel.handle_written(length);
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Step::Written(Err(error))),
                 Poll::Pending => return Poll::Pending,
             }

@@ -21,7 +21,7 @@ pub struct Timeouts {
     pub association: Duration,
     /// The longest silence between two messages.
     pub idle: Duration,
-    /// The longest time in which one PDU must leave.
+    /// The longest time in which nothing more of a PDU leaves.
     pub write: Duration,
     /// How long after A-ABORT, A-ASSOCIATE-RJ or A-RELEASE-RP the peer's end of the connection is waited for.
     pub linger: Duration,

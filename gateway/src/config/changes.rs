@@ -95,6 +95,7 @@ impl Config {
             admission: _,
             rules: _,
             destinations,
+            link,
             coercions,
             limits,
             spool,
@@ -112,6 +113,7 @@ impl Config {
             ("tls-client-certificates", *client_certificates != new.client_certificates),
             ("user-identity", *user_identity != new.user_identity),
             ("[to.*]", *destinations != new.destinations),
+            ("[link]", *link != new.link),
             ("[coerce.*]", *coercions != new.coercions),
             ("[limits]", *limits != new.limits),
             ("[spool]", *spool != new.spool),
@@ -261,6 +263,7 @@ mod tests {
             max_transfer: None,
             associations: 1,
             compress: false,
+            shaping: crate::shaping::Shaping::default(),
             verify: None,
             web: None,
         });

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::finding::Finding;
 use super::reader::{Given, Reader};
 use super::settings::{Destination, StandIn};
+use super::shaping;
 use super::units::Bytes;
 use super::url::DestinationUrl;
 use super::validate::parsed;
 use super::verification;
 use super::web;
 use crate::model::DestinationName;
+use crate::shaping::Shaping;
 
 /// `associations`, unless it is given.
 const ASSOCIATIONS: usize = 1;
@@ -71,15 +73,41 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
         let associations = associations(reader, table);
         let compress = reader.switch(table.0, table.1, "compress").is_some_and(|given| given.value);
+        let shaping = shaping(reader, &name, &url);
         if let Some(name) = destination_name {
             let (max_instance, max_transfer) = limits;
-            let value =
-                Destination { name, url, web, stands_in, max_instance, max_transfer, associations, compress, verify };
+            let value = Destination {
+                name,
+                url,
+                web,
+                stands_in,
+                max_instance,
+                max_transfer,
+                associations,
+                compress,
+                shaping,
+                verify,
+            };
             destinations.push(Given { value, place: given.place, label: given.label });
         }
     }
     refuse_wrong_stand_ins(reader, &destinations);
     destinations
+}
+
+/// How much of the link may be used by what goes there. A folder is on no link of ours.
+fn shaping(reader: &mut Reader, name: &str, url: &DestinationUrl) -> Shaping {
+    let shaping = shaping::read(reader, ("to", name));
+    if !matches!(url, DestinationUrl::Folder(_)) {
+        return shaping;
+    }
+    for key in shaping::KEYS {
+        if let Some(entry) = reader.document.get("to", name, key) {
+            let remedy = "Remove it: what is written into a folder is not held back.";
+            reader.add(entry.place, entry.label, "is for destinations beyond a link", remedy);
+        }
+    }
+    Shaping::default()
 }
 
 /// `stands-in-for` and `stand-in-after`.

@@ -37,6 +37,7 @@ mod quantities;
 mod reader;
 mod rules;
 mod settings;
+mod shaping;
 mod units;
 mod url;
 mod validate;

@@ -12,6 +12,7 @@ use crate::association::IdentityForm;
 use crate::dataset::coerce::Change;
 use crate::model::{AeTitle, DestinationName};
 use crate::routing::{Condition, Rules};
+use crate::shaping::Shaping;
 use crate::spool::Conflicts;
 use crate::tls::{ClientCertificates, TlsFiles};
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub user_identity: Option<Vec<IdentityForm>>,
     /// `[to.*]`: where instances go, in the order in which it was given. Never empty.
     pub destinations: Vec<Destination>,
+    /// `[link]`: how much of the link may be used by everything that leaves.
+    pub link: Shaping,
     /// `[coerce.*]`: what is changed on the way to a destination, in the order in which it was given.
     pub coercions: Vec<Coercion>,
     /// `[limits]`
@@ -83,6 +86,8 @@ pub struct Destination {
     pub associations: usize,
     /// `compress`: whether instances are made smaller for the way where it takes a transfer syntax for that.
     pub compress: bool,
+    /// How much of the link may be used by what goes there.
+    pub shaping: Shaping,
     /// `verify`: how it is asked, after a delivery, whether it has the instance for good. `None`: not at all.
     pub verify: Option<Verification>,
     /// What else there is to say of a DICOMweb destination; there exactly if the URL is of one.

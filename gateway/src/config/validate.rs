@@ -15,6 +15,7 @@ use super::quantities;
 use super::reader::{Given, Reader};
 use super::rules;
 use super::settings::{Config, Destination};
+use super::shaping;
 use super::{HandedOver, Surroundings};
 use crate::association::IdentityForm;
 use crate::model::{AeTitle, DestinationName, Priority};
@@ -43,6 +44,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
     let neighbours =
         Neighbours { aet: aet.as_ref(), destinations: &destinations, listens_tls, client_certificates, has_ca };
     let admission = modalities::admission(reader, &neighbours, &mut warnings);
+    let link = shaping::read(reader, ("link", ""));
     let rules = rules::rules(reader, &destinations, &mut warnings);
     let coercions = coercions::coercions(reader, &destinations, &mut warnings);
     let user_identity = user_identity(reader);
@@ -63,6 +65,7 @@ pub(super) fn validate(reader: &mut Reader, surroundings: &Surroundings) -> Opti
         rules,
         user_identity,
         destinations: destinations.into_iter().map(|given| given.value).collect(),
+        link,
         coercions,
         limits,
         spool,

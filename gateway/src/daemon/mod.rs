@@ -16,6 +16,7 @@ mod inherited;
 mod reload;
 mod reports;
 mod verification;
+mod volume;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -39,6 +40,7 @@ use crate::config::{self, Config, DestinationUrl, Finding, Source, WebSettings};
 use crate::control::server::{self, Gateway, SocketError};
 use crate::durable::{DirectoryLock, LockError};
 use crate::forward::open::Dialer;
+use crate::forward::pace::Pace;
 use crate::forward::reach::Limits;
 use crate::forward::{self, Destination, Route, Service};
 use crate::metrics::Metrics;
@@ -137,8 +139,9 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let shutdown = CancellationToken::new();
     let mut tasks = Tasks::default();
 
-    let destinations: Vec<_> =
-        config.destinations.iter().map(|d| (d.url.clone(), Arc::new(Destination::new(d.name.clone())))).collect();
+    let link = Pace::of_box(config.link.clone());
+    let destinations: Vec<_> = config.destinations.iter().map(|to| (to.url.clone(), destination(to, &link))).collect();
+    let pacer = volume::open(&config.data, &link, &destinations).await?;
     wake_on_queued(&spool, &config, &destinations);
     let own = addresses(&sockets)?;
     let admission = CurrentAdmission::new(config.admission.clone());
@@ -208,6 +211,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         });
     }
     tasks.spawn("reload", reload.run(shutdown.clone()));
+    tasks.spawn("pacer", volume::keep(pacer, config.data.clone(), shutdown.clone()));
     tasks.spawn("door book", book::keep(Arc::clone(&book), shutdown.clone()));
     if let Some(interval) = sd_notify::watchdog_enabled() {
         tasks.spawn("watchdog", feed_watchdog(spool.clone(), interval / 2, shutdown.clone()));
@@ -450,6 +454,11 @@ fn wake_on_queued(spool: &Spool, config: &Config, destinations: &[(DestinationUr
             }
         }
     });
+}
+
+/// A destination of the configuration, with what holds back what goes there.
+fn destination(to: &config::Destination, link: &Arc<Pace>) -> Arc<Destination> {
+    Arc::new(Destination::paced(to.name.clone(), Pace::of_destination(to.shaping.clone(), link)))
 }
 
 /// How a destination is worked.

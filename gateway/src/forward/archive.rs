@@ -15,7 +15,7 @@ use super::coerce::{Coerced, Coercions, Payload};
 use super::compact::{self, Compact, Workshop};
 use super::courier::Settings;
 use super::cstore::{self, StoreError};
-use super::open::{self, OpenError};
+use super::open::{self, Dialer, OpenError};
 use super::pump;
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
@@ -109,6 +109,11 @@ impl Archive {
     /// The present association was opened in advance.
     pub(super) fn note_ahead(&mut self) {
         self.ahead = true;
+    }
+
+    /// How its connections are made.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.settings.dialer
     }
 
     /// Whether an association is open.

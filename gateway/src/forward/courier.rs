@@ -27,7 +27,7 @@ use crate::association::Timeouts;
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
-use crate::model::{AeTitle, Uid};
+use crate::model::{AeTitle, Priority, Uid};
 use crate::retry::Backoff;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
@@ -223,11 +223,12 @@ pub(super) enum Courier {
 
 impl Courier {
     pub(super) fn new(route: Route, settings: &Settings) -> Self {
+        let settings = Settings { dialer: settings.dialer.apart(), ..settings.clone() };
         let archive = |peer: DicomPeer, tls| Self::Archive(Box::new(Archive::new(peer, tls, settings.clone())));
         match route {
             Route::Plain(peer) => archive(peer, None),
             Route::Tls(peer, tls) => archive(peer, Some(tls)),
-            Route::Web(service) => Self::Web(Box::new(Web::new(*service, settings.clone()))),
+            Route::Web(service) => Self::Web(Box::new(Web::new(*service, settings))),
             Route::Folder(folder) => Self::Folder(folder),
         }
     }
@@ -269,10 +270,21 @@ impl Courier {
     /// data moves.
     pub(super) async fn deliver(&mut self, load: Load, prove: bool, bench: &Bench) -> Attempt {
         let Load { claims, kinds, as_stored } = load;
+        if let Some(dialer) = self.dialer() {
+            dialer.is_urgent(claims.iter().any(|claim| claim.priority == Priority::Stat));
+        }
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
             Self::Archive(archive) => send(archive, claims, &kinds, (prove, as_stored), bench).await,
             Self::Web(web) => web.deliver(claims, prove, bench).await,
+        }
+    }
+
+    fn dialer(&self) -> Option<&Dialer> {
+        match self {
+            Self::Archive(archive) => Some(archive.dialer()),
+            Self::Web(web) => Some(web.dialer()),
+            Self::Folder(_) => None,
         }
     }
 

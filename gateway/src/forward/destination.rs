@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::circuit;
 use super::goodput::Goodput;
+use super::pace::Pace;
 use super::wire::Wires;
 use crate::model::{DestinationName, InstanceId};
 
@@ -80,9 +81,15 @@ pub struct Health {
 }
 
 impl Destination {
-    /// A destination that has not been tried yet.
+    /// A destination that has not been tried yet, and to which everything goes as fast as it can.
     #[must_use]
     pub fn new(name: DestinationName) -> Self {
+        Self::paced(name, Arc::default())
+    }
+
+    /// A destination that has not been tried yet, and what holds back what goes there.
+    #[must_use]
+    pub fn paced(name: DestinationName, pace: Arc<Pace>) -> Self {
         let health = Health {
             activity: Activity::Idle,
             failures: 0,
@@ -105,7 +112,7 @@ impl Destination {
             hastened: watch::Sender::new(0),
             failing: watch::Sender::new(None),
             meters: Mutex::new(Vec::new()),
-            wires: Arc::default(),
+            wires: Arc::new(Wires::paced(pace)),
         }
     }
 
@@ -148,6 +155,12 @@ impl Destination {
     #[must_use]
     pub fn wires(&self) -> &Arc<Wires> {
         &self.wires
+    }
+
+    /// What holds back what goes there.
+    #[must_use]
+    pub fn pace(&self) -> &Arc<Pace> {
+        self.wires.pace()
     }
 
     /// Since when it has failed without a success in between, and its changes.

@@ -33,6 +33,7 @@
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one;
+//! - [`pace`]: what holds back what leaves, by [`crate::shaping`];
 //! - [`socket`]: what is asked of the system for a connection; [`wire`]: connections as others see them;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
@@ -54,6 +55,7 @@ mod destination;
 pub mod folder;
 pub mod goodput;
 pub mod open;
+pub mod pace;
 pub mod pump;
 pub mod reach;
 pub mod socket;

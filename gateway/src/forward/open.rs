@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
@@ -84,6 +85,8 @@ pub enum OpenError {
 pub struct Dialer {
     own: Arc<[SocketAddr]>,
     wires: Arc<Wires>,
+    /// Whether what goes over its connections is urgent.
+    urgent: Arc<AtomicBool>,
 }
 
 impl Dialer {
@@ -91,7 +94,17 @@ impl Dialer {
     /// in `wires`.
     #[must_use]
     pub fn new(own: &[SocketAddr], wires: Arc<Wires>) -> Self {
-        Self { own: own.into(), wires }
+        Self { own: own.into(), wires, urgent: Arc::default() }
+    }
+
+    /// The same for connections of whose own it is whether what goes over them is urgent.
+    pub(super) fn apart(&self) -> Self {
+        Self { urgent: Arc::default(), ..self.clone() }
+    }
+
+    /// Says whether what goes over its connections from now on is urgent.
+    pub(super) fn is_urgent(&self, urgent: bool) {
+        self.urgent.store(urgent, Ordering::Relaxed);
     }
 
     /// Connects to host and port. Of several addresses, one that does not answer leaves time for the next.
@@ -115,7 +128,7 @@ impl Dialer {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Wire> {
-        Wire::new(socket::connect(address).await?, &self.wires)
+        Wire::new(socket::connect(address).await?, &self.wires, &self.urgent)
     }
 
     fn leads_to_us(&self, wire: &Wire) -> bool {

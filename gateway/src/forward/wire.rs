@@ -12,13 +12,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
 
+use super::pace::Pace;
 use super::tcp_info::{self, TcpInfo};
+use crate::clock;
+
+/// Bytes in a segment that every link carries.
+const SEGMENT: usize = 536;
 
 /// Bytes on the link, both ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +35,8 @@ pub struct Volume {
     pub repeated: u64,
     /// Bytes that came back, headers included.
     pub received: u64,
+    /// Bytes that the other side has acknowledged, without headers.
+    pub acknowledged: u64,
 }
 
 impl Volume {
@@ -42,6 +50,7 @@ impl Volume {
         self.sent = self.sent.saturating_add(other.sent);
         self.repeated = self.repeated.saturating_add(other.repeated);
         self.received = self.received.saturating_add(other.received);
+        self.acknowledged = self.acknowledged.saturating_add(other.acknowledged);
     }
 
     fn of(info: &TcpInfo, header: u64) -> Self {
@@ -49,6 +58,7 @@ impl Volume {
             sent: info.bytes_sent + u64::from(info.segments_sent) * header,
             repeated: info.bytes_repeated,
             received: info.bytes_received + u64::from(info.segments_received) * header,
+            acknowledged: info.bytes_acknowledged,
         }
     }
 }
@@ -56,6 +66,7 @@ impl Volume {
 /// The connections with one destination.
 #[derive(Debug, Default)]
 pub struct Wires {
+    pace: Arc<Pace>,
     state: Mutex<State>,
 }
 
@@ -67,6 +78,18 @@ struct State {
 }
 
 impl Wires {
+    /// What goes over them is held back by this.
+    #[must_use]
+    pub fn paced(pace: Arc<Pace>) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
+    /// What holds back what goes over them.
+    #[must_use]
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
     /// Those that are open.
     #[must_use]
     pub fn open(&self) -> Vec<Arc<Gauge>> {
@@ -96,8 +119,10 @@ pub struct Gauge {
     socket: OwnedFd,
     /// Bytes of the headers of IP and TCP in front of each segment.
     header: u64,
+    /// Bytes in a full segment, as long as nothing else is known.
+    segment: usize,
     /// Whether what is being sent is urgent.
-    urgent: AtomicBool,
+    urgent: Arc<AtomicBool>,
 }
 
 impl Gauge {
@@ -113,10 +138,19 @@ impl Gauge {
         self.info().map(|info| Volume::of(&info, self.header))
     }
 
-    /// Whether what is being sent is urgent ([`crate::model::Priority::Stat`]).
-    #[must_use]
-    pub fn is_urgent(&self) -> bool {
-        self.urgent.load(Ordering::Relaxed)
+    /// Bytes of the headers of IP and TCP in front of each segment.
+    pub(super) fn header(&self) -> u64 {
+        self.header
+    }
+
+    /// Bytes on the link that wait in the kernel to be sent; nothing if it does not tell.
+    pub(super) fn waiting(&self) -> Option<u64> {
+        self.info().map(|info| self.on_the_link(u64::from(info.unsent)))
+    }
+
+    /// What so many bytes are on the link.
+    fn on_the_link(&self, bytes: u64) -> u64 {
+        bytes + bytes.div_ceil(self.segment.max(1) as u64) * self.header
     }
 }
 
@@ -126,6 +160,10 @@ pub struct Wire {
     stream: TcpStream,
     gauge: Arc<Gauge>,
     wires: Arc<Wires>,
+    /// Bytes that may be written at once.
+    granted: usize,
+    /// Bytes that may be written then.
+    waiting: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Wire {
@@ -133,15 +171,17 @@ impl Wire {
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub(super) fn new(stream: TcpStream, wires: &Arc<Wires>) -> io::Result<Self> {
+    pub(super) fn new(stream: TcpStream, wires: &Arc<Wires>, urgent: &Arc<AtomicBool>) -> io::Result<Self> {
         let socket = stream.as_fd().try_clone_to_owned()?;
-        let header = header(stream.peer_addr()?, tcp_info::of(&socket).ok().is_some_and(|info| info.has_timestamps));
-        let gauge = Arc::new(Gauge { socket, header, urgent: AtomicBool::new(false) });
+        let info = tcp_info::of(&socket).unwrap_or_default();
+        let header = header(stream.peer_addr()?, info.has_timestamps);
+        let segment = usize::try_from(info.segment).unwrap_or(0).max(SEGMENT);
+        let gauge = Arc::new(Gauge { socket, header, segment, urgent: Arc::clone(urgent) });
         let mut state = wires.state();
         state.open.retain(|gauge| gauge.strong_count() > 0);
         state.open.push(Arc::downgrade(&gauge));
         drop(state);
-        Ok(Self { stream, gauge, wires: Arc::clone(wires) })
+        Ok(Self { stream, gauge, wires: Arc::clone(wires), granted: 0, waiting: None })
     }
 
     /// The address at this end.
@@ -158,6 +198,33 @@ impl Wire {
     /// Those of the system.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
+    }
+}
+
+impl Wire {
+    /// Waits until something may leave, and says how many bytes of so many.
+    fn poll_granted(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<usize> {
+        let pace = &self.wires.pace;
+        if !pace.is_limited() {
+            return Poll::Ready(wanted);
+        }
+        if self.granted == 0 {
+            let (mut sleep, bytes) = match self.waiting.take() {
+                Some(waiting) => waiting,
+                None => {
+                    let (now, bytes) = (clock::of_runtime(), pace.portion(wanted, self.gauge.segment));
+                    let urgent = self.gauge.urgent.load(Ordering::Relaxed);
+                    let from = pace.grant(self.gauge.on_the_link(bytes as u64), urgent, now);
+                    (Box::pin(sleep_until(from.into())), bytes)
+                }
+            };
+            if sleep.as_mut().poll(context).is_pending() {
+                self.waiting = Some((sleep, bytes));
+                return Poll::Pending;
+            }
+            self.granted = bytes;
+        }
+        Poll::Ready(self.granted.min(wanted))
     }
 }
 
@@ -189,7 +256,15 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        if bytes.is_empty() {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        }
+        let may = ready!(self.poll_granted(context, bytes.len()));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes.get(..may).unwrap_or(bytes)));
+        if let Ok(count) = &written {
+            self.granted = self.granted.saturating_sub(*count);
+        }
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -217,7 +292,7 @@ mod tests {
         let wires = Arc::new(Wires::default());
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut there, _) = listener.accept().await.unwrap();
-        let mut wire = Wire::new(stream, &wires).unwrap();
+        let mut wire = Wire::new(stream, &wires, &Arc::default()).unwrap();
         assert_eq!(wires.open().len(), 1);
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();

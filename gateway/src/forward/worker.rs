@@ -31,6 +31,9 @@ use crate::spool::{self, Claim, Classes, Outcome, Queue, Spool, SpoolError};
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether something urgent has become due while the link is closed for everything else.
+const WHILE_CLOSED: Duration = Duration::from_secs(1);
+
 /// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
 const REMEMBERED: usize = 10_000;
 
@@ -320,7 +323,15 @@ impl Worker {
     /// When there will be something to do next.
     fn next(&self) -> Result<Next, SpoolError> {
         let Bench { destination, spool, settings, .. } = &*self.bench;
-        let mut due = blocking(|| spool.next_due(&destination.name))?;
+        let mut due = match destination.pace().closed(false) {
+            None => blocking(|| spool.next_due(&destination.name))?,
+            // Whoever opens the link again tells. What is urgent may become due meanwhile.
+            Some(_) if self.is_closed() => None,
+            Some(_) => {
+                let later = spool.time().after(WHILE_CLOSED);
+                blocking(|| spool.next_due(&destination.name))?.map(|due| due.max(later))
+            }
+        };
         let (mut other, mut turn): (_, Option<Instant>) = (None, None);
         if let Some(StandIn { whom, after }) = &settings.stands_in {
             let mut failing = whom.failing();
@@ -358,14 +369,29 @@ impl Worker {
     fn claim_from(&mut self, queue: Queue<'_>) -> Result<Vec<Claim>, SpoolError> {
         let (spool, ahead) = (&self.bench.spool, self.route.ahead());
         let now = spool.time();
-        let waiting = spool.waiting_classes(queue, now)?;
+        let mut waiting = spool.waiting_classes(queue, now)?;
+        if self.bench.destination.pace().closed(false).is_some() {
+            let may_leave = |class: &Priority| *class == Priority::Stat && !self.is_closed();
+            waiting.retain(may_leave);
+        }
         let turn = self.turns.next(clock::of_runtime(), |class| waiting.contains(&class));
         match turn {
             None => Ok(Vec::new()),
-            Some(Priority::Stat) => spool.claim(queue, now, ahead, Classes::All),
+            Some(Priority::Stat) => {
+                let mut claims = spool.claim(queue, now, ahead, Classes::All)?;
+                if self.bench.destination.pace().closed(false).is_some() {
+                    claims.retain(|claim| claim.priority == Priority::Stat);
+                }
+                Ok(claims)
+            }
             Some(Priority::Routine) => spool.claim(queue, now, ahead, Classes::Below(Priority::Stat)),
             Some(Priority::Low) => spool.claim(queue, now, ahead, Classes::Below(Priority::Routine)),
         }
+    }
+
+    /// Whether nothing at all is begun at the moment, however urgent.
+    fn is_closed(&self) -> bool {
+        self.bench.destination.pace().closed(true).is_some()
     }
 
     /// For whom it stands in at this moment.

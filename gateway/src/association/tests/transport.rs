@@ -167,6 +167,25 @@ async fn a_peer_that_takes_no_data_is_left_after_the_write_time_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_a_little_now_and_then_is_not_left() {
+    let (mut slow, mut requestor) = associated(4096).await;
+    requestor.send_command(3, &a_store(1)).await.unwrap();
+    let began = of_runtime();
+    let taking = async {
+        // Each time that something is taken the pipe has room for as much.
+        loop {
+            tokio::time::sleep(50 * SECOND).await;
+            if matches!(slow.next().await.unwrap(), Indication::DataEnd) {
+                return;
+            }
+        }
+    };
+    let (sent, ()) = tokio::join!(requestor.send_data(3, &[0; 64 << 10], true), taking);
+    assert_eq!(sent.unwrap(), Sent::Onward);
+    assert!(of_runtime() - began > 120 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abort_while_data_are_sent_is_seen_at_once() {
     let (acceptor, mut requestor) = associated(4096).await;
     requestor.send_command(3, &a_store(1)).await.unwrap();

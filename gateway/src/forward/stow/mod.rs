@@ -140,6 +140,11 @@ impl Web {
         }
     }
 
+    /// How its connections are made.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.settings.dialer
+    }
+
     /// Whether a connection is open.
     pub(super) fn is_open(&self) -> bool {
         self.session.is_open()

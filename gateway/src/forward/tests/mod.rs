@@ -5,6 +5,7 @@ mod answers;
 mod away;
 mod coercing;
 mod compact;
+mod held;
 mod several;
 mod stand_in;
 mod stow;
@@ -312,18 +313,22 @@ impl Station {
 
     pub(super) fn deliver_as(&mut self, destination: &str, route: Route, settings: Settings) -> Arc<Destination> {
         let destination = Arc::new(Destination::new(name(destination)));
-        let listener = Arc::clone(&destination);
+        self.work(&destination, route, settings);
+        destination
+    }
+
+    fn work(&mut self, destination: &Arc<Destination>, route: Route, settings: Settings) {
+        let listener = Arc::clone(destination);
         self.spool.on_queued(move |name| {
             if *name == listener.name {
                 listener.queued();
             }
         });
-        let (d, spool, shutdown) = (Arc::clone(&destination), self.spool.clone(), self.shutdown.clone());
+        let (d, spool, shutdown) = (Arc::clone(destination), self.spool.clone(), self.shutdown.clone());
         self.workers.push(tokio::spawn(async move {
             super::run(d, route, settings, spool, Metrics::new(), shutdown).await.unwrap();
         }));
-        self.destinations.push(Arc::clone(&destination));
-        destination
+        self.destinations.push(Arc::clone(destination));
     }
 
     /// Puts slice `slice` of a small phantom into the spool, as `syntax` says it is encoded.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Who;
-use super::keep::{Keeper, replace};
+use super::keep::Keeper;
 use super::page::Page;
 use super::view::hindrance;
 use crate::config::{self, Admission, Modality, Source};
-use crate::durable::Disk;
+use crate::durable::{Disk, replace};
 use crate::model::{AeTitle, DestinationName, InvalidValue, Timestamp};
 
 /// Why nobody was admitted.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Book, Page};
 use crate::clock;
-use crate::durable::{Disk, publish, read_exact_at};
+use crate::durable::{self, Disk, replace};
 
 /// Its name in the data folder.
 pub const FILE: &str = "door.json";
@@ -137,23 +137,6 @@ impl Keeper {
     }
 }
 
-/// Puts a new file in the place of the old one: after a power cut there is one of the two, whole. Blocking.
-///
-/// # Errors
-/// As the operations of [`Disk`]; the old file is still there then.
-pub(super) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    match disk.remove(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = disk.create(&new)?;
-    file.write_at(content, 0)?;
-    publish(disk, &*file, &new, path)
-}
-
 /// Gives a file that is damaged another name.
 fn set_aside(disk: &dyn Disk, path: &Path, problem: &str) {
     let aside = path.with_extension("json.damaged");
@@ -166,16 +149,7 @@ fn set_aside(disk: &dyn Disk, path: &Path, problem: &str) {
 }
 
 fn load(disk: &dyn Disk, path: &Path) -> Result<Book, Unreadable> {
-    let file = match disk.open(path, false) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Book::default()),
-        opened => opened?,
-    };
-    let length = file.length()?;
-    if length > LONGEST {
-        return Err(Unreadable::Content(format!("it has {length} bytes")));
-    }
-    let mut content = vec![0; usize::try_from(length).unwrap_or_default()];
-    read_exact_at(&*file, &mut content, 0)?;
+    let Some(content) = durable::read(disk, path, LONGEST)? else { return Ok(Book::default()) };
     let loaded: Loaded = serde_json::from_slice(&content).map_err(|error| Unreadable::Content(error.to_string()))?;
     if loaded.version != VERSION {
         return Err(Unreadable::Content(format!("it is of version {}, and this program knows 1", loaded.version)));

@@ -1,0 +1,560 @@
+//! What holds back what leaves: the [`Shaping`] of each destination and that of the box, over all connections together.
+//!
+//! ```text
+//!  Wire ── may I? ──▶ Pace of the destination ──▶ Pace of the box        grants bytes, and says from when on
+//!                          ▲            ▲              ▲
+//!                          └──────── Pacer ────────────┘                 ten times a second: what really went, by the
+//!                                                                        kernel; the delay it has met; the clock
+//! ```
+//!
+//! A [`super::wire::Wire`] asks before it writes, for a few milliseconds' worth at a time, so that many connections share a rate
+//! evenly and nothing goes in a burst. What it asks for is an estimate: headers are reckoned, what is sent twice is not known
+//! yet. The [`Pacer`] asks the kernel what went, and puts the difference right, so that the rate holds for what the link
+//! really carries.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::civil::DateTime;
+use log::{info, warn};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::destination::Destination;
+use super::tcp_info::TcpInfo;
+use super::wire::{Gauge, Volume, Wires};
+use crate::clock;
+use crate::durable::{self, Disk};
+use crate::shaping::courtesy::{Courtesy, Look};
+use crate::shaping::{Allowance, Bucket, Rate, Shaping, Usage, monthly};
+
+/// How much is asked for at once: so much time's worth.
+const PORTION: Duration = Duration::from_millis(5);
+/// The most that is asked for at once, in bytes.
+const LARGEST_PORTION: usize = 64 << 10;
+/// How often the kernel is asked, while connections are open and while none is.
+const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often what was used is saved at most.
+const SAVE: Duration = Duration::from_secs(60);
+/// Where it is saved, in the data folder.
+const FILE: &str = "volume.json";
+/// The longest file that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// What holds for a destination, or for the box. Shared by all connections.
+#[derive(Debug, Default)]
+pub struct Pace {
+    shaping: Shaping,
+    /// That of the box, for the one of a destination.
+    above: Option<Arc<Pace>>,
+    state: Mutex<State>,
+    /// Whether there is a rate to keep.
+    limited: AtomicBool,
+    /// Bytes that were granted.
+    granted: AtomicU64,
+    /// Whether somebody had to wait since the last look.
+    held_back: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bucket: Bucket,
+    courtesy: Option<Courtesy>,
+    usage: Usage,
+    /// Why nothing more is begun, if that is so.
+    closed: Option<Closed>,
+    changed: bool,
+}
+
+/// Why nothing more is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "because")]
+pub enum Closed {
+    /// The hours say so, until this local time if they ever say something else.
+    Hours {
+        /// When they end.
+        until: Option<DateTime>,
+    },
+    /// The volume of the month is used up.
+    Volume {
+        /// The day on which the next month begins.
+        until: jiff::civil::Date,
+    },
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hours { until: Some(until) } => write!(f, "closed by hours until {}", until.strftime("%a %H:%M")),
+            Self::Hours { until: None } => write!(f, "closed by hours for ever"),
+            Self::Volume { until } => write!(f, "the volume of the month is used up, until {until}"),
+        }
+    }
+}
+
+/// How it stands with a [`Pace`], to be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The rate that is kept at the moment, in bits per second; nothing if there is none.
+    pub rate: Option<Rate>,
+    /// Whether that rate follows the delay of the link.
+    pub courteous: bool,
+    /// Why nothing more is begun, if that is so.
+    pub closed: Option<Closed>,
+    /// Bytes that went both ways in the present month, headers included.
+    pub used: u64,
+    /// What that will be at the end of the month, if it goes on like in the last days.
+    pub forecast: u64,
+    /// How much there may be.
+    pub volume: Option<u64>,
+}
+
+impl Pace {
+    /// The pace of the box.
+    #[must_use]
+    pub fn of_box(shaping: Shaping) -> Arc<Self> {
+        Self::new(shaping, None)
+    }
+
+    /// The pace of a destination, below that of the box.
+    #[must_use]
+    pub fn of_destination(shaping: Shaping, above: &Arc<Self>) -> Arc<Self> {
+        Self::new(shaping, Some(Arc::clone(above)))
+    }
+
+    fn new(shaping: Shaping, above: Option<Arc<Self>>) -> Arc<Self> {
+        let courtesy = shaping.courteous.map(Courtesy::new);
+        let state = Mutex::new(State { courtesy, ..State::default() });
+        Arc::new(Self { shaping, above, state, ..Self::default() })
+    }
+
+    /// Why nothing more is begun for it; `urgent` says whether what is to be begun is. Nothing if it may.
+    #[must_use]
+    pub fn closed(&self, urgent: bool) -> Option<Closed> {
+        let own = if urgent && self.shaping.urgent_overrules { None } else { self.state().closed };
+        own.or_else(|| self.above.as_ref()?.closed(urgent))
+    }
+
+    /// How it stands at a local time.
+    #[must_use]
+    pub fn standing(&self, local: DateTime) -> Standing {
+        let state = self.state();
+        let monthly = self.shaping.monthly;
+        Standing {
+            rate: state.bucket.rate(),
+            courteous: state.courtesy.is_some(),
+            closed: state.closed,
+            used: state.usage.used(),
+            forecast: state.usage.forecast(local, self.begins()),
+            volume: monthly.map(|monthly| monthly.volume),
+        }
+    }
+
+    /// Whether there is a rate to keep, here or above.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Relaxed) || self.above.as_ref().is_some_and(|above| above.is_limited())
+    }
+
+    /// How many of `wanted` bytes are to be asked for at once: whole segments.
+    pub(super) fn portion(&self, wanted: usize, segment: usize) -> usize {
+        let mut portion = LARGEST_PORTION;
+        let mut pace = Some(self);
+        while let Some(one) = pace {
+            if let Some(rate) = one.state().bucket.rate() {
+                portion = portion.min(usize::try_from(rate.bytes_in(PORTION)).unwrap_or(LARGEST_PORTION));
+            }
+            pace = one.above.as_deref();
+        }
+        wanted.min((portion / segment.max(1) * segment).max(segment))
+    }
+
+    /// Grants so many bytes on the link, and says from when on.
+    pub(super) fn grant(&self, bytes: u64, urgent: bool, now: Instant) -> Instant {
+        self.granted.fetch_add(bytes, Ordering::Relaxed);
+        let own = if urgent && self.shaping.urgent_overrules {
+            self.state().bucket.grant_at_once(bytes, now);
+            now
+        } else {
+            self.state().bucket.grant(bytes, now)
+        };
+        if own > now {
+            self.held_back.store(true, Ordering::Relaxed);
+        }
+        self.above.as_ref().map_or(own, |above| above.grant(bytes, urgent, now).max(own))
+    }
+
+    /// What was granted was so many bytes more, or less, in truth.
+    fn correct(&self, bytes: i64, now: Instant) {
+        self.state().bucket.correct(bytes, now);
+        if let Some(above) = &self.above {
+            above.correct(bytes, now);
+        }
+    }
+
+    /// Counts what went both ways.
+    fn count(&self, bytes: u64, local: DateTime) {
+        let mut state = self.state();
+        let before = state.usage.used();
+        state.usage.add(bytes, local.date(), self.begins());
+        state.changed |= before != state.usage.used();
+    }
+
+    /// Takes note of what the connections have met.
+    fn look(&self, wires: &[&Wires], seen: &mut Seen, now: Instant) {
+        let busy = self.held_back.swap(false, Ordering::Relaxed);
+        let mut state = self.state();
+        let Some(courtesy) = &mut state.courtesy else { return };
+        let through = wires.iter().map(|wires| wires.volume().acknowledged).sum::<u64>();
+        let gained = through.saturating_sub(std::mem::replace(&mut seen.acknowledged, through));
+        let gauges = wires.iter().flat_map(|wires| wires.open());
+        let shown = gauges.filter_map(|gauge: Arc<Gauge>| gauge.info().map(|info| (info, gauge.header())));
+        let fresh = shown.filter(|(info, _)| is_fresh(info));
+        let Some((info, header)) = fresh.min_by_key(|(info, _)| info.round_trip - info.shortest_round_trip) else {
+            return;
+        };
+        let headers = gained / u64::from(info.segment.max(1)) * header;
+        courtesy.look(
+            Look { round_trip: info.round_trip, shortest: info.shortest_round_trip, through: gained + headers, busy },
+            now,
+        );
+        drop(state);
+        self.set_rate(now);
+    }
+
+    /// Goes by the clock on the wall. Gives whether what may be begun has changed.
+    fn follow(&self, local: DateTime, now: Instant) -> bool {
+        let allowance = self.shaping.at(local);
+        let mut state = self.state();
+        let is_spent = self.shaping.monthly.is_some_and(|monthly| state.usage.used() >= monthly.volume);
+        let closed = match allowance {
+            _ if is_spent => Some(Closed::Volume { until: monthly::end(local.date(), self.begins()) }),
+            Allowance::Closed => Some(Closed::Hours { until: self.shaping.next_change(local) }),
+            Allowance::Unlimited | Allowance::AtMost(_) => None,
+        };
+        let has_changed = closed.is_some() != state.closed.is_some();
+        state.closed = closed;
+        drop(state);
+        self.set_rate_of(allowance, now);
+        has_changed
+    }
+
+    fn set_rate(&self, now: Instant) {
+        let local = local();
+        self.set_rate_of(self.shaping.at(local), now);
+    }
+
+    /// What is under way when the link is closed is finished at the rate that held before.
+    fn set_rate_of(&self, allowance: Allowance, now: Instant) {
+        let mut state = self.state();
+        let by_clock = match allowance {
+            Allowance::Unlimited => None,
+            Allowance::AtMost(rate) => Some(rate),
+            Allowance::Closed => return,
+        };
+        let by_delay = state.courtesy.as_ref().map(Courtesy::rate);
+        let rate = by_clock.into_iter().chain(by_delay).min();
+        state.bucket.set_rate(rate, now);
+        self.limited.store(rate.is_some(), Ordering::Relaxed);
+    }
+
+    fn begins(&self) -> i8 {
+        self.shaping.monthly.map_or(1, |monthly| monthly.begins)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether what the kernel says of the round trip is of now.
+fn is_fresh(info: &TcpInfo) -> bool {
+    info.in_flight > 0
+        && info.since_acknowledgement < Duration::from_secs(1)
+        && info.round_trip >= info.shortest_round_trip
+}
+
+/// What was seen at the last look.
+#[derive(Debug, Default)]
+struct Seen {
+    acknowledged: u64,
+}
+
+/// Looks after all paces.
+#[derive(Debug)]
+pub struct Pacer {
+    whole: Arc<Pace>,
+    seen: Seen,
+    followed: Vec<Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    destination: Arc<Destination>,
+    seen: Seen,
+    /// What had gone at the last look.
+    volume: Volume,
+    /// What was granted until then, and what of it was not what it seemed.
+    granted: u64,
+}
+
+/// What is saved.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Saved {
+    /// Of the box.
+    link: Usage,
+    /// Of each destination.
+    to: BTreeMap<String, Usage>,
+}
+
+impl Pacer {
+    /// Of the box, and of these destinations; goes on with what was saved in the data folder. Blocking.
+    #[must_use]
+    pub fn open(whole: Arc<Pace>, destinations: &[Arc<Destination>], disk: &dyn Disk, data: &Path) -> Self {
+        let saved = load(disk, data);
+        whole.state().usage = saved.link;
+        let followed = destinations.iter().map(|destination| {
+            if let Some(usage) = saved.to.get(destination.name.as_str()) {
+                destination.pace().state().usage = usage.clone();
+            }
+            let destination = Arc::clone(destination);
+            Followed { destination, seen: Seen::default(), volume: Volume::default(), granted: 0 }
+        });
+        Self { followed: followed.collect(), whole, seen: Seen::default() }
+    }
+
+    /// Looks at everything once.
+    pub(super) fn tick(&mut self, local: DateTime, now: Instant) {
+        for one in &mut self.followed {
+            let (pace, wires) = (one.destination.pace(), one.destination.wires());
+            let volume = wires.volume();
+            // What waits in the kernel was granted and has not gone yet.
+            let waiting: u64 = wires.open().iter().filter_map(|gauge| gauge.waiting()).sum();
+            let granted = pace.granted.load(Ordering::Relaxed);
+            let estimated = granted.saturating_sub(std::mem::replace(&mut one.granted, granted));
+            let gone = volume.sent.saturating_add(waiting);
+            let before = std::mem::replace(&mut one.volume, Volume { sent: gone, ..volume });
+            let truth = gone.cast_signed().saturating_sub(before.sent.cast_signed());
+            pace.correct(truth.saturating_sub(estimated.cast_signed()), now);
+            let both = truth.max(0).cast_unsigned().saturating_add(volume.received.saturating_sub(before.received));
+            pace.count(both, local);
+            self.whole.count(both, local);
+            pace.look(&[wires], &mut one.seen, now);
+        }
+        let all: Vec<_> = self.followed.iter().map(|one| Arc::clone(one.destination.wires())).collect();
+        self.whole.look(&all.iter().map(|wires| &**wires).collect::<Vec<_>>(), &mut self.seen, now);
+        let whole_changed = self.whole.follow(local, now);
+        if whole_changed {
+            tell("the link", &self.whole);
+        }
+        for one in &self.followed {
+            let own_changed = one.destination.pace().follow(local, now);
+            if own_changed {
+                tell(one.destination.name.as_str(), one.destination.pace());
+            }
+            if whole_changed || own_changed {
+                one.destination.queued();
+            }
+        }
+    }
+
+    fn is_anything_open(&self) -> bool {
+        self.followed.iter().any(|one| !one.destination.wires().open().is_empty())
+    }
+
+    /// Saves what was used, if it has changed. Blocking.
+    fn save(&self, disk: &dyn Disk, data: &Path) -> std::io::Result<()> {
+        let mut changed = std::mem::take(&mut self.whole.state().changed);
+        let mut saved = Saved { link: self.whole.state().usage.clone(), to: BTreeMap::new() };
+        for one in &self.followed {
+            let mut state = one.destination.pace().state();
+            changed |= std::mem::take(&mut state.changed);
+            saved.to.insert(one.destination.name.to_string(), state.usage.clone());
+        }
+        if !changed {
+            return Ok(());
+        }
+        let written = serde_json::to_vec(&saved).map_err(std::io::Error::other);
+        let written = written.and_then(|text| durable::replace(disk, &data.join(FILE), &text));
+        if written.is_err() {
+            self.whole.state().changed = true;
+        }
+        written
+    }
+
+    /// Looks after them until the shutdown, and saves what was used now and then and at the end.
+    pub async fn run(mut self, disk: Arc<dyn Disk>, data: &Path, shutdown: CancellationToken) {
+        let mut told = false;
+        let mut saved = clock::of_runtime();
+        loop {
+            let over = shutdown.is_cancelled();
+            let now = clock::of_runtime();
+            self.tick(local(), now);
+            if over || now.saturating_duration_since(saved) >= SAVE {
+                saved = now;
+                match super::worker::blocking(|| self.save(&*disk, data)) {
+                    Ok(()) => told = false,
+                    Err(error) if !std::mem::replace(&mut told, true) => {
+                        warn!(
+                            "how much went over the link cannot be saved: {error}; it is kept in memory and tried again"
+                        );
+                    }
+                    Err(_) => {}
+                }
+            }
+            if over {
+                return;
+            }
+            let pause = if self.is_anything_open() { TICK.0 } else { TICK.1 };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+/// Says in the log that something may be begun again, or no longer.
+fn tell(what: &str, pace: &Pace) {
+    match pace.state().closed {
+        Some(closed) => info!("{what}: {closed}; what is under way is finished"),
+        None => info!("{what}: open again"),
+    }
+}
+
+fn local() -> DateTime {
+    let millis = i64::try_from(clock::wall().as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_zoned(clock::zone()).datetime()
+}
+
+/// What was saved. What cannot be read is begun anew, with a warning: it is no reason not to start.
+fn load(disk: &dyn Disk, data: &Path) -> Saved {
+    let path = data.join(FILE);
+    let read = durable::read(disk, &path, LONGEST).and_then(|text| match text {
+        Some(text) => serde_json::from_slice(&text).map_err(std::io::Error::other),
+        None => Ok(Saved::default()),
+    });
+    read.unwrap_or_else(|error| {
+        warn!("{}: {error}; what went over the link this month is counted anew", path.display());
+        Saved::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::durable::memory::MemoryDisk;
+    use crate::forward::wire::Wire;
+    use crate::shaping::bucket;
+
+    const NOON: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);
+    const RATE: Rate = Rate::of_bits(8_000_000);
+
+    fn limited() -> Shaping {
+        Shaping { most: Some(RATE), ..Shaping::default() }
+    }
+
+    /// One destination, its pacer, and a port where everything that comes is thrown away.
+    async fn ready(own: Shaping, link: Shaping) -> (Arc<Destination>, Pacer, TcpListener) {
+        let link = Pace::of_box(link);
+        let pace = Pace::of_destination(own, &link);
+        let destination = Arc::new(Destination::paced("archive".parse().unwrap(), pace));
+        let mut pacer = Pacer::open(link, &[Arc::clone(&destination)], &MemoryDisk::new(), Path::new("/data"));
+        pacer.tick(NOON, clock::of_runtime());
+        (destination, pacer, TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    async fn connect(destination: &Destination, listener: &TcpListener, urgent: bool) -> Wire {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move { while there.read(&mut [0; 65_536]).await.is_ok_and(|count| count > 0) {} });
+        Wire::new(stream, destination.wires(), &Arc::new(AtomicBool::new(urgent))).unwrap()
+    }
+
+    /// How long it takes, by the timers, to write so much over each.
+    async fn write(wires: Vec<Wire>, bytes: usize) -> Duration {
+        let began = clock::of_runtime();
+        let mut writing = JoinSet::new();
+        for mut wire in wires {
+            writing.spawn(async move {
+                wire.write_all(&vec![0; bytes]).await.unwrap();
+                wire
+            });
+        }
+        writing.join_all().await;
+        clock::of_runtime().saturating_duration_since(began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_connections_keep_one_rate_whether_it_is_theirs_or_that_of_the_box() {
+        for (own, link) in [(limited(), Shaping::default()), (Shaping::default(), limited())] {
+            let (destination, _pacer, listener) = ready(own, link).await;
+            let mut wires = Vec::new();
+            for _ in 0..8 {
+                wires.push(connect(&destination, &listener, false).await);
+            }
+            // A megabyte in all, in a second, and its headers.
+            let took = write(wires, 125_000).await;
+            assert!(took >= Duration::from_secs(1) - bucket::SLACK, "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_urgent_is_not_held_back_where_it_may_overrule() {
+        for (urgent_overrules, at_once) in [(true, true), (false, false)] {
+            let (destination, _pacer, listener) =
+                ready(Shaping { urgent_overrules, ..limited() }, Shaping::default()).await;
+            let wire = connect(&destination, &listener, true).await;
+            let granted = destination.pace().grant(1_000_000, true, clock::of_runtime());
+            assert!(granted <= clock::of_runtime());
+            let again = destination.pace().grant(1, true, clock::of_runtime());
+            assert_eq!(again <= clock::of_runtime(), at_once);
+            assert!(destination.pace().grant(1, false, clock::of_runtime()) > clock::of_runtime(), "others wait");
+            drop(wire);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_when_the_link_is_closed_is_finished_at_the_rate_that_held_before() {
+        let hours = vec!["sat 13:00-14:00 closed".parse().unwrap()];
+        let (destination, mut pacer, listener) = ready(Shaping { hours, ..limited() }, Shaping::default()).await;
+        let wire = connect(&destination, &listener, false).await;
+        assert_eq!(destination.pace().closed(false), None);
+        pacer.tick(date(2026, 11, 28).at(13, 0, 0, 0), clock::of_runtime());
+        let until = Some(date(2026, 11, 28).at(14, 0, 0, 0));
+        assert_eq!(destination.pace().closed(true), Some(Closed::Hours { until }));
+        assert_eq!(destination.pace().standing(NOON).rate, Some(RATE));
+        write(vec![wire], 100_000).await;
+        pacer.tick(date(2026, 11, 28).at(14, 0, 0, 0), clock::of_runtime());
+        assert_eq!(destination.pace().closed(false), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_used_is_saved_and_gone_on_with_and_a_file_that_cannot_be_read_stops_nothing() {
+        let (disk, data) = (MemoryDisk::new(), Path::new("/data"));
+        let (destination, mut pacer, listener) = ready(Shaping::default(), Shaping::default()).await;
+        let wire = connect(&destination, &listener, false).await;
+        write(vec![wire], 100_000).await;
+        pacer.tick(NOON, clock::of_runtime());
+        let used = destination.pace().standing(NOON).used;
+        assert!(used > 100_000 && pacer.whole.standing(NOON).used == used, "{used}");
+        pacer.save(&disk, data).unwrap();
+        let again = |disk: &MemoryDisk| {
+            let link = Pace::of_box(Shaping::default());
+            let pace = Pace::of_destination(Shaping::default(), &link);
+            let destination = Arc::new(Destination::paced("archive".parse().unwrap(), pace));
+            let pacer = Pacer::open(link, &[Arc::clone(&destination)], disk, data);
+            (pacer.whole.standing(NOON).used, destination.pace().standing(NOON).used)
+        };
+        assert_eq!(again(&disk), (used, used));
+        durable::replace(&disk, &data.join(FILE), b"{").unwrap();
+        assert_eq!(again(&disk), (0, 0));
+    }
+}

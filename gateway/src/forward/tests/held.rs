@@ -1,0 +1,65 @@
+//! What is held back on its way out: by the volume of the month, and by hours.
+
+use jiff::civil::{DateTime, date};
+
+use super::*;
+use crate::durable::memory::MemoryDisk;
+use crate::forward::pace::{Closed, Pace, Pacer};
+use crate::shaping::{Monthly, Shaping};
+
+const NOVEMBER: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);
+const DECEMBER: DateTime = date(2026, 12, 1).at(0, 0, 0, 0);
+
+/// A destination that may take nothing more once something has gone, and who looks after it.
+fn with_a_byte_a_month(urgent_overrules: bool) -> (Arc<Destination>, Pacer) {
+    let monthly = Some(Monthly { volume: 1, begins: 1 });
+    let link = Pace::of_box(Shaping::default());
+    let pace = Pace::of_destination(Shaping { monthly, urgent_overrules, ..Shaping::default() }, &link);
+    let destination = Arc::new(Destination::paced(name("central"), pace));
+    let pacer = Pacer::open(link, &[Arc::clone(&destination)], &MemoryDisk::new(), Path::new("/data"));
+    (destination, pacer)
+}
+
+fn settings_for(destination: &Arc<Destination>) -> Settings {
+    Settings { dialer: Dialer::new(&[], Arc::clone(destination.wires())), ..settings() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_volume_is_used_up_only_what_is_urgent_goes_until_the_month_ends() {
+    let archive = Archive::start([], &[]).await;
+    let (destination, mut pacer) = with_a_byte_a_month(true);
+    let mut station = Station::new();
+    let (first, _) = station.keep(0, EXPLICIT, &["central"]).await;
+    station.work(&destination, archive.route(), settings_for(&destination));
+    assert!(is_delivered(&station.settled(first, "central").await));
+    pacer.tick(NOVEMBER, clock::of_runtime());
+    assert_eq!(destination.pace().closed(false), Some(Closed::Volume { until: DECEMBER.date() }));
+    assert!(destination.pace().standing(NOVEMBER).used > 1);
+
+    let (waits, _) = station.keep(1, EXPLICIT, &["central"]).await;
+    let urgent = station.keep_as(b"urgent", uid("1.2.9.1"), ("1.2.9", Priority::Stat), EXPLICIT, &["central"]).await;
+    assert!(is_delivered(&station.settled(urgent, "central").await));
+    assert!(matches!(station.state(waits, "central"), Some(DeliveryState::Queued { .. })));
+
+    pacer.tick(NOVEMBER, clock::of_runtime());
+    pacer.tick(DECEMBER, clock::of_runtime());
+    assert!(is_delivered(&station.settled(waits, "central").await));
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_overrules_unless_it_may() {
+    let archive = Archive::start([], &[]).await;
+    let (destination, mut pacer) = with_a_byte_a_month(false);
+    let mut station = Station::new();
+    let (first, _) = station.keep(0, EXPLICIT, &["central"]).await;
+    station.work(&destination, archive.route(), settings_for(&destination));
+    assert!(is_delivered(&station.settled(first, "central").await));
+    pacer.tick(NOVEMBER, clock::of_runtime());
+    let urgent = station.keep_as(b"urgent", uid("1.2.9.1"), ("1.2.9", Priority::Stat), EXPLICIT, &["central"]).await;
+    assert!(destination.pace().closed(true).is_some());
+    pacer.tick(DECEMBER, clock::of_runtime());
+    assert!(is_delivered(&station.settled(urgent, "central").await));
+    assert_eq!(archive.arrived().len(), 2);
+    station.stop().await;
+}

@@ -1,0 +1,241 @@
+//! A rate that follows the delay which the link shows.
+//!
+//! What is sent faster than a link carries waits in front of it, and everybody else's packets wait behind it: a call stops
+//! being one at a few hundred milliseconds. Congestion control does not care; CUBIC fills whatever queue there is, and BBR
+//! keeps up to a round trip of it. So the sender itself keeps the queue short:
+//!
+//! ```text
+//!  rate                       what gets through while there is a queue is what the link has left for us
+//!   │      ╭─╮ ╭──╮  ╭───
+//!   │   ╭──╯ ╰─╯  ╰──╯        a little less while the queue is longer than wanted, a little more while it is shorter
+//!   │ ╭─╯
+//!   │─╯  no queue: more, carefully
+//!   └──────────────────── t
+//! ```
+//!
+//! The delay is that of the connections themselves: the smoothed round trip over the shortest one that was seen. A longer
+//! way and a queue look alike, so the shortest one is forgotten after a while.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Rate;
+
+/// It begins with this, in bytes per second.
+const FIRST: f64 = 40_000.0;
+/// It never goes below this, in bytes per second.
+const LEAST: f64 = 2_000.0;
+/// The queue that is aimed at, in parts of what is allowed.
+const AIM: f64 = 0.4;
+/// A shorter delay than this may be chance, in seconds.
+const NOISE: f64 = 0.004;
+/// How much more in a round trip, before the first queue was met and after a while without one; and otherwise, at most.
+const GROWTH: (f64, f64) = (0.25, 0.05);
+/// So many round trips without a queue are a while.
+const WHILE: f64 = 10.0;
+/// The shortest round trip that is reckoned with, in seconds.
+const SHORTEST: f64 = 0.05;
+/// How long the shortest round trip counts.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// What is seen of the link at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// The smoothed round trip, of whichever connection has the shortest queue.
+    pub round_trip: Duration,
+    /// The shortest round trip that the kernel remembers of that connection.
+    pub shortest: Duration,
+    /// Bytes that have got through since the last look, headers included.
+    pub through: u64,
+    /// Whether as much was sent as was allowed: there was more to send.
+    pub busy: bool,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Courtesy {
+    /// The delay that may be added, in seconds.
+    target: f64,
+    /// Bytes per second.
+    rate: f64,
+    shortest: Option<(f64, Instant)>,
+    /// What got through of late: when it was looked at, and bytes since the look before.
+    through: VecDeque<(Instant, u64)>,
+    last: Option<Instant>,
+    /// Seconds since a queue was seen; nothing if none was yet.
+    without: Option<f64>,
+}
+
+impl Courtesy {
+    /// No more than this delay is to be added to what others send over the link.
+    #[must_use]
+    pub fn new(target: Duration) -> Self {
+        Self {
+            target: target.as_secs_f64(),
+            rate: FIRST,
+            shortest: None,
+            through: VecDeque::new(),
+            last: None,
+            without: None,
+        }
+    }
+
+    /// What may be sent now.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and far below 2^53")]
+    pub fn rate(&self) -> Rate {
+        Rate::of_bytes(self.rate as u64)
+    }
+
+    /// Takes note of what is seen.
+    pub fn look(&mut self, look: Look, now: Instant) {
+        let since = self.last.replace(now).map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
+        let shortest = self.shortest(look.shortest.as_secs_f64(), now);
+        let round_trip = look.round_trip.as_secs_f64();
+        let queue = (round_trip - shortest).max(0.0);
+        let trip = round_trip.max(SHORTEST);
+        self.through.push_back((now, look.through));
+        if since <= 0.0 {
+            return;
+        }
+        let noise = NOISE.max(shortest * 0.01);
+        if queue <= noise {
+            let without = self.without.map(|seconds| seconds + since);
+            self.without = without;
+            let growth = match without {
+                Some(seconds) if seconds < WHILE * trip => self.careful(trip),
+                _ => GROWTH.0,
+            };
+            if look.busy {
+                self.rate *= 1.0 + growth * (since / trip).min(1.0);
+            }
+        } else {
+            self.without = Some(0.0);
+            if let Some(through) = self.got_through(trip, now) {
+                // A queue that is too long goes within a round trip, one that is too short comes slowly.
+                let over = queue - self.target * AIM;
+                let within = if over > 0.0 { trip.max(0.2) } else { 4.0 * trip.max(0.2) };
+                self.rate = through * (1.0 - over / within).clamp(0.3, 1.0 + self.careful(trip));
+            }
+        }
+        self.rate = self.rate.max(LEAST);
+    }
+
+    /// How much more in a round trip, so that the queue which comes of it is found out about before it is too long.
+    fn careful(&self, trip: f64) -> f64 {
+        (0.3 * self.target / trip).min(GROWTH.1)
+    }
+
+    /// The shortest round trip of late, in seconds.
+    fn shortest(&mut self, seen: f64, now: Instant) -> f64 {
+        let kept = self.shortest.filter(|(_, since)| now.saturating_duration_since(*since) < REMEMBERED);
+        let (shortest, since) = match kept {
+            Some((shortest, since)) if shortest <= seen => (shortest, since),
+            _ => (seen, now),
+        };
+        self.shortest = Some((shortest, since));
+        shortest
+    }
+
+    /// Bytes per second that got through during the last round trip or two; nothing if that is not known.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn got_through(&mut self, trip: f64, now: Instant) -> Option<f64> {
+        let long_enough = Duration::from_secs_f64(trip.max(0.5));
+        while self.through.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= long_enough) {
+            self.through.pop_front();
+        }
+        let (first, _) = self.through.front()?;
+        let seconds = now.saturating_duration_since(*first).as_secs_f64();
+        let bytes: u64 = self.through.iter().skip(1).map(|(_, bytes)| bytes).sum();
+        (seconds > 0.0 && bytes > 0).then(|| bytes as f64 / seconds)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a model")]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    /// A link as a fluid: one queue, and what is seen of it a round trip later.
+    struct Model {
+        /// Bytes per second.
+        capacity: f64,
+        /// What others send, bytes per second.
+        others: f64,
+        round_trip: f64,
+        queue: f64,
+        /// Delays of the queue and bytes of ours that left it, each 10 ms.
+        past: VecDeque<(f64, f64)>,
+    }
+
+    const STEP: f64 = 0.01;
+
+    impl Model {
+        fn new(bits: f64, round_trip: f64) -> Self {
+            let past = vec![(0.0, 0.0); (round_trip / STEP) as usize + 1].into();
+            Self { capacity: bits / 8.0, others: 0.0, round_trip, queue: 0.0, past }
+        }
+
+        fn step(&mut self, rate: f64) {
+            let share = rate / (rate + self.others).max(1.0);
+            let comes = (rate + self.others) * STEP;
+            let goes = (self.queue + comes).min(self.capacity * STEP);
+            self.queue += comes - goes;
+            self.past.push_back((self.queue / self.capacity, goes * share));
+            self.past.pop_front();
+        }
+
+        /// Runs for so many seconds; gives the delay at 95 of 100, in seconds, and the share of what others left.
+        fn run(&mut self, courtesy: &mut Courtesy, seconds: f64, at: &mut Instant) -> (f64, f64) {
+            let (mut delays, mut ours, mut through, mut smooth) = (Vec::new(), 0.0, 0.0, 0.0);
+            for n in 0..(seconds / STEP) as u64 {
+                *at += Duration::from_secs_f64(STEP);
+                self.step(courtesy.rate().bits() as f64 / 8.0);
+                let (delay, left) = self.past[0];
+                smooth += (delay - smooth) / 8.0;
+                through += left;
+                ours += left;
+                delays.push(self.queue / self.capacity);
+                if n.is_multiple_of(10) {
+                    let round_trip = Duration::from_secs_f64(self.round_trip + smooth);
+                    let shortest = Duration::from_secs_f64(self.round_trip);
+                    courtesy.look(Look { round_trip, shortest, through: through as u64, busy: true }, *at);
+                    through = 0.0;
+                }
+            }
+            delays.sort_by(f64::total_cmp);
+            (delays[delays.len() * 95 / 100], ours / seconds / (self.capacity - self.others))
+        }
+    }
+
+    #[test]
+    fn the_queue_stays_short_and_the_link_is_used_whatever_link_it_is() {
+        for (bits, round_trip) in [(10e6, 0.3), (2e6, 0.6), (100e6, 0.02), (384e3, 0.715), (1e6, 0.05)] {
+            let mut courtesy = Courtesy::new(Duration::from_millis(50));
+            let (mut model, mut at) = (Model::new(bits, round_trip), clock::now());
+            model.run(&mut courtesy, 15.0, &mut at);
+            let alone = model.run(&mut courtesy, 30.0, &mut at);
+            model.others = model.capacity * 0.1;
+            let beside = model.run(&mut courtesy, 30.0, &mut at);
+            model.others = 0.0;
+            model.run(&mut courtesy, 10.0, &mut at);
+            let again = model.run(&mut courtesy, 30.0, &mut at);
+            for (delay, share) in [alone, beside, again] {
+                assert!(delay <= 0.05 && share >= 0.85, "{bits} {round_trip}: {delay:.3} s, {share:.2}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_is_not_taken_for_allowed() {
+        let mut courtesy = Courtesy::new(Duration::from_millis(50));
+        let trip = Duration::from_millis(300);
+        let start = clock::now();
+        for n in 0..1_000 {
+            let look = Look { round_trip: trip, shortest: trip, through: 100, busy: false };
+            courtesy.look(look, start + Duration::from_millis(100 * n));
+        }
+        assert_eq!(courtesy.rate(), Rate::of_bytes(FIRST as u64));
+    }
+}
