@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Echo(echo) => echo.run(),
         Command::Send(send) => send.peer.call(&send.url).and_then(|call| cli::backend::send(&call, &send.paths)),
         Command::Status(ask) => cli::backend::status(&ask.data, ask.json),
+        Command::Link(link) => cli::link::run(link),
         Command::Receipts(receipts) => cli::backend::receipts(&receipts.ask.data, receipts.ask.json, receipts.state),
         Command::Studies(studies) => cli::studies::run(studies),
         Command::Why(why) => cli::studies::why(why),

@@ -7,6 +7,7 @@ pub(crate) mod backend;
 mod commands;
 pub(crate) mod door;
 pub(crate) mod ledger;
+pub(crate) mod link;
 pub(crate) mod offline;
 pub(crate) mod receipt;
 mod render;
@@ -85,6 +86,12 @@ Exit status: 0 every file was accepted; 1 at least one was not, and it is named.
     Send(Send),
     /// Show what the running gateway holds: queued, delivered, confirmed and parked, for each destination
     Status(Ask),
+    /// Show how the link does: speed, round trip, what is lost, what holds it back, the month's volume; once or live
+    #[command(after_help = "\
+Examples:
+  waystation link
+  waystation link --watch                (each second, until Ctrl-C)")]
+    Link(link::LinkArguments),
     /// List the studies that came and how far each is at every destination; let one go first
     #[command(after_help = "\
 Examples:

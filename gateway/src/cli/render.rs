@@ -173,7 +173,7 @@ pub(super) fn receipts(receipts: &[Receipt], first: bool) -> String {
     }
 }
 
-fn activity(activity: Activity) -> &'static str {
+pub(super) fn activity(activity: Activity) -> &'static str {
     match activity {
         Activity::Idle => "idle",
         Activity::Connecting => "connecting",
@@ -220,7 +220,7 @@ fn tail(text: &str, length: usize) -> String {
     }
 }
 
-fn amount(amount: Amount) -> String {
+pub(super) fn amount(amount: Amount) -> String {
     match amount.instances {
         0 => "0".into(),
         instances => format!("{} ({})", count(instances), bytes(amount.bytes)),

@@ -22,10 +22,11 @@ use super::operator::Operator;
 use super::{
     Activity, Amount, Commitment, DeliveryState, PAGE, Receipt, Released, SOCKET, ScrubState, SpoolUse, Status,
 };
-use super::{door, studies};
+use super::{door, link, studies};
 use crate::clock;
 use crate::config::{self, Admission, DestinationUrl, Source};
 use crate::forward;
+use crate::forward::pace::Pace;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
@@ -59,6 +60,8 @@ pub struct Gateway {
     pub commitments: Arc<Commitments>,
     /// The configured destinations, in order.
     pub destinations: Vec<(DestinationUrl, Arc<forward::Destination>)>,
+    /// What holds back everything that leaves.
+    pub link: Arc<Pace>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -96,6 +99,7 @@ pub fn bind(data: &Path) -> Result<UnixListener, SocketError> {
 pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, shutdown: CancellationToken) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/link", get(link::link))
         .route("/v1/receipts", get(receipts))
         .route("/v1/studies", get(studies::newest))
         .route("/v1/studies/{uid}", get(studies::one))

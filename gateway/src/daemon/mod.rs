@@ -181,6 +181,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         reception: Arc::clone(&reception),
         commitments: Arc::clone(&commitments),
         destinations: destinations.clone(),
+        link,
         metrics: metrics.clone(),
     });
     let (listen, listen_tls) = (gateway.listen.clone(), gateway.listen_tls.clone());

@@ -12,7 +12,7 @@
 //! yet. The [`Pacer`] asks the kernel what went, and puts the difference right, so that the rate holds for what the link
 //! really carries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,8 @@ const PORTION: Duration = Duration::from_millis(5);
 const LARGEST_PORTION: usize = 64 << 10;
 /// How often the kernel is asked, while connections are open and while none is.
 const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The last seconds.
+const OF_LATE: Duration = Duration::from_secs(5);
 /// How often what was used is saved at most.
 const SAVE: Duration = Duration::from_secs(60);
 /// Where it is saved, in the data folder.
@@ -66,7 +68,33 @@ struct State {
     usage: Usage,
     /// Why nothing more is begun, if that is so.
     closed: Option<Closed>,
+    speed: Speed,
     changed: bool,
+}
+
+/// What has gone over the link in the last seconds, headers included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Speed {
+    /// Bytes sent in a second.
+    pub sent_per_second: u64,
+    /// Bytes received in a second.
+    pub received_per_second: u64,
+    /// Of a thousand bytes sent, how many were sent again.
+    pub repeated_per_mille: u64,
+}
+
+impl Speed {
+    fn between(before: Volume, after: Volume, time: Duration) -> Self {
+        let per_second = |bytes: u64| u128::from(bytes) * 1_000 / time.as_millis().max(1);
+        let (sent, received) = (after.sent.saturating_sub(before.sent), after.received.saturating_sub(before.received));
+        let repeated = after.repeated.saturating_sub(before.repeated);
+        Self {
+            sent_per_second: u64::try_from(per_second(sent)).unwrap_or(u64::MAX),
+            received_per_second: u64::try_from(per_second(received)).unwrap_or(u64::MAX),
+            repeated_per_mille: repeated.saturating_mul(1_000).checked_div(sent).unwrap_or(0),
+        }
+    }
 }
 
 /// Why nothing more is begun.
@@ -97,7 +125,11 @@ impl std::fmt::Display for Closed {
 
 /// How it stands with a [`Pace`], to be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Standing {
+    /// What has gone in the last seconds.
+    #[serde(flatten)]
+    pub speed: Speed,
     /// The rate that is kept at the moment, in bits per second; nothing if there is none.
     pub rate: Option<Rate>,
     /// Whether that rate follows the delay of the link.
@@ -138,12 +170,19 @@ impl Pace {
         own.or_else(|| self.above.as_ref()?.closed(urgent))
     }
 
+    /// Whether anything is held back by it at some time.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        self.shaping.holds_back()
+    }
+
     /// How it stands at a local time.
     #[must_use]
     pub fn standing(&self, local: DateTime) -> Standing {
         let state = self.state();
         let monthly = self.shaping.monthly;
         Standing {
+            speed: state.speed,
             rate: state.bucket.rate(),
             courteous: state.courtesy.is_some(),
             closed: state.closed,
@@ -276,10 +315,30 @@ fn is_fresh(info: &TcpInfo) -> bool {
         && info.round_trip >= info.shortest_round_trip
 }
 
-/// What was seen at the last look.
+/// What was seen at the last looks.
 #[derive(Debug, Default)]
 struct Seen {
     acknowledged: u64,
+    /// What had gone in all, at some moments of the last seconds.
+    volumes: VecDeque<(Instant, Volume)>,
+}
+
+impl Seen {
+    /// What has gone of late.
+    fn speed(&mut self, volume: Volume, now: Instant) -> Speed {
+        let is_old = |at: &Instant, age| now.saturating_duration_since(*at) >= age;
+        while self.volumes.len() > 1 && self.volumes.get(1).is_some_and(|(at, _)| is_old(at, OF_LATE)) {
+            self.volumes.pop_front();
+        }
+        let speed = match self.volumes.front() {
+            Some((at, before)) => Speed::between(*before, volume, now.saturating_duration_since(*at)),
+            None => Speed::default(),
+        };
+        if self.volumes.back().is_none_or(|(at, _)| is_old(at, OF_LATE / 10)) {
+            self.volumes.push_back((now, volume));
+        }
+        speed
+    }
 }
 
 /// Looks after all paces.
@@ -327,9 +386,12 @@ impl Pacer {
 
     /// Looks at everything once.
     pub(super) fn tick(&mut self, local: DateTime, now: Instant) {
+        let mut whole = Volume::default();
         for one in &mut self.followed {
             let (pace, wires) = (one.destination.pace(), one.destination.wires());
             let volume = wires.volume();
+            whole.add(volume);
+            pace.state().speed = one.seen.speed(volume, now);
             // What waits in the kernel was granted and has not gone yet.
             let waiting: u64 = wires.open().iter().filter_map(|gauge| gauge.waiting()).sum();
             let granted = pace.granted.load(Ordering::Relaxed);
@@ -343,6 +405,7 @@ impl Pacer {
             self.whole.count(both, local);
             pace.look(&[wires], &mut one.seen, now);
         }
+        self.whole.state().speed = self.seen.speed(whole, now);
         let all: Vec<_> = self.followed.iter().map(|one| Arc::clone(one.destination.wires())).collect();
         self.whole.look(&all.iter().map(|wires| &**wires).collect::<Vec<_>>(), &mut self.seen, now);
         let whole_changed = self.whole.follow(local, now);
@@ -424,7 +487,8 @@ fn tell(what: &str, pace: &Pace) {
     }
 }
 
-fn local() -> DateTime {
+/// The time on the wall.
+pub(crate) fn local() -> DateTime {
     let millis = i64::try_from(clock::wall().as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_zoned(clock::zone()).datetime()
 }

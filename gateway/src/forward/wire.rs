@@ -46,7 +46,7 @@ impl Volume {
         self.sent.saturating_add(self.received)
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.sent = self.sent.saturating_add(other.sent);
         self.repeated = self.repeated.saturating_add(other.repeated);
         self.received = self.received.saturating_add(other.received);
