@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::admission::{Admission, Modality};
 use super::finding::{Finding, Findings};
 use super::left_out::LeftOut;
-use super::settings::Config;
+use super::settings::{Config, Destination};
 use super::url::DestinationUrl;
 use super::{Flags, HandedOver, Surroundings};
 use crate::model::{DestinationName, Timestamp};
 use crate::routing::{Course, Rules};
+use crate::shaping::Shaping;
 use crate::tls::ClientCertificates;
 
 /// Where a configuration came from, so that it can be read again.
@@ -95,7 +96,7 @@ impl Config {
             admission: _,
             rules: _,
             destinations,
-            link,
+            link: _,
             coercions,
             limits,
             spool,
@@ -112,8 +113,7 @@ impl Config {
             ("listen-tls", *listen_tls != new.listen_tls),
             ("tls-client-certificates", *client_certificates != new.client_certificates),
             ("user-identity", *user_identity != new.user_identity),
-            ("[to.*]", *destinations != new.destinations),
-            ("[link]", *link != new.link),
+            ("[to.*]", !destinations.iter().map(without_shaping).eq(new.destinations.iter().map(without_shaping))),
             ("[coerce.*]", *coercions != new.coercions),
             ("[limits]", *limits != new.limits),
             ("[spool]", *spool != new.spool),
@@ -205,6 +205,11 @@ impl Admission {
     }
 }
 
+/// A destination without what can change while it is worked.
+fn without_shaping(destination: &Destination) -> Destination {
+    Destination { shaping: Shaping::default(), ..destination.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{changed, read, with};
@@ -219,6 +224,7 @@ mod tests {
             (changed("0.0.0.0:11112", "0.0.0.0:104").replace("/srv/dicom", "/srv/new"), vec!["listen", "[to.*]"]),
             (with("\n[limits]\nmax-associations = 7\n[spool]\nreserve = \"1GiB\""), vec!["[limits]", "[spool]"]),
             (with("\n[delivery]\nconnect-timeout = \"7s\"\n[drain]\ngrace = \"7s\""), vec!["[delivery]", "[drain]"]),
+            (with("\n[link]\ncourteous = \"50ms\"\n"), vec![]),
             (with("\n[commitment]\npatience = \"2d\""), vec!["[commitment]"]),
             (changed("/var/lib/waystation", "/var/lib/other"), vec!["data"]),
         ] {
@@ -263,7 +269,7 @@ mod tests {
             max_transfer: None,
             associations: 1,
             compress: false,
-            shaping: crate::shaping::Shaping::default(),
+            shaping: Shaping::default(),
             verify: None,
             web: None,
         });

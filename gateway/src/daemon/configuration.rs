@@ -7,6 +7,8 @@ use log::{error, info, warn};
 use super::standing_warnings;
 use crate::clock;
 use crate::config::{Config, Findings, Source};
+use crate::forward::Destination;
+use crate::forward::pace::Pace;
 use crate::receive::Reception;
 
 /// The configuration that the gateway runs with, and where it came from.
@@ -15,6 +17,8 @@ pub(super) struct Configuration {
     /// As it was at the start: what cannot change while the gateway runs is still like this.
     started_with: Config,
     reception: Arc<Reception>,
+    /// What holds back everything that leaves, and what goes to each destination.
+    paces: (Arc<Pace>, Vec<Arc<Destination>>),
     /// What `waystation status` says of the configuration.
     warnings: Arc<Mutex<Vec<String>>>,
 }
@@ -24,10 +28,11 @@ impl Configuration {
         source: Source,
         config: &Config,
         reception: &Arc<Reception>,
+        paces: (Arc<Pace>, Vec<Arc<Destination>>),
         warnings: &Arc<Mutex<Vec<String>>>,
     ) -> Self {
         let (reception, warnings) = (Arc::clone(reception), Arc::clone(warnings));
-        Self { source, started_with: config.clone(), reception, warnings }
+        Self { source, started_with: config.clone(), reception, paces, warnings }
     }
 
     /// Reads it again and changes who may send, and the rules that decide where it goes. Whatever else has changed is named in the log; what is wrong, or asks for
@@ -60,6 +65,7 @@ impl Configuration {
         if self.reception.change_rules(rules) {
             info!("the rules that decide where instances go have changed; there are {count} now");
         }
+        self.reshape(&config);
         config.admission.left_out().iter().for_each(|left_out| error!("{left_out}"));
         for warning in &config.warnings {
             warn!(setting = warning.key; "{}. {}", warning.what, warning.remedy);
@@ -74,6 +80,24 @@ impl Configuration {
         }
         *self.warnings.lock().unwrap_or_else(PoisonError::into_inner) = standing;
         ReadAgain::Taken(Box::new(config))
+    }
+
+    /// Holds back what leaves as it says now.
+    fn reshape(&self, config: &Config) {
+        let (link, destinations) = &self.paces;
+        let mut changed = Vec::new();
+        if link.reshape(config.link.clone()) {
+            changed.push("[link]".to_owned());
+        }
+        for destination in destinations {
+            let to = config.destinations.iter().find(|to| to.name == destination.name);
+            if to.is_some_and(|to| destination.pace().reshape(to.shaping.clone())) {
+                changed.push(format!("[to.{}]", destination.name));
+            }
+        }
+        if !changed.is_empty() {
+            info!("how much of the link may be used has changed: {}", changed.join(", "));
+        }
     }
 
     fn warn_of_failure(&self, unusable: &Unusable) {

@@ -166,7 +166,9 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
         shutdown.clone(),
     ));
     let warnings = Arc::new(Mutex::new(standing_warnings(&config)));
-    let configuration = Configuration::new(source.clone(), &config, &reception, &warnings);
+    let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
+    let paces = (Arc::clone(&link), all.clone());
+    let configuration = Configuration::new(source.clone(), &config, &reception, paces, &warnings);
     let doors = sockets.doors(&certificates)?;
     let gateway = Arc::new(Gateway {
         aet: config.aet.clone(),
@@ -190,7 +192,6 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
-    let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
     let workshop = forward::compact::Workshop::new(config.data.clone());
     for (to, (url, destination)) in config.destinations.iter().zip(destinations) {
         let route = route(url, to.web.as_ref(), &certificates)?;

@@ -49,7 +49,6 @@ const LONGEST: u64 = 1 << 20;
 /// What holds for a destination, or for the box. Shared by all connections.
 #[derive(Debug, Default)]
 pub struct Pace {
-    shaping: Shaping,
     /// That of the box, for the one of a destination.
     above: Option<Arc<Pace>>,
     state: Mutex<State>,
@@ -63,8 +62,11 @@ pub struct Pace {
 
 #[derive(Debug, Default)]
 struct State {
+    shaping: Shaping,
     bucket: Bucket,
     courtesy: Option<Courtesy>,
+    /// What rate and hours allow, or allowed the last time that they allowed anything.
+    by_clock: Option<Rate>,
     usage: Usage,
     /// Why nothing more is begun, if that is so.
     closed: Option<Closed>,
@@ -158,37 +160,51 @@ impl Pace {
     }
 
     fn new(shaping: Shaping, above: Option<Arc<Self>>) -> Arc<Self> {
-        let courtesy = shaping.courteous.map(Courtesy::new);
-        let state = Mutex::new(State { courtesy, ..State::default() });
-        Arc::new(Self { shaping, above, state, ..Self::default() })
+        let pace = Self { above, ..Self::default() };
+        pace.reshape(shaping);
+        Arc::new(pace)
+    }
+
+    /// Holds back by other rules from the next look on, which is within a second; false if they are the same.
+    pub fn reshape(&self, shaping: Shaping) -> bool {
+        let mut state = self.state();
+        if state.shaping == shaping {
+            return false;
+        }
+        if shaping.courteous != state.shaping.courteous {
+            state.courtesy = shaping.courteous.map(Courtesy::new);
+        }
+        state.shaping = shaping;
+        true
     }
 
     /// Why nothing more is begun for it; `urgent` says whether what is to be begun is. Nothing if it may.
     #[must_use]
     pub fn closed(&self, urgent: bool) -> Option<Closed> {
-        let own = if urgent && self.shaping.urgent_overrules { None } else { self.state().closed };
+        let state = self.state();
+        let own = state.closed.filter(|_| !(urgent && state.shaping.urgent_overrules));
+        drop(state);
         own.or_else(|| self.above.as_ref()?.closed(urgent))
     }
 
     /// Whether anything is held back by it at some time.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        self.shaping.holds_back()
+        self.state().shaping.holds_back()
     }
 
     /// How it stands at a local time.
     #[must_use]
     pub fn standing(&self, local: DateTime) -> Standing {
         let state = self.state();
-        let monthly = self.shaping.monthly;
         Standing {
             speed: state.speed,
             rate: state.bucket.rate(),
             courteous: state.courtesy.is_some(),
             closed: state.closed,
             used: state.usage.used(),
-            forecast: state.usage.forecast(local, self.begins()),
-            volume: monthly.map(|monthly| monthly.volume),
+            forecast: state.usage.forecast(local, state.begins()),
+            volume: state.shaping.monthly.map(|monthly| monthly.volume),
         }
     }
 
@@ -213,12 +229,14 @@ impl Pace {
     /// Grants so many bytes on the link, and says from when on.
     pub(super) fn grant(&self, bytes: u64, urgent: bool, now: Instant) -> Instant {
         self.granted.fetch_add(bytes, Ordering::Relaxed);
-        let own = if urgent && self.shaping.urgent_overrules {
-            self.state().bucket.grant_at_once(bytes, now);
+        let mut state = self.state();
+        let own = if urgent && state.shaping.urgent_overrules {
+            state.bucket.grant_at_once(bytes, now);
             now
         } else {
-            self.state().bucket.grant(bytes, now)
+            state.bucket.grant(bytes, now)
         };
+        drop(state);
         if own > now {
             self.held_back.store(true, Ordering::Relaxed);
         }
@@ -236,8 +254,8 @@ impl Pace {
     /// Counts what went both ways.
     fn count(&self, bytes: u64, local: DateTime) {
         let mut state = self.state();
-        let before = state.usage.used();
-        state.usage.add(bytes, local.date(), self.begins());
+        let (before, begins) = (state.usage.used(), state.begins());
+        state.usage.add(bytes, local.date(), begins);
         state.changed |= before != state.usage.used();
     }
 
@@ -259,52 +277,46 @@ impl Pace {
             Look { round_trip: info.round_trip, shortest: info.shortest_round_trip, through: gained + headers, busy },
             now,
         );
-        drop(state);
-        self.set_rate(now);
+        state.set_rate(now);
+        self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
     }
 
     /// Goes by the clock on the wall. Gives whether what may be begun has changed.
     fn follow(&self, local: DateTime, now: Instant) -> bool {
-        let allowance = self.shaping.at(local);
         let mut state = self.state();
-        let is_spent = self.shaping.monthly.is_some_and(|monthly| state.usage.used() >= monthly.volume);
+        let allowance = state.shaping.at(local);
+        let is_spent = state.shaping.monthly.is_some_and(|monthly| state.usage.used() >= monthly.volume);
         let closed = match allowance {
-            _ if is_spent => Some(Closed::Volume { until: monthly::end(local.date(), self.begins()) }),
-            Allowance::Closed => Some(Closed::Hours { until: self.shaping.next_change(local) }),
+            _ if is_spent => Some(Closed::Volume { until: monthly::end(local.date(), state.begins()) }),
+            Allowance::Closed => Some(Closed::Hours { until: state.shaping.next_change(local) }),
             Allowance::Unlimited | Allowance::AtMost(_) => None,
         };
         let has_changed = closed.is_some() != state.closed.is_some();
         state.closed = closed;
-        drop(state);
-        self.set_rate_of(allowance, now);
+        match allowance {
+            Allowance::Unlimited => state.by_clock = None,
+            Allowance::AtMost(rate) => state.by_clock = Some(rate),
+            // What is under way is finished at the rate that held before.
+            Allowance::Closed => {}
+        }
+        state.set_rate(now);
+        self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
         has_changed
-    }
-
-    fn set_rate(&self, now: Instant) {
-        let local = local();
-        self.set_rate_of(self.shaping.at(local), now);
-    }
-
-    /// What is under way when the link is closed is finished at the rate that held before.
-    fn set_rate_of(&self, allowance: Allowance, now: Instant) {
-        let mut state = self.state();
-        let by_clock = match allowance {
-            Allowance::Unlimited => None,
-            Allowance::AtMost(rate) => Some(rate),
-            Allowance::Closed => return,
-        };
-        let by_delay = state.courtesy.as_ref().map(Courtesy::rate);
-        let rate = by_clock.into_iter().chain(by_delay).min();
-        state.bucket.set_rate(rate, now);
-        self.limited.store(rate.is_some(), Ordering::Relaxed);
-    }
-
-    fn begins(&self) -> i8 {
-        self.shaping.monthly.map_or(1, |monthly| monthly.begins)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set_rate(&mut self, now: Instant) {
+        let by_delay = self.courtesy.as_ref().map(Courtesy::rate);
+        self.bucket.set_rate(self.by_clock.into_iter().chain(by_delay).min(), now);
+    }
+
+    fn begins(&self) -> i8 {
+        self.shaping.monthly.map_or(1, |monthly| monthly.begins)
     }
 }
 
@@ -598,6 +610,10 @@ mod tests {
         write(vec![wire], 100_000).await;
         pacer.tick(date(2026, 11, 28).at(14, 0, 0, 0), clock::of_runtime());
         assert_eq!(destination.pace().closed(false), None);
+        // Another configuration counts from the next look on.
+        assert!(destination.pace().reshape(Shaping::default()) && !destination.pace().reshape(Shaping::default()));
+        pacer.tick(NOON, clock::of_runtime());
+        assert_eq!(destination.pace().standing(NOON).rate, None);
     }
 
     #[tokio::test]
