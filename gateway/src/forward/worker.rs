@@ -4,7 +4,6 @@
 //! works in a task; how many are at work is up to the [`Width`]. An association beyond the first is opened before anything
 //! is claimed for it, so that no instance waits for a connection while another one could carry it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,25 +13,27 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::beside;
 use super::circuit::{self, Circuit};
 use super::courier::{Attempt, Bench, Courier, Handed, Load, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::goodput;
 use super::reach::{self, Obstacle};
+use super::records::{REMEMBERED, Records};
 use super::turns::Turns;
-use super::verdict::{Tried, Verdict};
-use super::verify;
+use super::verdict::Verdict;
 use super::width::Width;
 use crate::clock;
-use crate::metrics::{Delivery, Metrics};
-use crate::model::{DestinationName, InstanceId, Priority};
-use crate::spool::{self, Claim, Classes, Outcome, Queue, Spool, SpoolError};
+use crate::metrics::Metrics;
+use crate::model::{DestinationName, Priority};
+use crate::spool::{Claim, Classes, Queue, Spool, SpoolError};
 
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
 
-/// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
-const REMEMBERED: usize = 10_000;
+/// Connections that may be given up for each association one after the other, without an answer in between, before the
+/// destination rests: there are ways that let new connections through and nothing else.
+const CUTS: usize = 3;
 
 /// Works the destination until `shutdown`; the instances in flight then are finished first.
 ///
@@ -46,22 +47,26 @@ pub async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), SpoolError> {
-    let most = if route.takes_several() { settings.associations } else { 1 };
+    let bench = Arc::new(Bench { destination, settings, spool, shutdown });
+    let most = if route.takes_several() { bench.settings.associations } else { 1 };
     let mut worker = Worker {
-        idle: vec![Idle { courier: Courier::new(route.clone(), &settings), since: clock::of_runtime() }],
+        idle: vec![Idle { courier: Courier::new(route.clone(), &bench.settings), since: clock::of_runtime() }],
         busy: JoinSet::new(),
         delivering: 0,
         proving: 0,
         opening: Vec::new(),
-        circuit: Circuit::new(settings.backoff),
+        circuit: Circuit::new(bench.settings.backoff),
         width: Width::new(most),
         turns: Turns::default(),
-        refusals: HashMap::new(),
-        declined: BTreeMap::new(),
+        cuts: 0,
+        interruptions: 0,
+        records: Records::new(Arc::clone(&bench), metrics),
         route,
-        bench: Arc::new(Bench { destination, settings, spool, shutdown }),
-        metrics,
+        bench,
     };
+    let dialer = worker.bench.settings.dialer.clone();
+    let mut beside = JoinSet::new();
+    beside.spawn(beside::watch(Arc::clone(&worker.bench.destination), dialer));
     let ended = worker.work().await;
     while let Some(done) = worker.busy.join_next().await {
         worker.ended(done);
@@ -108,11 +113,11 @@ struct Worker {
     circuit: Circuit,
     width: Width,
     turns: Turns,
-    /// How often each instance of its own that is waiting has been refused, since the start of the process.
-    refusals: HashMap<InstanceId, u32>,
-    /// What it did not take from the one for which it stands in, and until when it is not offered that again.
-    declined: BTreeMap<InstanceId, Instant>,
-    metrics: Metrics,
+    records: Records,
+    /// Connections that were given up since the last answer.
+    cuts: usize,
+    /// How often the link had been interrupted when that was looked at last.
+    interruptions: u64,
 }
 
 impl Worker {
@@ -147,7 +152,7 @@ impl Worker {
                 None if !is_full || self.warm() > 0 => (self.courier(is_full), Errand::Open),
                 None => return Ok(()),
             };
-            let was_refused = self.refusals.contains_key(&first.id);
+            let was_refused = self.records.was_refused(first.id);
             let mut load = courier.load(claims);
             load.as_stored = was_refused;
             self.send(courier, errand, load);
@@ -225,10 +230,12 @@ impl Worker {
         match (errand, attempt) {
             (Errand::Rest, _) | (_, Attempt::Stopped) => {}
             (Errand::Open, Attempt::Made(_)) => {}
+            (_, Attempt::Cut { handed, sentence }) => self.cut(handed, &sentence),
             // One more is not to be had, for whatever reason; if there is none at all, whoever delivers will find out.
-            (Errand::Open, _) => self.width.refused(self.delivering + self.warm(), now),
+            (Errand::Open, _) => self.no_more(self.delivering + self.warm()),
             (Errand::Probe, Attempt::Made(_)) => self.succeed(),
             (Errand::Deliver, Attempt::Made(handed)) => {
+                self.look_for_interruptions();
                 for handed in &handed {
                     if matches!(handed.verdict, Verdict::Delivered { .. }) {
                         self.width.answered(handed.claim.length, at_work, now);
@@ -239,19 +246,47 @@ impl Worker {
             // Others are at work: this one more is not to be had.
             (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if self.delivering > 0 => {
                 debug!(destination:% = self.bench.destination.name, at_work = self.delivering; "no more associations: {sentence}");
-                self.width.refused(self.delivering, now);
+                self.no_more(self.delivering);
             }
             (_, Attempt::Dropped(handed)) => {
-                self.apply(*handed);
-                self.width.refused(self.delivering + self.warm(), now);
+                self.records.apply(*handed);
+                self.no_more(self.delivering + self.warm());
             }
             (_, Attempt::Broke { handed, .. }) if self.delivering > 0 => {
-                self.apply(*handed);
-                self.width.refused(self.delivering, now);
+                self.records.apply(*handed);
+                self.no_more(self.delivering);
             }
             (_, other) => self.not_made(other),
         }
         self.show_associations();
+    }
+
+    /// One more association is not to be had while so many are at work: the archive takes no more, unless the link is away.
+    fn no_more(&mut self, at_work: usize) {
+        let now = clock::of_runtime();
+        match self.bench.destination.health().stalled {
+            0 => self.width.refused(at_work, now),
+            _ => self.width.not_reached(at_work, now),
+        }
+    }
+
+    fn look_for_interruptions(&mut self) {
+        let interruptions = self.bench.destination.health().interruptions;
+        if std::mem::replace(&mut self.interruptions, interruptions) != interruptions {
+            self.width.interrupted();
+        }
+    }
+
+    /// A connection was given up: what was on it goes again at once.
+    fn cut(&mut self, handed: Option<Box<Handed>>, sentence: &str) {
+        self.width.interrupted();
+        if let Some(handed) = handed {
+            self.records.apply(*handed);
+        }
+        self.cuts += 1;
+        if self.cuts > CUTS * self.width.wanted(clock::of_runtime()) {
+            self.stumble(sentence);
+        }
     }
 
     fn show_associations(&self) {
@@ -290,6 +325,8 @@ impl Worker {
         let cold = self.idle.iter().filter(|idle| idle.courier.is_warm()).map(|idle| idle.since + WARM).min();
         // Only a request from now on counts: one that came during the attempt was about that attempt.
         let mut hastened = self.bench.destination.hastened.subscribe();
+        let mut back = self.bench.destination.back.subscribe();
+        let is_away = closed.is_some() && self.bench.destination.away.borrow().is_some();
         let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -300,6 +337,7 @@ impl Worker {
             () = until(turn) => {}
             () = until(closed) => {}
             _ = hastened.changed(), if closed.is_some() => self.circuit.hasten(),
+            _ = back.changed(), if is_away => self.circuit.hasten(),
             () = until(cold) => self.rest(),
         }
         self.bench.destination.show(|health| health.next_attempt = None);
@@ -328,10 +366,10 @@ impl Worker {
             turn = turn.filter(|turn| *turn > clock::of_runtime());
             other = Some(failing);
             if self.stands_in_for().is_some() {
-                let declined = self.declined();
+                let declined = self.records.declined(clock::of_runtime());
                 let queue = Queue { destination: &whom.name, except: Some(&declined) };
                 let its_due = blocking(|| spool.next_due(queue))?;
-                turn = self.declined.values().min().copied();
+                turn = self.records.first_offered_again();
                 due = due.into_iter().chain(its_due).min();
             }
         }
@@ -342,12 +380,12 @@ impl Worker {
     fn claim(&mut self) -> Result<Vec<Claim>, SpoolError> {
         let whom = self.stands_in_for().cloned();
         let now = clock::of_runtime();
-        self.declined.retain(|_, until| whom.is_some() && *until > now);
+        self.records.forget_declined(now, whom.is_some());
+        let declined = self.records.declined(now);
         let own = self.claim_from(Queue::from(&self.bench.destination.name.clone()))?;
         match &whom {
             // Of more than these it would forget what it has declined, and be offered it again and again.
-            Some(destination) if own.is_empty() && self.declined.len() < REMEMBERED => {
-                let declined = self.declined();
+            Some(destination) if own.is_empty() && declined.len() < REMEMBERED => {
                 self.claim_from(Queue { destination, except: Some(&declined) })
             }
             _ => Ok(own),
@@ -386,11 +424,11 @@ impl Worker {
             destination.note_obstacle(claim.id, obstacle.as_ref().map(ToString::to_string));
             match obstacle {
                 Some(obstacle @ Obstacle::TooLarge { .. }) => {
-                    self.apply(Handed::nothing(claim, Verdict::Hopeless { reason: obstacle.to_string() }));
+                    self.records.apply(Handed::nothing(claim, Verdict::Hopeless { reason: obstacle.to_string() }));
                 }
                 Some(obstacle @ Obstacle::TooSlow { .. }) if claim.attempts > 0 => {
                     let answer = obstacle.to_string();
-                    self.apply(Handed::nothing(claim, Verdict::PutOff { after: goodput::STALE, answer }));
+                    self.records.apply(Handed::nothing(claim, Verdict::PutOff { after: goodput::STALE, answer }));
                 }
                 _ => left.push(claim),
             }
@@ -403,11 +441,11 @@ impl Worker {
         match attempt {
             Attempt::DestinationFailed(sentence) => self.fail(sentence),
             Attempt::Broke { handed, sentence } => {
-                self.apply(*handed);
+                self.records.apply(*handed);
                 self.fail(sentence);
             }
             Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
-            Attempt::Made(_) | Attempt::Dropped(_) | Attempt::Stopped => {}
+            Attempt::Made(_) | Attempt::Cut { .. } | Attempt::Dropped(_) | Attempt::Stopped => {}
         }
     }
 
@@ -421,76 +459,13 @@ impl Worker {
             Some(Verdict::Later { answer }) => self.stumble(answer),
             _ => {}
         }
-        handed.into_iter().for_each(|handed| self.apply(handed));
-    }
-
-    /// Records what came of one delivery.
-    fn apply(&mut self, Handed { claim, verdict, sent, remark, coerced, sent_as }: Handed) {
-        let name = &claim.destination;
-        let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
-        let through = (*name != self.bench.destination.name).then(|| self.bench.destination.name.clone());
-        let verdict = match &through {
-            None => verdict,
-            Some(stand_in) => verdict.of_stand_in(stand_in),
-        };
-        let refusals = match &through {
-            None => self.refusals.remove(&id).unwrap_or(0),
-            Some(_) => 0,
-        };
-        match &verdict {
-            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => drop(self.refusals.insert(id, refusals + 1)),
-            Verdict::Kept { .. } if through.is_some() => self.decline(id),
-            _ => {}
-        }
-        let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
-        let coercion = coerced.map(|coerced| spool::Coercion { sha256: coerced.proven.hash, rules: coerced.rules });
-        // Who stands in cannot be asked for the other one, and the other one does not have it.
-        let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
-        let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion, sent_as };
-        let Settings { backoff, tries, .. } = &self.bench.settings;
-        let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
-        let outcome = verify::to_be_verified(outcome, verify_after);
-        match &outcome {
-            Outcome::Delivered { answer, .. } if warned => {
-                self.metrics.delivery(name, Delivery::Warned, length);
-                warn!(destination:% = name, id:%; "delivered with a warning: {answer}");
-            }
-            Outcome::Delivered { .. } => self.metrics.delivery(name, Delivery::Delivered, length),
-            Outcome::Retry { answer, .. } => {
-                self.metrics.delivery(name, Delivery::Retried, 0);
-                info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, again later: {answer}");
-            }
-            Outcome::Kept { answer } => {
-                self.metrics.delivery(name, Delivery::Retried, 0);
-                info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, it keeps its place: {answer}");
-            }
-            Outcome::Parked { reason } => {
-                self.refusals.remove(&id);
-                self.metrics.delivery(name, Delivery::Parked, 0);
-                warn!(destination:% = name, id:%, attempts = attempts + 1; "instance parked: {reason}");
-            }
-            Outcome::Released => {}
-        }
-        if matches!(outcome, Outcome::Delivered { .. }) {
-            self.bench.destination.note_obstacle(id, None);
-            if let Some(StandIn { whom, .. }) = &self.bench.settings.stands_in {
-                whom.note_obstacle(id, None);
-            }
-        }
-        blocking(|| self.bench.spool.record(claim, attempt, outcome));
-    }
-
-    /// Does not take this instance for a while for the one for which it stands in.
-    fn decline(&mut self, id: InstanceId) {
-        self.declined.insert(id, clock::of_runtime() + self.bench.settings.backoff.cap);
-    }
-
-    fn declined(&self) -> BTreeSet<InstanceId> {
-        self.declined.keys().copied().collect()
+        handed.into_iter().for_each(|handed| self.records.apply(handed));
     }
 
     fn succeed(&mut self) {
+        self.cuts = 0;
         self.bench.destination.is_failing(None);
+        self.bench.destination.is_away(None);
         if self.circuit.failures() > 0 {
             info!(destination:% = self.bench.destination.name; "the destination works again");
         }
@@ -509,6 +484,8 @@ impl Worker {
         self.width.failed();
         self.open_no_more();
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
+        let is_unreachable = self.bench.settings.dialer.wires.is_unreachable();
+        self.bench.destination.is_away(is_unreachable.then_some(self.circuit.failures()));
         self.show_circuit();
     }
 

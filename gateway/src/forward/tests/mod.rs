@@ -310,8 +310,9 @@ impl Station {
         self.deliver_as(destination, route, settings)
     }
 
-    pub(super) fn deliver_as(&mut self, destination: &str, route: Route, settings: Settings) -> Arc<Destination> {
+    pub(super) fn deliver_as(&mut self, destination: &str, route: Route, mut settings: Settings) -> Arc<Destination> {
         let destination = Arc::new(Destination::new(name(destination)));
+        settings.dialer = Dialer::new(&[], Arc::clone(destination.wires()));
         let listener = Arc::clone(&destination);
         self.spool.on_queued(move |name| {
             if *name == listener.name {
