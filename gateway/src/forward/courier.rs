@@ -27,7 +27,7 @@ use crate::association::Timeouts;
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
-use crate::model::{AeTitle, Uid};
+use crate::model::{AeTitle, Priority, Uid};
 use crate::retry::Backoff;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
@@ -219,6 +219,13 @@ pub(super) struct Load {
     kinds: Vec<Kind>,
     /// Whether it is to leave as it is stored: it was refused before.
     pub(super) as_stored: bool,
+}
+
+impl Load {
+    /// Whether something in it is urgent.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.claims.iter().any(|claim| claim.priority == Priority::Stat)
+    }
 }
 
 /// See the module.

@@ -38,8 +38,8 @@
 //!   the uncompressed transfer syntaxes;
 //! - [`verify`]: the questions after a delivery, in a task of their own beside the worker;
 //! - `beside`: whether connections still move, and whether a destination that was away can be reached again;
-//! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `records`: what is
-//!   written down of that; `destination`: what others see of it.
+//! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `out`: which of
+//!   them are out; `records`: what is written down of that; `destination`: what others see of it.
 //!
 //! # Deliberately absent
 //!
@@ -57,6 +57,7 @@ pub mod folder;
 pub mod goodput;
 pub mod lookout;
 pub mod open;
+mod out;
 pub mod pump;
 pub mod reach;
 mod records;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::beside;
@@ -18,6 +18,7 @@ use super::circuit::{self, Circuit};
 use super::courier::{Attempt, Bench, Courier, Handed, Load, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::goodput;
+use super::out::{Back, Errand, Out, Trip};
 use super::reach::{self, Obstacle};
 use super::records::{REMEMBERED, Records};
 use super::turns::Turns;
@@ -51,13 +52,11 @@ pub async fn run(
     let most = if route.takes_several() { bench.settings.associations } else { 1 };
     let mut worker = Worker {
         idle: vec![Idle { courier: Courier::new(route.clone(), &bench.settings), since: clock::of_runtime() }],
-        busy: JoinSet::new(),
-        delivering: 0,
-        proving: 0,
-        opening: Vec::new(),
+        out: Out::default(),
         circuit: Circuit::new(bench.settings.backoff),
         width: Width::new(most),
         turns: Turns::default(),
+        is_held: false,
         cuts: 0,
         interruptions: 0,
         records: Records::new(Arc::clone(&bench), metrics),
@@ -68,11 +67,10 @@ pub async fn run(
     let mut beside = JoinSet::new();
     beside.spawn(beside::watch(Arc::clone(&worker.bench.destination), dialer));
     let ended = worker.work().await;
-    while let Some(done) = worker.busy.join_next().await {
-        worker.ended(done);
-    }
-    for idle in &mut worker.idle {
-        idle.courier.rest().await;
+    worker.rest(|_| true);
+    while let Some(back) = worker.out.back().await {
+        worker.ended(back);
+        worker.rest(|_| true);
     }
     ended
 }
@@ -83,37 +81,17 @@ struct Idle {
     since: Instant,
 }
 
-/// A courier that comes back: what it was out for, whether it was to prove something, and what came of it.
-type Back = (Courier, Errand, bool, Attempt);
-
-/// What a courier is out for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Errand {
-    /// To hand something over.
-    Deliver,
-    /// To have an association ready for more.
-    Open,
-    /// To ask whether the destination works.
-    Probe,
-    /// To let go of what it keeps open.
-    Rest,
-}
-
 struct Worker {
     bench: Arc<Bench>,
     route: Route,
     idle: Vec<Idle>,
-    busy: JoinSet<Back>,
-    /// How many of the busy ones are out to deliver.
-    delivering: usize,
-    /// How many of them are out to prove that a destination in trouble works; one at most.
-    proving: usize,
-    /// Those that are out to open an association, or were.
-    opening: Vec<AbortHandle>,
+    out: Out,
     circuit: Circuit,
     width: Width,
     turns: Turns,
     records: Records,
+    /// Whether something waits that may not begin before what is urgent has been answered.
+    is_held: bool,
     /// Connections that were given up since the last answer.
     cuts: usize,
     /// How often the link had been interrupted when that was looked at last.
@@ -131,11 +109,12 @@ impl Worker {
 
     /// Sends couriers out as long as there is something for them to do.
     fn send_out(&mut self) -> Result<(), SpoolError> {
+        self.is_held = false;
         while self.has_room() {
             let claims = blocking(|| self.claim())?;
             if claims.is_empty() {
                 // Who stands in may have taken everything: nothing is left that would show that it works again.
-                if self.busy.is_empty() && self.circuit.failures() > 0 {
+                if self.out.is_quiet() && self.circuit.failures() > 0 {
                     let courier = self.courier(false);
                     self.send(courier, Errand::Probe, Load::default());
                 }
@@ -148,7 +127,9 @@ impl Worker {
             let (courier, errand) = match ready {
                 Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
                 // One that is open for something else makes room for it: one more might be one too many.
-                None if self.delivering == 0 || self.circuit.is_troubled() => (self.courier(is_full), Errand::Deliver),
+                None if self.out.delivering() == 0 || self.circuit.is_troubled() => {
+                    (self.courier(is_full), Errand::Deliver)
+                }
                 None if !is_full || self.warm() > 0 => (self.courier(is_full), Errand::Open),
                 None => return Ok(()),
             };
@@ -165,10 +146,11 @@ impl Worker {
         let now = clock::of_runtime();
         let has_room = match self.circuit.is_troubled() {
             // Those that were under way before go on: one of them may be for a long time.
-            true => self.proving == 0,
+            true => !self.out.is_proving(),
             // One that is being opened has its place, unless another one is there already.
             false => {
-                let taken = self.delivering + if self.warm() > 0 { 0 } else { self.opening() };
+                let opening = if self.warm() > 0 { 0 } else { self.out.count(Errand::Open) };
+                let taken = self.out.delivering() + opening;
                 taken < self.width.wanted(now)
             }
         };
@@ -185,13 +167,12 @@ impl Worker {
     }
 
     fn send(&mut self, mut courier: Courier, errand: Errand, load: Load) {
-        let (bench, prove) = (Arc::clone(&self.bench), self.circuit.is_troubled());
-        let prove = prove && matches!(errand, Errand::Deliver | Errand::Probe);
-        self.delivering += usize::from(errand == Errand::Deliver);
-        self.proving += usize::from(prove);
-        let sent = self.busy.spawn(async move {
+        let proves = self.circuit.is_troubled() && matches!(errand, Errand::Deliver | Errand::Probe);
+        let is_urgent = errand == Errand::Deliver && load.is_urgent();
+        let bench = Arc::clone(&self.bench);
+        self.out.send(Trip { errand, proves, is_urgent }, async move {
             let attempt = match errand {
-                Errand::Deliver => courier.deliver(load, prove, &bench).await,
+                Errand::Deliver => courier.deliver(load, proves, &bench).await,
                 Errand::Open => courier.open(load, &bench).await,
                 Errand::Probe => courier.probe(&bench).await,
                 Errand::Rest => {
@@ -199,32 +180,16 @@ impl Worker {
                     Attempt::Stopped
                 }
             };
-            (courier, errand, prove, attempt)
+            (courier, attempt)
         });
-        self.opening.retain(|opening| !opening.is_finished());
-        if errand == Errand::Open {
-            self.opening.push(sent);
-        }
         self.show_associations();
     }
 
-    /// Gives up the associations that are being opened. One that an archive keeps waiting would have its turn before the
-    /// one that has to prove itself.
-    fn open_no_more(&mut self) {
-        self.opening.drain(..).for_each(|opening| opening.abort());
-    }
-
-    /// A courier is back.
-    fn ended(&mut self, done: Result<Back, JoinError>) {
-        let (courier, errand, proved, attempt) = match done {
-            Ok(done) => done,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // An association that was being opened was given up.
-            Err(_) => return self.show_associations(),
-        };
-        self.proving -= usize::from(proved);
-        let at_work = self.delivering;
-        self.delivering -= usize::from(errand == Errand::Deliver);
+    /// A courier is back, or the opening of an association was called off.
+    fn ended(&mut self, back: Option<Back>) {
+        let Some(Back { trip, courier, attempt }) = back else { return self.show_associations() };
+        let (errand, delivering) = (trip.errand, self.out.delivering());
+        let at_work = delivering + usize::from(errand == Errand::Deliver);
         let now = clock::of_runtime();
         self.idle.push(Idle { courier, since: now });
         match (errand, attempt) {
@@ -232,7 +197,7 @@ impl Worker {
             (Errand::Open, Attempt::Made(_)) => {}
             (_, Attempt::Cut { handed, sentence }) => self.cut(handed, &sentence),
             // One more is not to be had, for whatever reason; if there is none at all, whoever delivers will find out.
-            (Errand::Open, _) => self.no_more(self.delivering + self.warm()),
+            (Errand::Open, _) => self.no_more(delivering + self.warm()),
             (Errand::Probe, Attempt::Made(_)) => self.succeed(),
             (Errand::Deliver, Attempt::Made(handed)) => {
                 self.look_for_interruptions();
@@ -244,17 +209,17 @@ impl Worker {
                 self.made(handed);
             }
             // Others are at work: this one more is not to be had.
-            (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if self.delivering > 0 => {
-                debug!(destination:% = self.bench.destination.name, at_work = self.delivering; "no more associations: {sentence}");
-                self.no_more(self.delivering);
+            (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if delivering > 0 => {
+                debug!(destination:% = self.bench.destination.name, at_work = delivering; "no more associations: {sentence}");
+                self.no_more(delivering);
             }
             (_, Attempt::Dropped(handed)) => {
                 self.records.apply(*handed);
-                self.no_more(self.delivering + self.warm());
+                self.no_more(delivering + self.warm());
             }
-            (_, Attempt::Broke { handed, .. }) if self.delivering > 0 => {
+            (_, Attempt::Broke { handed, .. }) if delivering > 0 => {
                 self.records.apply(*handed);
-                self.no_more(self.delivering);
+                self.no_more(delivering);
             }
             (_, other) => self.not_made(other),
         }
@@ -296,11 +261,7 @@ impl Worker {
 
     /// How many associations are open or being opened.
     fn associations(&self) -> usize {
-        self.delivering + self.opening() + self.warm()
-    }
-
-    fn opening(&self) -> usize {
-        self.opening.iter().filter(|opening| !opening.is_finished()).count()
+        self.out.delivering() + self.out.count(Errand::Open) + self.warm()
     }
 
     /// How many associations are open and without work.
@@ -312,14 +273,15 @@ impl Worker {
     async fn wait(&mut self) -> Result<(), SpoolError> {
         let now = clock::of_runtime();
         let closed = self.circuit.closed_before(now);
-        if self.busy.is_empty() {
+        if self.out.is_quiet() {
             self.bench.destination.show(|health| {
                 health.activity = if closed.is_some() { Activity::Waiting } else { Activity::Idle };
                 health.next_attempt = closed;
             });
         }
         let has_room = self.has_room();
-        let next = if has_room { self.next()? } else { Next::default() };
+        // What is held back waits for whoever is out.
+        let next = if has_room && !self.is_held { self.next()? } else { Next::default() };
         let Next { due, mut other, turn } = next;
         // Also while others are at work: there are archives that take one association at a time and let the next one wait.
         let cold = self.idle.iter().filter(|idle| idle.courier.is_warm()).map(|idle| idle.since + WARM).min();
@@ -330,7 +292,7 @@ impl Worker {
         let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
         tokio::select! {
             () = shutdown.cancelled() => {}
-            Some(done) = self.busy.join_next() => self.ended(done),
+            Some(back) = self.out.back() => self.ended(back),
             () = destination.queued.notified(), if has_room => {}
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}
@@ -338,17 +300,19 @@ impl Worker {
             () = until(closed) => {}
             _ = hastened.changed(), if closed.is_some() => self.circuit.hasten(),
             _ = back.changed(), if is_away => self.circuit.hasten(),
-            () = until(cold) => self.rest(),
+            () = until(cold) => {
+                let now = clock::of_runtime();
+                self.rest(|idle| idle.since + WARM <= now);
+            }
         }
         self.bench.destination.show(|health| health.next_attempt = None);
         Ok(())
     }
 
-    /// Lets go of the associations that had nothing to do for a while.
-    fn rest(&mut self) {
-        let now = clock::of_runtime();
+    /// Lets go of those open associations without work that are like this.
+    fn rest(&mut self, lets_go: impl Fn(&Idle) -> bool) {
         for idle in std::mem::take(&mut self.idle) {
-            match idle.courier.is_warm() && idle.since + WARM <= now {
+            match idle.courier.is_warm() && lets_go(&idle) {
                 true => self.send(idle.courier, Errand::Rest, Load::default()),
                 false => self.idle.push(idle),
             }
@@ -397,9 +361,16 @@ impl Worker {
         let (spool, ahead) = (&self.bench.spool, self.route.ahead());
         let now = spool.time();
         let waiting = spool.waiting_classes(queue, now)?;
-        let turn = self.turns.next(clock::of_runtime(), |class| waiting.contains(&class));
+        let has_urgent = self.out.has_urgent();
+        let is_there = |class| waiting.contains(&class) || (class == Priority::Stat && has_urgent);
+        let turn = self.turns.next(clock::of_runtime(), is_there);
         match turn {
             None => Ok(Vec::new()),
+            // The last of them are still on their way: nothing else begins before they are answered.
+            Some(Priority::Stat) if !waiting.contains(&Priority::Stat) => {
+                self.is_held = true;
+                Ok(Vec::new())
+            }
             Some(Priority::Stat) => spool.claim(queue, now, ahead, Classes::All),
             Some(Priority::Routine) => spool.claim(queue, now, ahead, Classes::Below(Priority::Stat)),
             Some(Priority::Low) => spool.claim(queue, now, ahead, Classes::Below(Priority::Routine)),
@@ -482,7 +453,9 @@ impl Worker {
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.bench.destination.is_failing(Some(clock::of_runtime()));
         self.width.failed();
-        self.open_no_more();
+        self.out.open_no_more();
+        // What stood before is no proof that it works now.
+        self.rest(|_| true);
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         let is_unreachable = self.bench.settings.dialer.wires.is_unreachable();
         self.bench.destination.is_away(is_unreachable.then_some(self.circuit.failures()));
@@ -499,7 +472,7 @@ impl Worker {
     fn stumble(&mut self, answer: &str) {
         let sentence = format!("the latest attempt failed, others are made: {answer}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.open_no_more();
+        self.out.open_no_more();
         self.circuit.stumbled(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }
