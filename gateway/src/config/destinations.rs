@@ -15,7 +15,7 @@ use super::web;
 use crate::model::DestinationName;
 
 /// `associations`, unless it is given.
-const ASSOCIATIONS: usize = 1;
+const ASSOCIATIONS: usize = 8;
 
 /// `stand-in-after`, unless it is given.
 const STAND_IN_AFTER: Duration = Duration::from_secs(15 * 60);
