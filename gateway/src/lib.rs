@@ -15,6 +15,7 @@
 //! - [`spool`]: the log, which is the truth, and its index;
 //! - [`ledger`]: what happened to every instance, chained by hashes;
 //! - [`forward`]: schedule, retry, delivery, verification;
+//! - [`uplink`]: whether this box may have a way out again, as the kernel tells;
 //! - [`inquiry`]: what archives were asked after a delivery, between the side that asks and the one that hears;
 //! - [`control`]: what the outside may ask the running gateway;
 //! - [`rescue`]: what can be done with the disk of a gateway that does not run.
@@ -46,3 +47,4 @@ pub mod routing;
 pub mod shaping;
 pub mod spool;
 pub mod tls;
+pub mod uplink;

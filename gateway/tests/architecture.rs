@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 ///
 /// An instance travels association → dimse → receive → spool → forward, and the modules know each other in the direction
 /// in which it was decided, never back.
-const FORBIDDEN: [(&str, &[&str]); 14] = [
+const FORBIDDEN: [(&str, &[&str]); 15] = [
     ("model", &["*"]),
     ("clock", &["*", "!model"]),
     ("codec", &["*"]),
+    ("uplink", &["*", "!clock"]),
     ("durable", &["*", "!model", "!clock"]),
     ("dataset", &["*", "!model"]),
     ("pixels", &["*", "!model", "!dataset"]),

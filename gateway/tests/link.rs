@@ -1,18 +1,28 @@
-//! Tests of the link emulator itself: its decisions in virtual time (beside the code, in `support/link`), and one link
-//! that is there, which needs root.
+//! The link emulator: its decisions in virtual time (beside the code, in `support/link`), one link that is there, and
+//! deliveries over links that are cut (`cuts`). Links need root.
 
+#[path = "link/cuts.rs"]
+mod cuts;
 #[path = "support/link/mod.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod link;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use link::counted::float;
 use link::outages::Outages;
 use link::{Link, Settings, flows};
 
+/// Links are there one at a time: they are to be punctual.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_link_keeps_to_what_was_said() {
+    let _alone = alone();
     assert!(nix::unistd::geteuid().is_root(), "network namespaces and devices are made: run it as root");
     let outages = Outages { up: Duration::from_secs(11), down: Duration::from_secs(60), forget: false };
     let mut settings = Settings::symmetric(10_000_000, Duration::from_millis(40), 0.0);

@@ -27,6 +27,7 @@ use crate::clock;
 use crate::config::{self, Admission, DestinationUrl, Source};
 use crate::forward;
 use crate::forward::pace::Pace;
+use crate::forward::wire::Cuts;
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
@@ -151,6 +152,10 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
         let waiting = queue.queued.instances + queue.parked.instances;
         gateway.metrics.unverified(&queue.name, queue.unverified.instances);
         gateway.metrics.queue(&queue.name, waiting, queue.oldest_received_at.map(|since| now.saturating_since(since)));
+    }
+    for (_, destination) in &gateway.destinations {
+        let Cuts { broken, given_up, bytes } = destination.wires().cuts();
+        gateway.metrics.cuts(&destination.name, broken, given_up, bytes);
     }
     let commitment = gateway.commitments.status();
     gateway.metrics.commitments(commitment.pending, commitment.oldest.map(|since| now.saturating_since(since)));
@@ -285,6 +290,8 @@ fn describe(
         failures: health.failures,
         sending: health.sending,
         associations: health.associations,
+        stalled: health.stalled,
+        cuts: health.cuts,
         sending_bytes: health.sending_bytes,
         sent_bytes: destination.sent_bytes().min(health.sending_bytes),
         goodput_bytes_per_second: health.goodput.bytes_per_second(clock::now()),
@@ -341,6 +348,8 @@ fn blank(name: &DestinationName) -> super::Destination {
         parked: Amount::default(),
         oldest_queued_at: None,
         associations: 0,
+        stalled: 0,
+        cuts: Cuts::default(),
         sending_bytes: 0,
         sent_bytes: 0,
         goodput_bytes_per_second: None,

@@ -48,6 +48,7 @@ use crate::receive::{self, CurrentAdmission, Door, Reception, commitment};
 use crate::retry::Backoff;
 use crate::spool::{OpenError, Opened, Spool, SpoolError, SpoolOptions, Stall};
 use crate::tls::{self, Current, TlsError};
+use crate::uplink;
 
 /// How long the disk may take to finish at the very end, and any system call that hangs.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
@@ -212,6 +213,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
             Ok(())
         });
     }
+    tasks.spawn("uplink", uplink::watch(move || all.iter().for_each(|to| to.link_may_be_back()), shutdown.clone()));
     tasks.spawn("reload", reload.run(shutdown.clone()));
     tasks.spawn("pacer", volume::keep(pacer, config.data.clone(), shutdown.clone()));
     tasks.spawn("door book", book::keep(Arc::clone(&book), shutdown.clone()));

@@ -19,8 +19,9 @@ use super::open::{self, Dialer, OpenError};
 use super::pump;
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
+use super::wire::GivenUp;
 use super::worker::blocking;
-use crate::association::{Abort, Association, Context, ContextRefusal, EchoError, RequestorSettings};
+use crate::association::{Abort, Association, AssociationError, Context, ContextRefusal, EchoError, RequestorSettings};
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
@@ -44,9 +45,14 @@ impl Kind {
     }
 }
 
-/// The association broke while an instance was on it; what happened, in a sentence.
+/// The association broke while an instance was on it.
 #[derive(Debug)]
-pub(super) struct Broken(pub(super) String);
+pub(super) struct Broken {
+    /// What happened, in a sentence.
+    pub(super) answer: String,
+    /// The connection was given up because a new one gets through.
+    pub(super) is_given_up: bool,
+}
 
 /// What came of an instance on an association.
 pub(super) struct Delivered {
@@ -240,7 +246,10 @@ impl Archive {
             }
             Err(error) => {
                 self.abort().await;
-                Err(Broken(format!("the association broke while the instance was being sent: {error}")))
+                let is_given_up =
+                    matches!(&error, StoreError::Association(AssociationError::Io(error)) if GivenUp::is_behind(error));
+                let answer = format!("the association broke while the instance was being sent: {error}");
+                Err(Broken { answer, is_given_up })
             }
         }
     }

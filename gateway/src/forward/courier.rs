@@ -19,7 +19,7 @@ use super::coerce::{Coerced, Coercions, Payload};
 use super::compact::Workshop;
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
-use super::open::Dialer;
+use super::open::{Dialer, OpenError};
 use super::reach::Limits;
 use super::stow::{Service, Web};
 use super::verdict::Verdict;
@@ -34,6 +34,10 @@ use crate::tls::Current;
 
 /// Deliveries to one archive or folder that are looked at together.
 const AHEAD: usize = 16;
+
+/// An instance that was tried so often, and whose connection is given up once more, lets others pass: there are firewalls
+/// that drop a connection without a word for what is in an instance.
+const CUTS: u32 = 3;
 
 /// How a destination is reached. There is no way to have TLS in the address and none on the wire.
 #[derive(Clone)]
@@ -107,6 +111,9 @@ pub(super) enum Attempt {
     Made(Vec<Handed>),
     /// The destination could not be reached, or takes nothing from us: nothing was tried with an instance.
     DestinationFailed(String),
+    /// The connection did not move and was given up, because a new one gets through: nobody's failure. What was on it, if
+    /// something was.
+    Cut { handed: Option<Box<Handed>>, sentence: String },
     /// An association that had been opened in advance was gone when this delivery was to go over it.
     Dropped(Box<Handed>),
     /// The association broke while this delivery was on it, and then the destination could not be reached.
@@ -214,6 +221,13 @@ pub(super) struct Load {
     pub(super) as_stored: bool,
 }
 
+impl Load {
+    /// Whether something in it is urgent.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.claims.iter().any(|claim| claim.priority == Priority::Stat)
+    }
+}
+
 /// See the module.
 pub(super) enum Courier {
     Archive(Box<Archive>),
@@ -300,7 +314,7 @@ impl Courier {
                     archive.note_ahead();
                     Attempt::Made(Vec::new())
                 }
-                Some(Err(error)) => Attempt::DestinationFailed(error.to_string()),
+                Some(Err(error)) => not_opened(&error),
             },
             Self::Web(_) | Self::Folder(_) => Attempt::Made(Vec::new()),
         }
@@ -320,7 +334,7 @@ impl Courier {
                 match opened {
                     None => Attempt::Stopped,
                     Some(Ok(())) => Attempt::Made(Vec::new()),
-                    Some(Err(error)) => Attempt::DestinationFailed(error.to_string()),
+                    Some(Err(error)) => not_opened(&error),
                 }
             }
             Self::Web(web) => web.probe(bench).await,
@@ -350,19 +364,23 @@ async fn send(
     loop {
         if !archive.knows(kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
-            let sentence = match bench.unless_stopped(archive.open(kinds, prove)).await {
-                None => return Attempt::Stopped,
-                Some(Ok(())) => None,
-                Some(Err(error)) => Some(error.to_string()),
-            };
-            match (sentence, broke.take()) {
-                (None, _) => {}
-                (Some(sentence), None) => return Attempt::DestinationFailed(sentence),
-                (Some(sentence), Some(answer)) => {
+            let failure = match (bench.unless_stopped(archive.open(kinds, prove)).await, broke.take()) {
+                (Some(Ok(())), _) => None,
+                // What left before the gateway was to stop has to be told, too.
+                (None, None) => return Attempt::Stopped,
+                (None, Some(answer)) => {
                     let verdict = Verdict::Kept { answer };
-                    let handed = Box::new(Handed { claim, verdict, sent, remark: None, coerced: None, sent_as: None });
-                    return Attempt::Broke { handed, sentence };
+                    return Attempt::Made(vec![Handed { sent, ..Handed::nothing(claim, verdict) }]);
                 }
+                (Some(Err(error)), None) => return not_opened(&error),
+                (Some(Err(error)), Some(answer)) => Some((error, answer)),
+            };
+            if let Some((error, answer)) = failure {
+                let handed = Box::new(Handed { sent, ..Handed::nothing(claim, Verdict::Kept { answer }) });
+                return match not_opened(&error) {
+                    Attempt::Cut { sentence, .. } => Attempt::Cut { handed: Some(handed), sentence },
+                    _ => Attempt::Broke { handed, sentence: error.to_string() },
+                };
             }
         }
         let sending = bench.sending(1, claim.length);
@@ -371,18 +389,35 @@ async fn send(
         sent += sending.ended();
         let Delivered { verdict, remark, coerced, sent_as } = match delivered {
             Ok(delivered) => delivered,
-            Err(Broken(answer)) if was_ahead => {
-                let verdict = Verdict::Kept { answer };
-                let handed = Handed { claim, verdict, sent, remark: None, coerced: None, sent_as: None };
-                return Attempt::Dropped(Box::new(handed));
+            Err(Broken { answer, is_given_up: true }) => {
+                let sentence = answer.clone();
+                let verdict = match claim.attempts < CUTS {
+                    true => Verdict::Kept { answer },
+                    false => Verdict::Later { answer },
+                };
+                let handed = Some(Box::new(Handed { sent, ..Handed::nothing(claim, verdict) }));
+                return Attempt::Cut { handed, sentence };
             }
-            Err(Broken(answer)) if was_proven => {
+            Err(Broken { answer, .. }) if was_ahead => {
+                let verdict = Verdict::Kept { answer };
+                return Attempt::Dropped(Box::new(Handed { sent, ..Handed::nothing(claim, verdict) }));
+            }
+            Err(Broken { answer, .. }) if was_proven => {
                 broke = Some(answer);
                 continue;
             }
-            Err(Broken(answer)) => Delivered::nothing(Verdict::Later { answer }),
+            Err(Broken { answer, .. }) => Delivered::nothing(Verdict::Later { answer }),
         };
         return Attempt::Made(vec![Handed { claim, verdict, sent, remark, coerced, sent_as }]);
+    }
+}
+
+/// What it means that there is no association.
+fn not_opened(error: &OpenError) -> Attempt {
+    let sentence = error.to_string();
+    match error {
+        OpenError::GivenUp { .. } => Attempt::Cut { handed: None, sentence },
+        _ => Attempt::DestinationFailed(sentence),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::circuit;
 use super::goodput::Goodput;
 use super::pace::Pace;
-use super::wire::Wires;
+use super::wire::{Cuts, Wires};
 use crate::model::{DestinationName, InstanceId};
 
 /// Instances whose obstacles are shown.
@@ -44,6 +44,10 @@ pub struct Destination {
     pub(super) delivered: Notify,
     /// How often somebody has asked for an attempt at once.
     pub(super) hastened: watch::Sender<u64>,
+    /// How often something has shown that the link may be there again.
+    pub(super) back: watch::Sender<u64>,
+    /// While its worker waits because it could not be reached: the how manieth failure in a row that was.
+    pub(super) away: watch::Sender<Option<u32>>,
     /// Since when it has failed without a success in between.
     failing: watch::Sender<Option<Instant>>,
     /// Where the bytes are counted that leave, for each attempt that is under way.
@@ -74,6 +78,14 @@ pub struct Health {
     pub goodput: Goodput,
     /// Instances that cannot arrive as things stand, some of them, each with a sentence that says why and what to do.
     pub obstacles: BTreeMap<InstanceId, String>,
+    /// Connections of which something was waiting for an answer that were stalled when they were looked at last.
+    pub stalled: u64,
+    /// How often, since the process began, connections began to be stalled.
+    pub interruptions: u64,
+    /// How often was looked, since the process began, whether it can be reached again.
+    pub looks: u64,
+    /// What was lost with connections that ended too early.
+    pub cuts: Cuts,
     /// Why it could not be asked, the last time, whether it has for good what was delivered; nothing if it could.
     pub verification: Option<circuit::Failure>,
     /// What else there is to know of it, in a sentence.
@@ -101,6 +113,10 @@ impl Destination {
             sending_bytes: 0,
             goodput: Goodput::default(),
             obstacles: BTreeMap::new(),
+            stalled: 0,
+            interruptions: 0,
+            looks: 0,
+            cuts: Cuts::default(),
             verification: None,
             note: None,
         };
@@ -110,6 +126,8 @@ impl Destination {
             queued: Notify::new(),
             delivered: Notify::new(),
             hastened: watch::Sender::new(0),
+            back: watch::Sender::new(0),
+            away: watch::Sender::new(None),
             failing: watch::Sender::new(None),
             meters: Mutex::new(Vec::new()),
             wires: Arc::new(Wires::paced(pace)),
@@ -119,7 +137,7 @@ impl Destination {
     /// What it is doing now.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.health.borrow().clone()
+        Health { cuts: self.wires.cuts(), ..self.health.borrow().clone() }
     }
 
     /// How fast instances have got there of late.
@@ -142,6 +160,12 @@ impl Destination {
     /// Asks for the next attempt now instead of after the delay.
     pub fn hasten(&self) {
         self.hastened.send_modify(|times| *times += 1);
+    }
+
+    /// The link may be there again. Who waits because the destination could not be reached tries at once; nobody else does
+    /// anything.
+    pub fn link_may_be_back(&self) {
+        self.back.send_modify(|times| *times += 1);
     }
 
     /// How many bytes of what is being sent have left this process.
@@ -175,6 +199,11 @@ impl Destination {
             *since = failing.filter(|_| since.is_none()).or(since.filter(|_| failing.is_some()));
             changed
         });
+    }
+
+    /// Takes note that its worker waits because it could not be reached, after so many failures, or that it does not.
+    pub(super) fn is_away(&self, failures: Option<u32>) {
+        self.away.send_if_modified(|away| std::mem::replace(away, failures) != failures);
     }
 
     /// Where the bytes of a new attempt are counted, until its end.

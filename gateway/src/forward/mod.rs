@@ -29,7 +29,7 @@
 //!
 //! # The parts
 //!
-//! - [`circuit`], [`verdict`], [`width`] and [`crate::retry`]: policy, pure, in virtual time;
+//! - [`circuit`], [`verdict`], [`width`], [`stall`], [`lookout`] and [`crate::retry`]: policy, pure, in virtual time;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one;
@@ -38,14 +38,16 @@
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
 //! - [`verify`]: the questions after a delivery, in a task of their own beside the worker;
-//! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `destination`: what
-//!   others see of it.
+//! - `beside`: whether connections still move, and whether a destination that was away can be reached again;
+//! - `worker`: the loop above, one task per destination; `courier`: what it hands instances to; `out`: which of
+//!   them are out; `records`: what is written down of that; `destination`: what others see of it.
 //!
 //! # Deliberately absent
 //!
 //! Nothing is deleted here. Nothing is known of how the instance came in.
 
 mod archive;
+mod beside;
 pub mod circuit;
 mod coerce;
 pub mod compact;
@@ -54,11 +56,15 @@ pub mod cstore;
 mod destination;
 pub mod folder;
 pub mod goodput;
+pub mod lookout;
 pub mod open;
+mod out;
 pub mod pace;
 pub mod pump;
 pub mod reach;
+mod records;
 pub mod socket;
+pub mod stall;
 mod stow;
 pub mod tcp_info;
 #[cfg(test)]

@@ -13,9 +13,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::socket;
-use super::wire::{Wire, Wires};
+use super::wire::{GivenUp, Wire, Wires};
 use crate::association::transport::{self, Stream};
 use crate::association::{Association, ConnectError, EchoError, RequestorSettings};
+use crate::clock;
 use crate::config::DicomPeer;
 use crate::tls;
 
@@ -64,6 +65,14 @@ pub enum OpenError {
         /// What came instead of an answer.
         source: EchoError,
     },
+    /// A connection stood and was lost again, and another one gets through.
+    #[error("the connection with {peer} was lost before there was an association: {cause}")]
+    GivenUp {
+        /// Host and port.
+        peer: String,
+        /// What happened.
+        cause: io::Error,
+    },
     /// Whatever was sent there would come back, and be sent there again.
     #[error("{peer} is this gateway itself: correct the address of the destination")]
     Ourselves {
@@ -80,11 +89,14 @@ pub enum OpenError {
     },
 }
 
+/// How long a connection is waited for that is only to show whether one gets through. The kernel asks three times or so.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// How connections are made. Clones list them in the same place.
 #[derive(Debug, Clone, Default)]
 pub struct Dialer {
     own: Arc<[SocketAddr]>,
-    wires: Arc<Wires>,
+    pub(super) wires: Arc<Wires>,
     /// Whether what goes over its connections is urgent.
     urgent: Arc<AtomicBool>,
 }
@@ -110,14 +122,26 @@ impl Dialer {
     /// Connects to host and port. Of several addresses, one that does not answer leaves time for the next.
     pub(super) async fn tcp(&self, (host, port): (&str, u16), patience: Duration) -> Result<Wire, OpenError> {
         let name = |source| OpenError::Name { host: host.to_owned(), source };
+        self.wires.tries((host, port));
         let addresses: Vec<_> = lookup_host((host, port)).await.map_err(name)?.collect();
+        if let Some(spare) = self.wires.take_spare(&addresses, clock::of_runtime()) {
+            self.wires.got_through();
+            return Wire::new(spare, &self.wires, &self.urgent)
+                .map_err(|source| OpenError::Tcp { peer: joined(host, port), source });
+        }
         let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut failure = None;
         for candidate in addresses {
             let connected = timeout(each, self.connect(candidate)).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(wire) if self.leads_to_us(&wire) => return Err(OpenError::Ourselves { peer: joined(host, port) }),
-                Ok(wire) => return Ok(wire),
+                Ok(wire) if leads_to_us(&self.own, &wire) => {
+                    self.wires.got_through();
+                    return Err(OpenError::Ourselves { peer: joined(host, port) });
+                }
+                Ok(wire) => {
+                    self.wires.got_through();
+                    return Ok(wire);
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -131,9 +155,25 @@ impl Dialer {
         Wire::new(socket::connect(address).await?, &self.wires, &self.urgent)
     }
 
-    fn leads_to_us(&self, wire: &Wire) -> bool {
-        let ends = (wire.local_addr(), wire.peer_addr());
-        matches!(ends, (Ok(here), Ok(there)) if is_own(&self.own, here, there))
+    /// Tries a connection to an address, for nothing but to see whether it gets through; it is to spare then.
+    pub(super) async fn look_at(&self, address: SocketAddr) -> io::Result<()> {
+        let connected = timeout(LOOK, socket::connect(address)).await;
+        let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        self.wires.keep_spare(stream, clock::of_runtime());
+        Ok(())
+    }
+
+    /// The same with where the last connection was tried to.
+    pub(super) async fn look(&self) -> io::Result<()> {
+        let target = self.wires.target().ok_or(io::ErrorKind::NotFound)?;
+        let mut failure = io::ErrorKind::NotFound.into();
+        for address in lookup_host(target).await? {
+            match self.look_at(address).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 }
 
@@ -189,6 +229,7 @@ pub async fn reach(
 #[must_use]
 pub fn refused(peer: &DicomPeer, over_tls: bool, source: ConnectError) -> OpenError {
     match source {
+        ConnectError::Io(cause) if GivenUp::is_behind(&cause) => OpenError::GivenUp { peer: address(peer), cause },
         // TLS 1.3 tells a client that its certificate is refused only when it reads for the first time (RFC 8446 4.4).
         ConnectError::Io(error) if over_tls => OpenError::Tls { peer: address(peer), reason: tls::explain(&error) },
         source => OpenError::Association { peer: format!("{}@{}", peer.aet, address(peer)), source },
@@ -208,8 +249,14 @@ async fn handshake(
     let name = tls::server_name(&peer.host).map_err(|error| failed(error.to_string()))?;
     match connector.connect(name, tcp).await {
         Ok(stream) => Ok((Box::new(stream), there.ip())),
+        Err(cause) if GivenUp::is_behind(&cause) => Err(OpenError::GivenUp { peer: address(peer), cause }),
         Err(error) => Err(failed(tls::explain(&error))),
     }
+}
+
+fn leads_to_us(own: &[SocketAddr], wire: &Wire) -> bool {
+    let ends = (wire.local_addr(), wire.peer_addr());
+    matches!(ends, (Ok(here), Ok(there)) if is_own(own, here, there))
 }
 
 /// Whether a connection from `here` leads to one of our own sockets. Nobody but us can have a port on which we listen at

@@ -2,19 +2,26 @@
 //!
 //! - **BBR** as congestion control, where the kernel has it. The usual ones take every lost packet for a full link and slow
 //!   down: with 300 ms and 1 % of loss cubic uses a twentieth of 10 Mbit/s, BBR most of it. The sender alone decides.
-//! - A connection on which nothing happens is asked for a sign of life, and given up after half a minute without one: a link
-//!   that is gone must not look like an archive that thinks. Where something was sent, the system gives up a little later
-//!   than the time-out for writing does, because an archive that does not read for a while looks the same to it.
+//! - A connection on which nothing happens is asked for a sign of life: a link that is gone must not look like an archive
+//!   that thinks. Without one, and where something was sent without an acknowledgement, the system gives up a little later
+//!   than the time-out for writing does, because an archive that does not read for a while looks the same to it. Whether
+//!   another connection would get through meanwhile is looked at in [`super::beside`].
+//! - What is not acknowledged is sent again every two seconds at least, where the kernel can be told so (Linux 6.15). As it
+//!   comes, it waits twice as long each time, so that a connection that survived an outage would sleep for as long again.
 //! - No more than a little waits in the kernel beyond what is on its way, so that what counts as sent has left, and what is
 //!   urgent does not wait behind megabytes.
 //!
 //! None of it is necessary: where the system refuses, the connection works as it otherwise would.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use log::debug;
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetStruct;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -24,8 +31,20 @@ const BBR: &[u8] = b"bbr";
 const UNSENT: u32 = 256 << 10;
 /// After so long without an acknowledgement a connection is given up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
-/// After so long without anything, a sign of life is asked for, then so often, and so many times.
-const SILENCE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 4);
+/// After so long without anything, a sign of life is asked for.
+const SILENCE: Duration = Duration::from_secs(5);
+/// And then so often until one comes.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// The longest wait before what is not acknowledged is sent again, at first; [`super::stall`] adapts it.
+pub const SENT_AGAIN: Duration = Duration::from_secs(2);
+
+/// `TCP_RTO_MAX_MS`: that longest wait, in milliseconds, at least 1,000.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+#[derive(Debug, Clone, Copy)]
+struct RtoMax;
+
+nix::setsockopt_impl!(RtoMax, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, u32, SetStruct<'_, u32>);
 
 /// Connects to an address.
 ///
@@ -62,15 +81,34 @@ fn probe() -> io::Result<()> {
 
 /// Sets what it can; gives what the system refuses.
 fn prepare(socket: &SockRef<'_>) -> Vec<(&'static str, io::Error)> {
-    let (after, every, times) = SILENCE;
-    let keepalive = TcpKeepalive::new().with_time(after).with_interval(every).with_retries(times);
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SIGN_OF_LIFE);
     let tried = [
         ("TCP_CONGESTION", socket.set_tcp_congestion(BBR)),
         ("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))),
         ("SO_KEEPALIVE", socket.set_tcp_keepalive(&keepalive)),
         ("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(UNSENT)),
+        ("TCP_RTO_MAX_MS", send_again_within(&**socket, SENT_AGAIN)),
     ];
     tried.into_iter().filter_map(|(option, set)| Some((option, set.err()?))).collect()
+}
+
+/// Has the kernel wait no longer than this before it sends again what is not acknowledged.
+///
+/// # Errors
+/// It does not know the option, or the wait is shorter than a second or longer than two minutes.
+pub(super) fn send_again_within(socket: &impl AsFd, longest: Duration) -> io::Result<()> {
+    Ok(setsockopt(socket, RtoMax, &u32::try_from(longest.as_millis()).unwrap_or(u32::MAX))?)
+}
+
+/// Ends a connection at once: whoever reads or writes is told, nothing that waits in the kernel is sent any more
+/// when the descriptor is closed, and the other side gets a reset if there is something.
+///
+/// # Errors
+/// Those of the system: it is closed already.
+pub(super) fn abandon(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.shutdown(Shutdown::Both)
 }
 
 #[cfg(test)]

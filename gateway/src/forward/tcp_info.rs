@@ -13,6 +13,8 @@ use nix::sys::socket::sockopt::GetStruct;
 const LENGTH: usize = offset_of!(tcp_info, tcpi_dsack_dups);
 /// `TCPI_OPT_TIMESTAMPS`.
 const TIMESTAMPS: u8 = 1;
+/// `TCP_ESTABLISHED`.
+const ESTABLISHED: u8 = 1;
 
 /// The beginning of `struct tcp_info`.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,10 @@ pub struct TcpInfo {
     pub retransmission_timeout: Duration,
     /// How often in a row that time has passed in vain.
     pub timeouts: u8,
+    /// Signs of life that were asked for in vain since something came: by keepalive, or of a peer that takes nothing.
+    pub probes: u8,
+    /// Whether it stands: neither side has closed it.
+    pub is_established: bool,
     /// Bytes in a full segment.
     pub segment: u32,
     /// Segments on the way.
@@ -77,6 +83,8 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
         since_acknowledgement: Duration::from_millis(u64::from(word(offset_of!(tcp_info, tcpi_last_ack_recv)))),
         retransmission_timeout: micros(offset_of!(tcp_info, tcpi_rto)),
         timeouts: byte(offset_of!(tcp_info, tcpi_backoff)),
+        probes: byte(offset_of!(tcp_info, tcpi_probes)),
+        is_established: byte(offset_of!(tcp_info, tcpi_state)) == ESTABLISHED,
         segment: word(offset_of!(tcp_info, tcpi_snd_mss)),
         in_flight: word(offset_of!(tcp_info, tcpi_unacked)),
         unsent: word(offset_of!(tcp_info, tcpi_notsent_bytes)),

@@ -2,7 +2,8 @@
 //!
 //! The most urgent class that waits gets every turn, as long as that does not go on for too long: a class that waits and
 //! has been passed over for [`PATIENCE`] without a pause gets one turn in [`SHARE`]. A study that is sent as urgent is
-//! therefore complete before anything else is begun, unless it takes more than an hour; and a clinic that calls everything
+//! therefore complete before anything else is begun, unless it takes more than an hour (the worker counts an urgent instance
+//! as waiting until it has been answered, also where several are on their way at a time); and a clinic that calls everything
 //! urgent still gets its routine images away.
 
 use std::time::{Duration, Instant};

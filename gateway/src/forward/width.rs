@@ -18,6 +18,7 @@
 //! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
 //! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
 //!   minutes, and then after ever longer.
+//! - What is measured while the link is away counts for nothing, and neither does an association that was not to be had then.
 //! - It begins with one, and has another one opened when the first instance has come through; after a failure of the
 //!   destination likewise, because it may be another link then.
 
@@ -35,6 +36,8 @@ const SHORTEST: Duration = Duration::from_millis(500);
 const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// For how long an archive is believed at first that it takes no more, and at most.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(6 * 3_600));
+/// After so long another one is tried when the network was to blame.
+const UNREACHED: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -139,6 +142,21 @@ impl Width {
         self.believed = self.believed.saturating_mul(2).min(REFUSED.1);
         self.wanted = at_work.min(self.most);
         self.settle(now);
+    }
+
+    /// The link was away for a while: what was measured meanwhile says nothing.
+    pub fn interrupted(&mut self) {
+        self.measured = None;
+    }
+
+    /// Another association was not to be had because nothing got through: that says nothing about the archive. It is tried
+    /// again soon.
+    pub fn not_reached(&mut self, at_work: usize, now: Instant) {
+        let soon = now + UNREACHED;
+        if self.ceiling.is_none_or(|(_, until)| until < soon) {
+            self.ceiling = Some((at_work.max(1), soon));
+        }
+        self.measured = None;
     }
 
     /// The destination has failed.
@@ -273,5 +291,16 @@ mod tests {
         assert_eq!(link.width.wanted(link.now + REFUSED.0), 3, "twice as long the second time");
         link.width.failed();
         assert_eq!(link.width.wanted(link.now), 1, "it may be another link");
+    }
+
+    #[test]
+    fn an_outage_takes_nothing_from_what_was_learned() {
+        let mut link = Link::new(8, 320_000.0, 1e8);
+        assert_eq!(link.carry(400), 8);
+        link.now += Duration::from_secs(20);
+        link.width.interrupted();
+        link.width.not_reached(5, link.now);
+        assert_eq!(link.width.wanted(link.now), 5);
+        assert_eq!(link.width.wanted(link.now + UNREACHED), 8);
     }
 }

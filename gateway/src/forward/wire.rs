@@ -5,26 +5,39 @@
 //!
 //! A byte counts as the link and its bill count it: with the headers of IP and TCP, with what was sent twice, and with the
 //! acknowledgements that come back ([`Volume`]).
+//!
+//! A connection that breaks, or is [given up](Gauge::give_up), while an answer is waited for is a cut ([`Cuts`]): what has
+//! left since the last answer leaves once more.
+//!
+//! What is found out about the link beside the connections is kept here, too: whether the last try of one got through, and
+//! a connection that did and is to spare.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until};
 
 use super::pace::Pace;
+use super::socket;
 use super::tcp_info::{self, TcpInfo};
 use crate::clock;
 
 /// Bytes in a segment that every link carries.
 const SEGMENT: usize = 536;
+
+/// How long a connection that is to spare is kept: archives close one on which nobody speaks.
+const SPARE: Duration = Duration::from_secs(5);
 
 /// Bytes on the link, both ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,11 +76,47 @@ impl Volume {
     }
 }
 
+/// Connections that ended while an answer was waited for, and what that costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cuts {
+    /// Connections that broke.
+    pub broken: u64,
+    /// Connections that were given up, because they did not move and a new one got through.
+    pub given_up: u64,
+    /// Bytes that had left over both since the last answer, as they were written: they are sent once more.
+    pub bytes: u64,
+}
+
+/// A connection was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenUp {
+    /// For how long nothing had come on it.
+    pub quiet: Duration,
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.quiet.as_secs();
+        write!(f, "nothing came over this connection for {seconds} s and a new one gets through, so it was given up")
+    }
+}
+
+impl std::error::Error for GivenUp {}
+
+impl GivenUp {
+    /// Whether an error says that the connection was given up.
+    pub(super) fn is_behind(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
 /// The connections with one destination.
 #[derive(Debug, Default)]
 pub struct Wires {
     pace: Arc<Pace>,
     state: Mutex<State>,
+    /// One was opened.
+    opened: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +124,14 @@ struct State {
     open: Vec<Weak<Gauge>>,
     /// What went over those that are closed.
     closed: Volume,
+    cuts: Cuts,
+    /// How many there were.
+    count: u64,
+    /// Whether the last try of a connection got nowhere, or is still under way.
+    is_unreachable: bool,
+    /// To which host and port it was.
+    target: Option<(String, u16)>,
+    spare: Option<(TcpStream, Instant)>,
 }
 
 impl Wires {
@@ -107,6 +164,63 @@ impl Wires {
         volume
     }
 
+    /// What was cut since the process began.
+    #[must_use]
+    pub fn cuts(&self) -> Cuts {
+        self.state().cuts
+    }
+
+    /// Waits until a connection is opened.
+    pub(super) async fn opened(&self) {
+        self.opened.notified().await;
+    }
+
+    /// A connection to host and port is tried.
+    pub(super) fn tries(&self, (host, port): (&str, u16)) {
+        let mut state = self.state();
+        state.is_unreachable = true;
+        if state.target.as_ref().is_none_or(|target| (target.0.as_str(), target.1) != (host, port)) {
+            state.target = Some((host.to_owned(), port));
+        }
+    }
+
+    /// It got through.
+    pub(super) fn got_through(&self) {
+        self.state().is_unreachable = false;
+    }
+
+    /// Whether the last try of a connection got nowhere.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.state().is_unreachable
+    }
+
+    /// Host and port of the last try of a connection.
+    pub(super) fn target(&self) -> Option<(String, u16)> {
+        self.state().target.clone()
+    }
+
+    /// Keeps a connection for whoever wants one next; instead of the one that was there.
+    pub(super) fn keep_spare(&self, stream: TcpStream, now: Instant) {
+        self.state().spare = Some((stream, now));
+    }
+
+    /// Lets go of a connection that was to spare for too long. Whether there is one still.
+    pub(super) fn has_spare(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        state.spare.take_if(|(_, since)| now.saturating_duration_since(*since) >= SPARE);
+        state.spare.is_some()
+    }
+
+    /// A connection to one of these addresses that is to spare, if there is one and the other side still wants it.
+    pub(super) fn take_spare(&self, addresses: &[SocketAddr], now: Instant) -> Option<TcpStream> {
+        if !self.has_spare(now) {
+            return None;
+        }
+        let (stream, _) = self.state().spare.take()?;
+        let leads_there = stream.peer_addr().is_ok_and(|peer| addresses.contains(&peer));
+        (leads_there && tcp_info::of(&stream).is_ok_and(|info| info.is_established)).then_some(stream)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,9 +237,54 @@ pub struct Gauge {
     segment: usize,
     /// Whether what is being sent is urgent.
     urgent: Arc<AtomicBool>,
+    /// The how manieth connection with the destination it is.
+    number: u64,
+    peer: SocketAddr,
+    /// Bytes that were written.
+    written: AtomicU64,
+    /// Bytes that had been written when something came last.
+    answered: AtomicU64,
+    given_up: OnceLock<GivenUp>,
 }
 
 impl Gauge {
+    /// A number that no other connection with the destination has.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The address at the other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether it was given up.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.get().is_some()
+    }
+
+    /// Gives it up: whoever uses it is told, and nothing that waits in the kernel leaves any more.
+    pub(super) fn give_up(&self, given_up: GivenUp) {
+        if self.given_up.set(given_up).is_ok() {
+            // What is closed already needs no end.
+            let _ = socket::abandon(&self.socket);
+        }
+    }
+
+    /// Has the kernel send again within this time what is not acknowledged; one that cannot be told goes on as it does.
+    pub(super) fn send_again_within(&self, longest: Duration) {
+        let _ = socket::send_again_within(&self.socket, longest);
+    }
+
+    /// Bytes that have left since something came, as far as the kernel tells.
+    fn unanswered(&self) -> u64 {
+        let written = self.written.load(Ordering::Relaxed).saturating_sub(self.answered.load(Ordering::Relaxed));
+        written.saturating_sub(self.info().map_or(0, |info| u64::from(info.unsent)))
+    }
+
     /// What the kernel knows of it; nothing if it does not tell.
     #[must_use]
     pub fn info(&self) -> Option<TcpInfo> {
@@ -164,6 +323,8 @@ pub struct Wire {
     granted: usize,
     /// Bytes that may be written then.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
+    /// It has failed.
+    is_over: bool,
 }
 
 impl Wire {
@@ -174,14 +335,52 @@ impl Wire {
     pub(super) fn new(stream: TcpStream, wires: &Arc<Wires>, urgent: &Arc<AtomicBool>) -> io::Result<Self> {
         let socket = stream.as_fd().try_clone_to_owned()?;
         let info = tcp_info::of(&socket).unwrap_or_default();
-        let header = header(stream.peer_addr()?, info.has_timestamps);
+        let peer = stream.peer_addr()?;
+        let header = header(peer, info.has_timestamps);
         let segment = usize::try_from(info.segment).unwrap_or(0).max(SEGMENT);
-        let gauge = Arc::new(Gauge { socket, header, segment, urgent: Arc::clone(urgent) });
         let mut state = wires.state();
+        state.count += 1;
+        let gauge = Arc::new(Gauge {
+            socket,
+            header,
+            segment,
+            urgent: Arc::clone(urgent),
+            number: state.count,
+            peer,
+            written: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            given_up: OnceLock::new(),
+        });
         state.open.retain(|gauge| gauge.strong_count() > 0);
         state.open.push(Arc::downgrade(&gauge));
         drop(state);
-        Ok(Self { stream, gauge, wires: Arc::clone(wires), granted: 0, waiting: None })
+        wires.opened.notify_one();
+        Ok(Self { stream, gauge, wires: Arc::clone(wires), granted: 0, waiting: None, is_over: false })
+    }
+
+    /// The connection has failed. The first time, what is lost with it is counted.
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        let given_up = self.gauge.given_up.get().copied();
+        let unanswered = self.gauge.unanswered();
+        if !std::mem::replace(&mut self.is_over, true) && unanswered > 0 {
+            let mut state = self.wires.state();
+            let cuts = &mut state.cuts;
+            if given_up.is_some() {
+                cuts.given_up += 1
+            } else {
+                cuts.broken += 1
+            }
+            cuts.bytes = cuts.bytes.saturating_add(unanswered);
+        }
+        given_up.map_or(error, |given_up| io::Error::new(io::ErrorKind::ConnectionAborted, given_up))
+    }
+
+    /// The end that there is for a connection which was given up, if it was.
+    fn end(&mut self) -> io::Result<()> {
+        match self.gauge.is_given_up() {
+            true => Err(self.failed(io::ErrorKind::ConnectionAborted.into())),
+            false => Ok(()),
+        }
     }
 
     /// The address at this end.
@@ -250,7 +449,14 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        self.end()?;
+        read.map_err(|error| self.failed(error))?;
+        if buffer.filled().len() > before {
+            self.gauge.answered.store(self.gauge.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -261,10 +467,11 @@ impl AsyncWrite for Wire {
         }
         let may = ready!(self.poll_granted(context, bytes.len()));
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes.get(..may).unwrap_or(bytes)));
-        if let Ok(count) = &written {
-            self.granted = self.granted.saturating_sub(*count);
-        }
-        Poll::Ready(written)
+        self.end()?;
+        let length = written.map_err(|error| self.failed(error))?;
+        self.granted = self.granted.saturating_sub(length);
+        self.gauge.written.fetch_add(length as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(length))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -284,6 +491,50 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_lost_with_a_connection_that_is_given_up_is_counted_and_whoever_uses_it_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wires = Arc::new(Wires::default());
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut there, _) = listener.accept().await.unwrap();
+        let mut wire = Wire::new(stream, &wires, &Arc::default()).unwrap();
+        let mut buffer = [0; 3];
+        wire.write_all(b"one").await.unwrap();
+        there.write_all(b"two").await.unwrap();
+        wire.read_exact(&mut buffer).await.unwrap();
+        wire.write_all(b"three").await.unwrap();
+        let gauge = Arc::clone(&wires.open()[0]);
+        let telling = tokio::spawn(async move {
+            let error = wire.read(&mut [0; 1]).await.unwrap_err();
+            assert!(GivenUp::is_behind(&error), "{error}");
+            wire.write_all(b"four").await.unwrap_err();
+        });
+        gauge.give_up(GivenUp { quiet: Duration::from_secs(7) });
+        telling.await.unwrap();
+        assert_eq!(wires.cuts(), Cuts { broken: 0, given_up: 1, bytes: 5 }, "what was answered is not lost");
+        drop(gauge);
+        let mut rest = Vec::new();
+        there.read_exact(&mut [0; 8]).await.unwrap();
+        // An end or a reset, as the kernel has it.
+        drop(there.read_to_end(&mut rest).await);
+        assert!(rest.is_empty() && wires.open().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_spare_is_for_who_goes_there_and_not_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (wires, now) = (Wires::default(), crate::clock::now());
+        let there = listener.local_addr().unwrap();
+        let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let spare = async |at| wires.keep_spare(TcpStream::connect(there).await.unwrap(), at);
+        spare(now).await;
+        assert!(wires.take_spare(&[elsewhere], now).is_none() && wires.take_spare(&[there], now).is_none());
+        spare(now).await;
+        assert!(wires.take_spare(&[elsewhere, there], now).is_some() && !wires.has_spare(now));
+        spare(now).await;
+        assert!(wires.has_spare(now) && !wires.has_spare(now + SPARE));
+    }
 
     #[tokio::test]
     async fn what_went_over_a_connection_is_counted_with_headers_and_stays_counted_when_it_is_closed() {

@@ -4,29 +4,30 @@
 //! works in a task; how many are at work is up to the [`Width`]. An association beyond the first is opened before anything
 //! is claimed for it, so that no instance waits for a connection while another one could carry it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::beside;
 use super::circuit::{self, Circuit};
 use super::courier::{Attempt, Bench, Courier, Handed, Load, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::goodput;
+use super::out::{Back, Errand, Out, Trip};
 use super::reach::{self, Obstacle};
+use super::records::{REMEMBERED, Records};
 use super::turns::Turns;
-use super::verdict::{Tried, Verdict};
-use super::verify;
+use super::verdict::Verdict;
 use super::width::Width;
 use crate::clock;
-use crate::metrics::{Delivery, Metrics};
-use crate::model::{DestinationName, InstanceId, Priority};
-use crate::spool::{self, Claim, Classes, Outcome, Queue, Spool, SpoolError};
+use crate::metrics::Metrics;
+use crate::model::{DestinationName, Priority};
+use crate::spool::{Claim, Classes, Queue, Spool, SpoolError};
 
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
@@ -34,8 +35,9 @@ const WARM: Duration = Duration::from_secs(5);
 /// How often it is looked whether something urgent has become due while the link is closed for everything else.
 const WHILE_CLOSED: Duration = Duration::from_secs(1);
 
-/// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
-const REMEMBERED: usize = 10_000;
+/// Connections that may be given up for each association one after the other, without an answer in between, before the
+/// destination rests: there are ways that let new connections through and nothing else.
+const CUTS: usize = 3;
 
 /// Works the destination until `shutdown`; the instances in flight then are finished first.
 ///
@@ -49,28 +51,29 @@ pub async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), SpoolError> {
-    let most = if route.takes_several() { settings.associations } else { 1 };
+    let bench = Arc::new(Bench { destination, settings, spool, shutdown });
+    let most = if route.takes_several() { bench.settings.associations } else { 1 };
     let mut worker = Worker {
-        idle: vec![Idle { courier: Courier::new(route.clone(), &settings), since: clock::of_runtime() }],
-        busy: JoinSet::new(),
-        delivering: 0,
-        proving: 0,
-        opening: Vec::new(),
-        circuit: Circuit::new(settings.backoff),
+        idle: vec![Idle { courier: Courier::new(route.clone(), &bench.settings), since: clock::of_runtime() }],
+        out: Out::default(),
+        circuit: Circuit::new(bench.settings.backoff),
         width: Width::new(most),
         turns: Turns::default(),
-        refusals: HashMap::new(),
-        declined: BTreeMap::new(),
+        is_held: false,
+        cuts: 0,
+        interruptions: 0,
+        records: Records::new(Arc::clone(&bench), metrics),
         route,
-        bench: Arc::new(Bench { destination, settings, spool, shutdown }),
-        metrics,
+        bench,
     };
+    let dialer = worker.bench.settings.dialer.clone();
+    let mut beside = JoinSet::new();
+    beside.spawn(beside::watch(Arc::clone(&worker.bench.destination), dialer));
     let ended = worker.work().await;
-    while let Some(done) = worker.busy.join_next().await {
-        worker.ended(done);
-    }
-    for idle in &mut worker.idle {
-        idle.courier.rest().await;
+    worker.rest(|_| true);
+    while let Some(back) = worker.out.back().await {
+        worker.ended(back);
+        worker.rest(|_| true);
     }
     ended
 }
@@ -81,41 +84,21 @@ struct Idle {
     since: Instant,
 }
 
-/// A courier that comes back: what it was out for, whether it was to prove something, and what came of it.
-type Back = (Courier, Errand, bool, Attempt);
-
-/// What a courier is out for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Errand {
-    /// To hand something over.
-    Deliver,
-    /// To have an association ready for more.
-    Open,
-    /// To ask whether the destination works.
-    Probe,
-    /// To let go of what it keeps open.
-    Rest,
-}
-
 struct Worker {
     bench: Arc<Bench>,
     route: Route,
     idle: Vec<Idle>,
-    busy: JoinSet<Back>,
-    /// How many of the busy ones are out to deliver.
-    delivering: usize,
-    /// How many of them are out to prove that a destination in trouble works; one at most.
-    proving: usize,
-    /// Those that are out to open an association, or were.
-    opening: Vec<AbortHandle>,
+    out: Out,
     circuit: Circuit,
     width: Width,
     turns: Turns,
-    /// How often each instance of its own that is waiting has been refused, since the start of the process.
-    refusals: HashMap<InstanceId, u32>,
-    /// What it did not take from the one for which it stands in, and until when it is not offered that again.
-    declined: BTreeMap<InstanceId, Instant>,
-    metrics: Metrics,
+    records: Records,
+    /// Whether something waits that may not begin before what is urgent has been answered.
+    is_held: bool,
+    /// Connections that were given up since the last answer.
+    cuts: usize,
+    /// How often the link had been interrupted when that was looked at last.
+    interruptions: u64,
 }
 
 impl Worker {
@@ -129,11 +112,12 @@ impl Worker {
 
     /// Sends couriers out as long as there is something for them to do.
     fn send_out(&mut self) -> Result<(), SpoolError> {
+        self.is_held = false;
         while self.has_room() {
             let claims = blocking(|| self.claim())?;
             if claims.is_empty() {
                 // Who stands in may have taken everything: nothing is left that would show that it works again.
-                if self.busy.is_empty() && self.circuit.failures() > 0 {
+                if self.out.is_quiet() && self.circuit.failures() > 0 {
                     let courier = self.courier(false);
                     self.send(courier, Errand::Probe, Load::default());
                 }
@@ -146,11 +130,13 @@ impl Worker {
             let (courier, errand) = match ready {
                 Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
                 // One that is open for something else makes room for it: one more might be one too many.
-                None if self.delivering == 0 || self.circuit.is_troubled() => (self.courier(is_full), Errand::Deliver),
+                None if self.out.delivering() == 0 || self.circuit.is_troubled() => {
+                    (self.courier(is_full), Errand::Deliver)
+                }
                 None if !is_full || self.warm() > 0 => (self.courier(is_full), Errand::Open),
                 None => return Ok(()),
             };
-            let was_refused = self.refusals.contains_key(&first.id);
+            let was_refused = self.records.was_refused(first.id);
             let mut load = courier.load(claims);
             load.as_stored = was_refused;
             self.send(courier, errand, load);
@@ -163,10 +149,11 @@ impl Worker {
         let now = clock::of_runtime();
         let has_room = match self.circuit.is_troubled() {
             // Those that were under way before go on: one of them may be for a long time.
-            true => self.proving == 0,
+            true => !self.out.is_proving(),
             // One that is being opened has its place, unless another one is there already.
             false => {
-                let taken = self.delivering + if self.warm() > 0 { 0 } else { self.opening() };
+                let opening = if self.warm() > 0 { 0 } else { self.out.count(Errand::Open) };
+                let taken = self.out.delivering() + opening;
                 taken < self.width.wanted(now)
             }
         };
@@ -183,13 +170,12 @@ impl Worker {
     }
 
     fn send(&mut self, mut courier: Courier, errand: Errand, load: Load) {
-        let (bench, prove) = (Arc::clone(&self.bench), self.circuit.is_troubled());
-        let prove = prove && matches!(errand, Errand::Deliver | Errand::Probe);
-        self.delivering += usize::from(errand == Errand::Deliver);
-        self.proving += usize::from(prove);
-        let sent = self.busy.spawn(async move {
+        let proves = self.circuit.is_troubled() && matches!(errand, Errand::Deliver | Errand::Probe);
+        let is_urgent = errand == Errand::Deliver && load.is_urgent();
+        let bench = Arc::clone(&self.bench);
+        self.out.send(Trip { errand, proves, is_urgent }, async move {
             let attempt = match errand {
-                Errand::Deliver => courier.deliver(load, prove, &bench).await,
+                Errand::Deliver => courier.deliver(load, proves, &bench).await,
                 Errand::Open => courier.open(load, &bench).await,
                 Errand::Probe => courier.probe(&bench).await,
                 Errand::Rest => {
@@ -197,41 +183,27 @@ impl Worker {
                     Attempt::Stopped
                 }
             };
-            (courier, errand, prove, attempt)
+            (courier, attempt)
         });
-        self.opening.retain(|opening| !opening.is_finished());
-        if errand == Errand::Open {
-            self.opening.push(sent);
-        }
         self.show_associations();
     }
 
-    /// Gives up the associations that are being opened. One that an archive keeps waiting would have its turn before the
-    /// one that has to prove itself.
-    fn open_no_more(&mut self) {
-        self.opening.drain(..).for_each(|opening| opening.abort());
-    }
-
-    /// A courier is back.
-    fn ended(&mut self, done: Result<Back, JoinError>) {
-        let (courier, errand, proved, attempt) = match done {
-            Ok(done) => done,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // An association that was being opened was given up.
-            Err(_) => return self.show_associations(),
-        };
-        self.proving -= usize::from(proved);
-        let at_work = self.delivering;
-        self.delivering -= usize::from(errand == Errand::Deliver);
+    /// A courier is back, or the opening of an association was called off.
+    fn ended(&mut self, back: Option<Back>) {
+        let Some(Back { trip, courier, attempt }) = back else { return self.show_associations() };
+        let (errand, delivering) = (trip.errand, self.out.delivering());
+        let at_work = delivering + usize::from(errand == Errand::Deliver);
         let now = clock::of_runtime();
         self.idle.push(Idle { courier, since: now });
         match (errand, attempt) {
             (Errand::Rest, _) | (_, Attempt::Stopped) => {}
             (Errand::Open, Attempt::Made(_)) => {}
+            (_, Attempt::Cut { handed, sentence }) => self.cut(handed, &sentence),
             // One more is not to be had, for whatever reason; if there is none at all, whoever delivers will find out.
-            (Errand::Open, _) => self.width.refused(self.delivering + self.warm(), now),
+            (Errand::Open, _) => self.no_more(delivering + self.warm()),
             (Errand::Probe, Attempt::Made(_)) => self.succeed(),
             (Errand::Deliver, Attempt::Made(handed)) => {
+                self.look_for_interruptions();
                 for handed in &handed {
                     if matches!(handed.verdict, Verdict::Delivered { .. }) {
                         self.width.answered(handed.claim.length, at_work, now);
@@ -240,21 +212,49 @@ impl Worker {
                 self.made(handed);
             }
             // Others are at work: this one more is not to be had.
-            (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if self.delivering > 0 => {
-                debug!(destination:% = self.bench.destination.name, at_work = self.delivering; "no more associations: {sentence}");
-                self.width.refused(self.delivering, now);
+            (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if delivering > 0 => {
+                debug!(destination:% = self.bench.destination.name, at_work = delivering; "no more associations: {sentence}");
+                self.no_more(delivering);
             }
             (_, Attempt::Dropped(handed)) => {
-                self.apply(*handed);
-                self.width.refused(self.delivering + self.warm(), now);
+                self.records.apply(*handed);
+                self.no_more(delivering + self.warm());
             }
-            (_, Attempt::Broke { handed, .. }) if self.delivering > 0 => {
-                self.apply(*handed);
-                self.width.refused(self.delivering, now);
+            (_, Attempt::Broke { handed, .. }) if delivering > 0 => {
+                self.records.apply(*handed);
+                self.no_more(delivering);
             }
             (_, other) => self.not_made(other),
         }
         self.show_associations();
+    }
+
+    /// One more association is not to be had while so many are at work: the archive takes no more, unless the link is away.
+    fn no_more(&mut self, at_work: usize) {
+        let now = clock::of_runtime();
+        match self.bench.destination.health().stalled {
+            0 => self.width.refused(at_work, now),
+            _ => self.width.not_reached(at_work, now),
+        }
+    }
+
+    fn look_for_interruptions(&mut self) {
+        let interruptions = self.bench.destination.health().interruptions;
+        if std::mem::replace(&mut self.interruptions, interruptions) != interruptions {
+            self.width.interrupted();
+        }
+    }
+
+    /// A connection was given up: what was on it goes again at once.
+    fn cut(&mut self, handed: Option<Box<Handed>>, sentence: &str) {
+        self.width.interrupted();
+        if let Some(handed) = handed {
+            self.records.apply(*handed);
+        }
+        self.cuts += 1;
+        if self.cuts > CUTS * self.width.wanted(clock::of_runtime()) {
+            self.stumble(sentence);
+        }
     }
 
     fn show_associations(&self) {
@@ -264,11 +264,7 @@ impl Worker {
 
     /// How many associations are open or being opened.
     fn associations(&self) -> usize {
-        self.delivering + self.opening() + self.warm()
-    }
-
-    fn opening(&self) -> usize {
-        self.opening.iter().filter(|opening| !opening.is_finished()).count()
+        self.out.delivering() + self.out.count(Errand::Open) + self.warm()
     }
 
     /// How many associations are open and without work.
@@ -280,40 +276,46 @@ impl Worker {
     async fn wait(&mut self) -> Result<(), SpoolError> {
         let now = clock::of_runtime();
         let closed = self.circuit.closed_before(now);
-        if self.busy.is_empty() {
+        if self.out.is_quiet() {
             self.bench.destination.show(|health| {
                 health.activity = if closed.is_some() { Activity::Waiting } else { Activity::Idle };
                 health.next_attempt = closed;
             });
         }
         let has_room = self.has_room();
-        let next = if has_room { self.next()? } else { Next::default() };
+        // What is held back waits for whoever is out.
+        let next = if has_room && !self.is_held { self.next()? } else { Next::default() };
         let Next { due, mut other, turn } = next;
         // Also while others are at work: there are archives that take one association at a time and let the next one wait.
         let cold = self.idle.iter().filter(|idle| idle.courier.is_warm()).map(|idle| idle.since + WARM).min();
         // Only a request from now on counts: one that came during the attempt was about that attempt.
         let mut hastened = self.bench.destination.hastened.subscribe();
+        let mut back = self.bench.destination.back.subscribe();
+        let is_away = closed.is_some() && self.bench.destination.away.borrow().is_some();
         let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
         tokio::select! {
             () = shutdown.cancelled() => {}
-            Some(done) = self.busy.join_next() => self.ended(done),
+            Some(back) = self.out.back() => self.ended(back),
             () = destination.queued.notified(), if has_room => {}
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}
             () = until(turn) => {}
             () = until(closed) => {}
             _ = hastened.changed(), if closed.is_some() => self.circuit.hasten(),
-            () = until(cold) => self.rest(),
+            _ = back.changed(), if is_away => self.circuit.hasten(),
+            () = until(cold) => {
+                let now = clock::of_runtime();
+                self.rest(|idle| idle.since + WARM <= now);
+            }
         }
         self.bench.destination.show(|health| health.next_attempt = None);
         Ok(())
     }
 
-    /// Lets go of the associations that had nothing to do for a while.
-    fn rest(&mut self) {
-        let now = clock::of_runtime();
+    /// Lets go of those open associations without work that are like this.
+    fn rest(&mut self, lets_go: impl Fn(&Idle) -> bool) {
         for idle in std::mem::take(&mut self.idle) {
-            match idle.courier.is_warm() && idle.since + WARM <= now {
+            match idle.courier.is_warm() && lets_go(&idle) {
                 true => self.send(idle.courier, Errand::Rest, Load::default()),
                 false => self.idle.push(idle),
             }
@@ -339,10 +341,10 @@ impl Worker {
             turn = turn.filter(|turn| *turn > clock::of_runtime());
             other = Some(failing);
             if self.stands_in_for().is_some() {
-                let declined = self.declined();
+                let declined = self.records.declined(clock::of_runtime());
                 let queue = Queue { destination: &whom.name, except: Some(&declined) };
                 let its_due = blocking(|| spool.next_due(queue))?;
-                turn = self.declined.values().min().copied();
+                turn = self.records.first_offered_again();
                 due = due.into_iter().chain(its_due).min();
             }
         }
@@ -353,12 +355,12 @@ impl Worker {
     fn claim(&mut self) -> Result<Vec<Claim>, SpoolError> {
         let whom = self.stands_in_for().cloned();
         let now = clock::of_runtime();
-        self.declined.retain(|_, until| whom.is_some() && *until > now);
+        self.records.forget_declined(now, whom.is_some());
+        let declined = self.records.declined(now);
         let own = self.claim_from(Queue::from(&self.bench.destination.name.clone()))?;
         match &whom {
             // Of more than these it would forget what it has declined, and be offered it again and again.
-            Some(destination) if own.is_empty() && self.declined.len() < REMEMBERED => {
-                let declined = self.declined();
+            Some(destination) if own.is_empty() && declined.len() < REMEMBERED => {
                 self.claim_from(Queue { destination, except: Some(&declined) })
             }
             _ => Ok(own),
@@ -369,19 +371,24 @@ impl Worker {
     fn claim_from(&mut self, queue: Queue<'_>) -> Result<Vec<Claim>, SpoolError> {
         let (spool, ahead) = (&self.bench.spool, self.route.ahead());
         let now = spool.time();
+        let is_closed = self.bench.destination.pace().closed(false).is_some();
         let mut waiting = spool.waiting_classes(queue, now)?;
-        if self.bench.destination.pace().closed(false).is_some() {
-            let may_leave = |class: &Priority| *class == Priority::Stat && !self.is_closed();
-            waiting.retain(may_leave);
+        if is_closed {
+            waiting.retain(|class| *class == Priority::Stat && !self.is_closed());
         }
-        let turn = self.turns.next(clock::of_runtime(), |class| waiting.contains(&class));
+        let has_urgent = self.out.has_urgent();
+        let is_there = |class| waiting.contains(&class) || (class == Priority::Stat && has_urgent);
+        let turn = self.turns.next(clock::of_runtime(), is_there);
         match turn {
             None => Ok(Vec::new()),
+            // The last of them are still on their way: nothing else begins before they are answered.
+            Some(Priority::Stat) if !waiting.contains(&Priority::Stat) => {
+                self.is_held = true;
+                Ok(Vec::new())
+            }
             Some(Priority::Stat) => {
                 let mut claims = spool.claim(queue, now, ahead, Classes::All)?;
-                if self.bench.destination.pace().closed(false).is_some() {
-                    claims.retain(|claim| claim.priority == Priority::Stat);
-                }
+                claims.retain(|claim| !is_closed || claim.priority == Priority::Stat);
                 Ok(claims)
             }
             Some(Priority::Routine) => spool.claim(queue, now, ahead, Classes::Below(Priority::Stat)),
@@ -412,11 +419,11 @@ impl Worker {
             destination.note_obstacle(claim.id, obstacle.as_ref().map(ToString::to_string));
             match obstacle {
                 Some(obstacle @ Obstacle::TooLarge { .. }) => {
-                    self.apply(Handed::nothing(claim, Verdict::Hopeless { reason: obstacle.to_string() }));
+                    self.records.apply(Handed::nothing(claim, Verdict::Hopeless { reason: obstacle.to_string() }));
                 }
                 Some(obstacle @ Obstacle::TooSlow { .. }) if claim.attempts > 0 => {
                     let answer = obstacle.to_string();
-                    self.apply(Handed::nothing(claim, Verdict::PutOff { after: goodput::STALE, answer }));
+                    self.records.apply(Handed::nothing(claim, Verdict::PutOff { after: goodput::STALE, answer }));
                 }
                 _ => left.push(claim),
             }
@@ -429,11 +436,11 @@ impl Worker {
         match attempt {
             Attempt::DestinationFailed(sentence) => self.fail(sentence),
             Attempt::Broke { handed, sentence } => {
-                self.apply(*handed);
+                self.records.apply(*handed);
                 self.fail(sentence);
             }
             Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
-            Attempt::Made(_) | Attempt::Dropped(_) | Attempt::Stopped => {}
+            Attempt::Made(_) | Attempt::Cut { .. } | Attempt::Dropped(_) | Attempt::Stopped => {}
         }
     }
 
@@ -447,76 +454,13 @@ impl Worker {
             Some(Verdict::Later { answer }) => self.stumble(answer),
             _ => {}
         }
-        handed.into_iter().for_each(|handed| self.apply(handed));
-    }
-
-    /// Records what came of one delivery.
-    fn apply(&mut self, Handed { claim, verdict, sent, remark, coerced, sent_as }: Handed) {
-        let name = &claim.destination;
-        let (id, attempts, length) = (claim.id, claim.attempts, claim.length);
-        let through = (*name != self.bench.destination.name).then(|| self.bench.destination.name.clone());
-        let verdict = match &through {
-            None => verdict,
-            Some(stand_in) => verdict.of_stand_in(stand_in),
-        };
-        let refusals = match &through {
-            None => self.refusals.remove(&id).unwrap_or(0),
-            Some(_) => 0,
-        };
-        match &verdict {
-            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => drop(self.refusals.insert(id, refusals + 1)),
-            Verdict::Kept { .. } if through.is_some() => self.decline(id),
-            _ => {}
-        }
-        let warned = matches!(verdict, Verdict::Delivered { warned: true, .. });
-        let coercion = coerced.map(|coerced| spool::Coercion { sha256: coerced.proven.hash, rules: coerced.rules });
-        // Who stands in cannot be asked for the other one, and the other one does not have it.
-        let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
-        let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion, sent_as };
-        let Settings { backoff, tries, .. } = &self.bench.settings;
-        let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
-        let outcome = verify::to_be_verified(outcome, verify_after);
-        match &outcome {
-            Outcome::Delivered { answer, .. } if warned => {
-                self.metrics.delivery(name, Delivery::Warned, length);
-                warn!(destination:% = name, id:%; "delivered with a warning: {answer}");
-            }
-            Outcome::Delivered { .. } => self.metrics.delivery(name, Delivery::Delivered, length),
-            Outcome::Retry { answer, .. } => {
-                self.metrics.delivery(name, Delivery::Retried, 0);
-                info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, again later: {answer}");
-            }
-            Outcome::Kept { answer } => {
-                self.metrics.delivery(name, Delivery::Retried, 0);
-                info!(destination:% = name, id:%, attempts = attempts + 1; "instance not delivered, it keeps its place: {answer}");
-            }
-            Outcome::Parked { reason } => {
-                self.refusals.remove(&id);
-                self.metrics.delivery(name, Delivery::Parked, 0);
-                warn!(destination:% = name, id:%, attempts = attempts + 1; "instance parked: {reason}");
-            }
-            Outcome::Released => {}
-        }
-        if matches!(outcome, Outcome::Delivered { .. }) {
-            self.bench.destination.note_obstacle(id, None);
-            if let Some(StandIn { whom, .. }) = &self.bench.settings.stands_in {
-                whom.note_obstacle(id, None);
-            }
-        }
-        blocking(|| self.bench.spool.record(claim, attempt, outcome));
-    }
-
-    /// Does not take this instance for a while for the one for which it stands in.
-    fn decline(&mut self, id: InstanceId) {
-        self.declined.insert(id, clock::of_runtime() + self.bench.settings.backoff.cap);
-    }
-
-    fn declined(&self) -> BTreeSet<InstanceId> {
-        self.declined.keys().copied().collect()
+        handed.into_iter().for_each(|handed| self.records.apply(handed));
     }
 
     fn succeed(&mut self) {
+        self.cuts = 0;
         self.bench.destination.is_failing(None);
+        self.bench.destination.is_away(None);
         if self.circuit.failures() > 0 {
             info!(destination:% = self.bench.destination.name; "the destination works again");
         }
@@ -533,8 +477,12 @@ impl Worker {
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.bench.destination.is_failing(Some(clock::of_runtime()));
         self.width.failed();
-        self.open_no_more();
+        self.out.open_no_more();
+        // What stood before is no proof that it works now.
+        self.rest(|_| true);
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
+        let is_unreachable = self.bench.settings.dialer.wires.is_unreachable();
+        self.bench.destination.is_away(is_unreachable.then_some(self.circuit.failures()));
         self.show_circuit();
     }
 
@@ -548,7 +496,7 @@ impl Worker {
     fn stumble(&mut self, answer: &str) {
         let sentence = format!("the latest attempt failed, others are made: {answer}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.open_no_more();
+        self.out.open_no_more();
         self.circuit.stumbled(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::deliveries::{Asking, Delivery, Instance, Standing, Study, StudyDelivery};
 use super::super::{Activity, Amount, DeliveryState, Destination};
 use super::{LOOKED_AT, Subject, Summary, Why, WhyThere, explain, receipt, unknown};
+use crate::forward::wire::Cuts;
 use crate::model::{ContentHash, InstanceId, Priority, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -32,6 +33,8 @@ fn archive() -> Destination {
         parked: amount(0),
         oldest_queued_at: None,
         associations: 0,
+        stalled: 0,
+        cuts: Cuts::default(),
         sending_bytes: 0,
         sent_bytes: 0,
         goodput_bytes_per_second: None,

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::open::Dialer;
 use super::reach::Limits;
-use super::{Coercions, Destination, Route, Settings, StandIn};
+use super::{Activity, Coercions, Destination, Route, Settings, StandIn};
 use crate::association::{
     Abort, AcceptorSettings, AssociateRequest, ContextAnswer, ContextRefusal, Decision, Indication, Preference,
     Rejection, Timeouts, transport,
@@ -68,6 +68,8 @@ enum Act {
     AnswerWhen(Arc<Notify>),
     /// Take the whole data set, and never answer.
     Hang,
+    /// Take the connection, and never answer the request for an association.
+    Silence,
     /// Reject the association.
     Reject(Rejection),
 }
@@ -81,6 +83,13 @@ struct Script {
     offers: HashMap<Uid, u32>,
     arrived: Vec<(Uid, Uid, Vec<u8>)>,
     begun: u32,
+    /// How many instances it has answered.
+    answered: usize,
+    /// How many it had answered when an instance began to come, for each of them.
+    starts: Vec<(Uid, usize)>,
+    echoes: u32,
+    /// How many associations there were when the first instance came, and how many C-ECHO had been answered.
+    at_first_start: Option<(usize, u32)>,
     /// How many associations it has at the same time; one if nothing is said. One more is rejected.
     at_a_time: usize,
     open: usize,
@@ -161,6 +170,10 @@ impl Archive {
 
 async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
     stream.set_nodelay(true).unwrap();
+    let is_silent = matches!(script.lock().unwrap().acts.front(), Some(Act::Silence));
+    if is_silent {
+        return std::future::pending().await;
+    }
     let next = || script.lock().unwrap().acts.pop_front();
     let decide = |request: &AssociateRequest| {
         let front = script.lock().unwrap().acts.front().cloned();
@@ -188,12 +201,16 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
     while let Ok(indication) = association.next().await {
         match indication {
             Indication::Command { context, command: command @ Command::CEcho(_) } => {
+                script.lock().unwrap().echoes += 1;
                 association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
             }
             Indication::Command { context, command } => {
                 let Command::CStore(request) = &command else { return };
                 let mut script = script.lock().unwrap();
                 script.begun += 1;
+                let (open, echoes, answered) = (script.open, script.echoes, script.answered);
+                script.at_first_start.get_or_insert((open, echoes));
+                script.starts.push((request.sop_instance_uid.clone(), answered));
                 act = script.act(&request.sop_instance_uid);
                 store = Some((context, command));
                 data.clear();
@@ -218,11 +235,13 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                     }
                     Some(Act::Answer(status)) => Status(status),
                     Some(Act::AnswerAndLeave) => {
+                        script.lock().unwrap().answered += 1;
                         association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
                         return association.abort(Abort::BY_USER).await;
                     }
                     _ => Status::SUCCESS,
                 };
+                script.lock().unwrap().answered += 1;
                 association.respond(context, &Response::to(&command, status)).await.unwrap();
             }
             Indication::Response { .. } | Indication::Released => return,
@@ -311,8 +330,9 @@ impl Station {
         self.deliver_as(destination, route, settings)
     }
 
-    pub(super) fn deliver_as(&mut self, destination: &str, route: Route, settings: Settings) -> Arc<Destination> {
+    pub(super) fn deliver_as(&mut self, destination: &str, route: Route, mut settings: Settings) -> Arc<Destination> {
         let destination = Arc::new(Destination::new(name(destination)));
+        settings.dialer = Dialer::new(&[], Arc::clone(destination.wires()));
         self.work(&destination, route, settings);
         destination
     }

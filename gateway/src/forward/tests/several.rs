@@ -99,3 +99,53 @@ async fn what_is_in_flight_is_finished_when_the_gateway_stops() {
         assert!(is_delivered(&station.settled(id, "central").await));
     }
 }
+
+/// After a failure nothing is believed that stood before: one association answers a question and carries an instance before
+/// there is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failure_one_association_proves_itself_before_there_are_several_again() {
+    let first = archive(8, vec![Act::Answer(0x0000); 8]).await;
+    let mut station = Station::new();
+    let mut kept = keep(&station, 8).await;
+    let destination = station.deliver_with("central", first.route(), |settings| settings.associations = 4);
+    for id in kept.drain(..) {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+    let port = first.port;
+    first.script.lock().unwrap().acts = vec![Act::Forget; 8].into();
+    drop(first);
+    for slice in 8..20 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
+    }
+    let mut changes = destination.changes();
+    changes.wait_for(|health| health.failures > 0).await.unwrap();
+    let script = Script { at_a_time: 8, ..Script::default() };
+    let second = Archive::on(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), script, &[]);
+    for id in kept {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+    assert_eq!(second.script.lock().unwrap().at_first_start, Some((1, 1)), "associations, answers to C-ECHO");
+    station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_broke_before_the_gateway_stopped_is_in_the_ledger() {
+    let archive = archive(0, [Act::Answer(0x0000), Act::Forget, Act::Silence]).await;
+    let mut station = Station::new();
+    let kept = keep(&station, 2).await;
+    let destination = station.deliver_to("central", archive.route());
+    let mut changes = destination.changes();
+    while archive.arrived().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // It went over the association that had carried the first one, and so another one is asked for.
+    changes.wait_for(|health| health.activity == Activity::Connecting).await.unwrap();
+    station.shutdown.cancel();
+    for worker in std::mem::take(&mut station.workers) {
+        worker.await.unwrap();
+    }
+    station.spool.settle().unwrap();
+    let lines = station.spool.ledger(kept[1]).unwrap();
+    let told = lines.iter().any(|line| matches!(&line.entry, Some(Entry::Attempted(attempted)) if attempted.bytes > 0));
+    assert!(told, "{lines:?}");
+}

@@ -14,15 +14,23 @@ struct Crowd {
 impl Crowd {
     /// The instances from `study` of the number on belong to a study of their own.
     async fn new(study: usize) -> Self {
+        Self::over(study, 1, []).await
+    }
+
+    /// The same over so many associations at most; after the first instance the archive does this with the next ones.
+    async fn over(study: usize, associations: usize, acts: impl IntoIterator<Item = Act>) -> Self {
         let answer = Arc::new(Notify::new());
-        let archive = Archive::start([Act::AnswerWhen(Arc::clone(&answer))], &[]).await;
+        let acts = [Act::AnswerWhen(Arc::clone(&answer))].into_iter().chain(acts).collect();
+        let at_a_time = if associations > 1 { associations } else { 0 };
+        let archive = Archive::with(Script { acts, at_a_time, ..Script::default() }, &[]).await;
         let station = Station::new();
         for number in 0..WAITING {
             let belongs = if number < study { "1.2" } else { "1.2.5" };
             station.keep_small(&format!("1.2.3.{number}"), belongs, Priority::Routine).await;
         }
         let mut crowd = Self { station, archive, answer };
-        crowd.station.deliver_to("central", crowd.archive.route());
+        let route = crowd.archive.route();
+        crowd.station.deliver_with("central", route, |settings| settings.associations = associations);
         crowd.queued(WAITING).await;
         while crowd.archive.arrived().is_empty() {
             tokio::task::yield_now().await;
@@ -84,5 +92,31 @@ async fn a_study_that_is_expedited_overtakes_all_that_came_before_it() {
     let expected: Vec<String> = (WAITING - 50..WAITING).map(|number| format!("1.2.3.{number}")).collect();
     assert_eq!(arrived.get(..50).unwrap(), expected);
     assert_eq!(arrived.last().unwrap(), "1.2.3.1");
+    crowd.end();
+}
+
+/// The last of them is answered late, while other associations are free.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_several_associations_an_urgent_study_is_answered_before_another_instance_starts() {
+    const URGENT: usize = 50;
+    let late = Arc::new(Notify::new());
+    let acts = vec![Act::Answer(0x0000); URGENT - 1].into_iter().chain([Act::AnswerWhen(Arc::clone(&late))]);
+    let crowd = Crowd::over(WAITING, 4, acts).await;
+    for number in 0..URGENT {
+        crowd.station.keep_small(&format!("1.2.4.{number}"), "1.2.9", Priority::Stat).await;
+    }
+    crowd.queued(WAITING + URGENT).await;
+    crowd.arrive(URGENT).await;
+    while crowd.archive.script.lock().unwrap().answered < URGENT {
+        tokio::task::yield_now().await;
+    }
+    late.notify_one();
+    crowd.arrive(URGENT + 20).await;
+    let script = crowd.archive.script.lock().unwrap();
+    let (urgent, others) = script.starts.get(1..URGENT + 20).unwrap().split_at(URGENT);
+    assert!(urgent.iter().all(|(uid, _)| uid.as_str().starts_with("1.2.4.")), "{urgent:?}");
+    assert!(others.iter().all(|(_, answered)| *answered > URGENT), "{others:?}");
+    assert!(script.most_open > 1, "several carried them");
+    drop(script);
     crowd.end();
 }
