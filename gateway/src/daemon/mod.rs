@@ -187,7 +187,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
     let all: Vec<_> = destinations.iter().map(|(_, destination)| Arc::clone(destination)).collect();
-    let workshop = forward::compact::Workshop::new(config.data.clone());
+    let workshop = forward::compact::Workshop::new(config.data.clone(), metrics.clone(), shutdown.clone());
     for (to, (url, destination)) in config.destinations.iter().zip(destinations) {
         let route = route(url, to.web.as_ref(), &certificates)?;
         let shared = (&spool, &metrics, &shutdown);

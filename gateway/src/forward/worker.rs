@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::benefit::Kind;
 use super::circuit::{self, Circuit};
+use super::compact::{self, Workshop};
 use super::courier::{Attempt, Bench, Courier, Handed, Load, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::goodput;
@@ -25,7 +27,7 @@ use super::verify;
 use super::width::Width;
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
-use crate::model::{DestinationName, InstanceId, Priority};
+use crate::model::{DestinationName, InstanceId, Priority, Uid};
 use crate::spool::{self, Claim, Classes, Outcome, Queue, Spool, SpoolError};
 
 /// How long an association without work is kept warm.
@@ -47,6 +49,9 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), SpoolError> {
     let most = if route.takes_several() { settings.associations } else { 1 };
+    if let Some(workshop) = &settings.workshop {
+        workshop.serve(&destination.name);
+    }
     let mut worker = Worker {
         idle: vec![Idle { courier: Courier::new(route.clone(), &settings), since: clock::of_runtime() }],
         busy: JoinSet::new(),
@@ -94,6 +99,14 @@ enum Errand {
     Rest,
 }
 
+/// How an instance has been refused.
+#[derive(Debug, Default)]
+struct Refusals {
+    times: u32,
+    /// The smaller transfer syntax in which it was, if it was.
+    smaller: Option<Uid>,
+}
+
 struct Worker {
     bench: Arc<Bench>,
     route: Route,
@@ -109,7 +122,7 @@ struct Worker {
     width: Width,
     turns: Turns,
     /// How often each instance of its own that is waiting has been refused, since the start of the process.
-    refusals: HashMap<InstanceId, u32>,
+    refusals: HashMap<InstanceId, Refusals>,
     /// What it did not take from the one for which it stands in, and until when it is not offered that again.
     declined: BTreeMap<InstanceId, Instant>,
     metrics: Metrics,
@@ -119,6 +132,7 @@ impl Worker {
     async fn work(&mut self) -> Result<(), SpoolError> {
         while !self.bench.shutdown.is_cancelled() {
             self.send_out()?;
+            self.look_ahead()?;
             self.wait().await?;
         }
         Ok(())
@@ -152,6 +166,41 @@ impl Worker {
             load.as_stored = was_refused;
             self.send(courier, errand, load);
         }
+        Ok(())
+    }
+
+    /// Where instances are made smaller for the way, if they are, and the destination takes them so.
+    fn workshop(&self) -> Option<&Workshop> {
+        let Bench { destination, settings, .. } = &*self.bench;
+        settings.workshop.as_ref().filter(|_| destination.accepts_smaller())
+    }
+
+    /// Has made smaller what comes next, while the present ones are on the wire.
+    fn look_ahead(&self) -> Result<(), SpoolError> {
+        let Bench { destination, spool, settings, .. } = &*self.bench;
+        let Some(workshop) = self.workshop().filter(|workshop| !workshop.has_plans(&destination.name)) else {
+            return Ok(());
+        };
+        let (instances, most) = compact::AHEAD;
+        let upcoming = |queue| blocking(|| spool.upcoming(queue, spool.time(), instances));
+        let (mut owed, mut next) = (&destination.name, upcoming(Queue::from(&destination.name))?);
+        if let Some(other) = self.stands_in_for().filter(|_| next.is_empty()) {
+            let declined = self.declined();
+            (owed, next) = (other, upcoming(Queue { destination: other, except: Some(&declined) })?);
+        }
+        let mut bytes = 0_u64;
+        let mut is_first = true;
+        let within = next.into_iter().take_while(|next| {
+            bytes = bytes.saturating_add(next.length);
+            std::mem::take(&mut is_first) || bytes <= most
+        });
+        let accepted = within.map(|next| {
+            let accepted = destination.accepts(&Kind::of(&next.header), clock::of_runtime());
+            (next, accepted)
+        });
+        let ahead: Vec<_> =
+            accepted.filter(|(next, accepted)| !accepted.is_empty() && !self.refusals.contains_key(&next.id)).collect();
+        workshop.prepare(destination, owed, (spool, &settings.coercions), ahead);
         Ok(())
     }
 
@@ -291,10 +340,12 @@ impl Worker {
         // Only a request from now on counts: one that came during the attempt was about that attempt.
         let mut hastened = self.bench.destination.hastened.subscribe();
         let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
+        let looks_ahead = self.workshop().is_some();
         tokio::select! {
             () = shutdown.cancelled() => {}
             Some(done) = self.busy.join_next() => self.ended(done),
-            () = destination.queued.notified(), if has_room => {}
+            () = destination.queued.notified(), if has_room || looks_ahead => {}
+            () = destination.moving.notified(), if self.bench.settings.workshop.is_some() => {}
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}
             () = until(turn) => {}
@@ -434,11 +485,23 @@ impl Worker {
             Some(stand_in) => verdict.of_stand_in(stand_in),
         };
         let refusals = match &through {
-            None => self.refusals.remove(&id).unwrap_or(0),
-            Some(_) => 0,
+            None => self.refusals.remove(&id).unwrap_or_default(),
+            Some(_) => Refusals::default(),
         };
+        let smaller = sent_as.as_ref().and_then(|sent_as| sent_as.smaller);
+        let sent_as = sent_as.map(|sent_as| sent_as.syntax);
         match &verdict {
-            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => drop(self.refusals.insert(id, refusals + 1)),
+            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => {
+                let smaller = sent_as.clone().filter(|_| smaller.is_some()).or(refusals.smaller.clone());
+                self.refusals.insert(id, Refusals { times: refusals.times + 1, smaller });
+            }
+            Verdict::Delivered { .. } if smaller.is_none() => {
+                if let Some(syntax) = refusals.smaller.clone() {
+                    let kind = Kind::of(&claim.header);
+                    info!(destination:% = name, syntax:%; "the archive takes instances of this kind only as they are stored");
+                    self.bench.destination.shun(kind, syntax, clock::of_runtime());
+                }
+            }
             Verdict::Kept { .. } if through.is_some() => self.decline(id),
             _ => {}
         }
@@ -448,7 +511,8 @@ impl Worker {
         let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
         let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion, sent_as };
         let Settings { backoff, tries, .. } = &self.bench.settings;
-        let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
+        let outcome =
+            verdict.outcome(name, Tried { attempts, refusals: refusals.times }, backoff, *tries, fastrand::f64());
         let outcome = verify::to_be_verified(outcome, verify_after);
         match &outcome {
             Outcome::Delivered { answer, .. } if warned => {
@@ -471,7 +535,19 @@ impl Worker {
             }
             Outcome::Released => {}
         }
+        if let Some(workshop) = &self.bench.settings.workshop
+            && matches!(outcome, Outcome::Delivered { .. } | Outcome::Parked { .. })
+        {
+            workshop.settled(id, name);
+        }
         if matches!(outcome, Outcome::Delivered { .. }) {
+            self.bench.destination.show(|health| {
+                health.gain.stored = health.gain.stored.saturating_add(length);
+                health.gain.sent = health.gain.sent.saturating_add(sent);
+            });
+            if let Some(smaller) = smaller {
+                self.metrics.left_smaller(name, length, smaller);
+            }
             self.bench.destination.note_obstacle(id, None);
             if let Some(StandIn { whom, .. }) = &self.bench.settings.stands_in {
                 whom.note_obstacle(id, None);
