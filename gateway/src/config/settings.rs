@@ -81,7 +81,7 @@ pub struct Destination {
     pub max_transfer: Option<Duration>,
     /// `associations`: how many there are with it at most at the same time. Of no meaning for others than DICOM archives.
     pub associations: usize,
-    /// `compress`: whether instances are made smaller for the way where it takes a transfer syntax for that.
+    /// `compress`: whether instances are made smaller for the way where it takes a transfer syntax for that, and it pays.
     pub compress: bool,
     /// `verify`: how it is asked, after a delivery, whether it has the instance for good. `None`: not at all.
     pub verify: Option<Verification>,
