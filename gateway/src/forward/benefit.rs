@@ -13,11 +13,11 @@
 //! - [`Experience`] is of the whole box: the ratio and the speed that each kind of instance has reached in each transfer
 //!   syntax. It fades with every further instance.
 //! - [`Benefit`] is of one destination: what it chose for each kind, and what it still has to find out. To begin
-//!   with it needs a clear gain ([`CLEARLY`]), so that it does not go back and forth.
-//! - A kind of which nothing is known is tried, the other transfer syntaxes that are possible [`SOON`] afterwards, and
-//!   whatever was not chosen again [at times](AGAIN).
+//!   with it needs a clear gain (`CLEARLY`), so that it does not go back and forth.
+//! - A kind of which nothing is known is tried, the other transfer syntaxes that are possible `SOON` afterwards, and
+//!   whatever was not chosen again at times (`AGAIN`).
 //! - Where instances leave smaller, it is not known how many would arrive as stored: over a link on which the round trips
-//!   take the time, more than the bytes tell. If that matters, because the codec may be what holds things up, a [few](SAMPLE)
+//!   take the time, more than the bytes tell. If that matters, because the codec may be what holds things up, a few (`SAMPLE`)
 //!   leave as stored, and are measured.
 //!
 //! Both remember so many kinds and no more. What was prepared already costs nothing; nobody asks here for it.

@@ -11,9 +11,9 @@
 //!   name and goes with whoever holds it. What is then read from it is hashed again before its last fragment leaves.
 //! - One instance at a time in the whole box: one core, one file, the memory of one frame or so. Who waits for his turn has
 //!   an association of his own, and others send meanwhile.
-//! - While instances are on the wire, the next ones of each queue are made smaller in the background ([`Workshop::prepare`]):
+//! - While instances are on the wire, the next ones of each queue are made smaller in the background (`Workshop::prepare`):
 //!   so many and no more, as far as it pays. That gives way to whatever is wanted now, and ends with the gateway.
-//! - Results stay in a [`cache`] until the instance has arrived everywhere, or is parked: a second attempt, or a second
+//! - Results stay in a cache until the instance has arrived everywhere, or is parked: a second attempt, or a second
 //!   destination, makes nothing again. The cache has so many bytes and files and no more, and fewer where the disk is full.
 //! - In doubt the stored data set leaves as it otherwise would: if the result saves less than a twentieth, if the disk has no
 //!   room to spare, if a codec disagrees with itself. Each reason is counted.

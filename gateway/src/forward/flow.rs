@@ -5,7 +5,7 @@
 //! without work counts nothing, and a second in which four associations are at work is one second.
 //!
 //! Two sums are kept over the same time: of the bytes that left, and of the bytes that the same instances have on this disk.
-//! Both fade, by half in [`HALF`] of work; the bytes of an instance count as if they had left evenly from its first byte to
+//! Both fade, by half in `HALF` of work; the bytes of an instance count as if they had left evenly from its first byte to
 //! its answer, so that one of an hour's length is not taken for a moment of great speed. After [`STALE`] without an answer
 //! nothing is known: it may be another link by then. What is on its way at an answer is not in it, so it is rather too little.
 
