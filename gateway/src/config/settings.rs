@@ -84,7 +84,7 @@ pub struct Destination {
     pub max_transfer: Option<Duration>,
     /// `associations`: how many there are with it at most at the same time. Of no meaning for others than DICOM archives.
     pub associations: usize,
-    /// `compress`: whether instances are made smaller for the way where it takes a transfer syntax for that.
+    /// `compress`: whether instances are made smaller for the way where it takes a transfer syntax for that, and it pays.
     pub compress: bool,
     /// How much of the link may be used by what goes there.
     pub shaping: Shaping,

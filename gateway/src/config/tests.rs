@@ -57,6 +57,13 @@ pub(super) fn first_run() -> Flags {
 }
 
 #[test]
+fn instances_are_made_smaller_unless_the_destination_says_otherwise() {
+    for (more, expected) in [("", true), ("compress = true\n", true), ("compress = false\n", false)] {
+        assert_eq!(read(&with(more)).unwrap().destinations[0].compress, expected, "{more}");
+    }
+}
+
+#[test]
 fn a_minimal_file_gives_a_complete_configuration() {
     let config = read(MINIMAL).unwrap();
     assert_eq!(config.data, Path::new("/var/lib/waystation"));

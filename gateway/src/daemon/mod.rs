@@ -193,7 +193,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
     let control = server::serve(control, gateway, asked.clone());
     tasks.spawn("control", async move { control.await.map_err(|error| error.to_string()) });
     let reload = Reload::new(hangup, &config, configuration, &certificates, &destinations);
-    let workshop = forward::compact::Workshop::new(config.data.clone());
+    let workshop = forward::compact::Workshop::new(config.data.clone(), metrics.clone(), shutdown.clone());
     for (to, (url, destination)) in config.destinations.iter().zip(destinations) {
         let route = route(url, to.web.as_ref(), &certificates)?;
         let shared = (&spool, &metrics, &shutdown);

@@ -5,15 +5,16 @@
 //! exactly what it takes. A kind that was not proposed yet asks for a new association.
 
 use std::collections::HashSet;
-use std::io::Read;
-use std::sync::atomic::AtomicU64;
+use std::io::{BufReader, Read};
+use std::sync::Arc;
 
 use log::{debug, warn};
 use rustls::ClientConfig;
 
-use super::coerce::{Coerced, Coercions, Payload};
-use super::compact::{self, Compact, Workshop};
-use super::courier::Settings;
+use super::benefit::Kind;
+use super::coerce::{Coerced, Payload};
+use super::compact::{self, Order, Workshop};
+use super::courier::{Bench, Sending, Settings};
 use super::cstore::{self, StoreError};
 use super::open::{self, Dialer, OpenError};
 use super::pump;
@@ -22,6 +23,7 @@ use super::verdict::Verdict;
 use super::wire::GivenUp;
 use super::worker::blocking;
 use crate::association::{Abort, Association, AssociationError, Context, ContextRefusal, EchoError, RequestorSettings};
+use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
 use crate::dimse::CStore;
@@ -32,17 +34,12 @@ use crate::tls::Current;
 /// Presentation contexts in one A-ASSOCIATE-RQ (PS3.8 9.3.2.2: odd ids from 1 to 255).
 const MOST_CONTEXTS: usize = 128;
 
-/// What the negotiation of a presentation context is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Kind {
-    sop_class: Uid,
-    transfer_syntax: Uid,
-}
-
-impl Kind {
-    pub(super) fn of(claim: &Claim) -> Self {
-        Self { sop_class: claim.header.sop_class_uid.clone(), transfer_syntax: claim.header.transfer_syntax.clone() }
-    }
+/// In what an instance has left, if that is not what is stored.
+pub(super) struct SentAs {
+    /// The transfer syntax.
+    pub(super) syntax: Uid,
+    /// If it was made smaller for the way: to how many bytes.
+    pub(super) smaller: Option<u64>,
 }
 
 /// The association broke while an instance was on it.
@@ -61,8 +58,8 @@ pub(super) struct Delivered {
     pub(super) remark: Option<String>,
     /// What has left in place of the stored data set, if something has.
     pub(super) coerced: Option<Coerced>,
-    /// The transfer syntax in which it has left, if that is another than the stored one.
-    pub(super) sent_as: Option<Uid>,
+    /// In what it has left, if that is not what is stored.
+    pub(super) sent_as: Option<SentAs>,
 }
 
 impl Delivered {
@@ -134,7 +131,7 @@ impl Archive {
 
     /// Opens an association for these kinds; the first is in it for certain, the others as far as contexts last. With
     /// `prove`, the archive must answer a C-ECHO on it if it takes any, before it counts as open.
-    pub(super) async fn open(&mut self, kinds: &[Kind], prove: bool) -> Result<(), OpenError> {
+    pub(super) async fn open(&mut self, kinds: &[Kind], prove: bool, bench: &Bench) -> Result<(), OpenError> {
         self.close().await;
         let mut settings = RequestorSettings::new(self.settings.calling.clone(), self.peer.aet.clone());
         settings.timeouts = self.settings.timeouts.clone();
@@ -179,25 +176,30 @@ impl Archive {
             destination:% = self.peer.host, proposed = proposed.len(), accepted = association.accepted_contexts().len();
             "association established"
         );
+        if self.settings.workshop.is_some() {
+            for kind in &self.offered {
+                bench.destination.note_accepted(kind.clone(), accepted_among(&association, kind));
+            }
+        }
         self.association = Some(association);
         (self.proven, self.ahead) = (false, false);
         Ok(())
     }
 
-    /// Sends one instance whose kind the association [knows](Self::knows), and counts the bytes that leave in `sent`. With
+    /// Sends one instance whose kind the association [knows](Self::knows), and measures how it goes in `sending`. With
     /// `as_stored`, it is not made smaller.
     pub(super) async fn deliver(
         &mut self,
         claim: &Claim,
-        spool: &Spool,
+        bench: &Bench,
         as_stored: bool,
-        sent: &AtomicU64,
+        sending: &mut Sending<'_>,
     ) -> Result<Delivered, Broken> {
         let Some(association) = &mut self.association else {
             return Ok(Delivered::nothing(Verdict::Later { answer: "there is no association".into() }));
         };
-        let header = &claim.header;
-        let plain = match way(association, &Kind::of(claim)) {
+        let (header, kind) = (&claim.header, Kind::of(&claim.header));
+        let plain = match way(association, &kind) {
             Way::AsStored => Ok(None),
             Way::Converted(to) => Ok(Some(to)),
             Way::NotNow => Err(Verdict::Refused {
@@ -208,15 +210,18 @@ impl Archive {
             }
         };
         let smaller = match &self.settings.workshop {
-            Some(workshop) if !as_stored => Some((workshop.clone(), accepted_among(association, &Kind::of(claim)))),
+            Some(workshop) if !as_stored => {
+                let accepted = accepted_among(association, &kind);
+                Some((workshop.clone(), bench.destination.taken(&kind, accepted, clock::of_runtime())))
+            }
             _ => None,
         };
-        let opened = open_payload(spool, claim, &self.settings.coercions, smaller, plain).await;
+        let opened = open_payload(claim, bench, smaller, plain).await;
         let Opened { source, coerced, sent_as } = match opened {
             Ok(opened) => opened,
             Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
-        let syntax = sent_as.as_ref().unwrap_or(&header.transfer_syntax);
+        let syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax);
         let Some(context) = accepted(association, &header.sop_class_uid, syntax.as_str()).map(|context| context.id)
         else {
             let answer = format!("the archive has not accepted {syntax}, in which it was to leave");
@@ -231,12 +236,13 @@ impl Archive {
             priority: claim.priority,
             move_originator: None,
         };
+        sending.begins(sent_as.as_ref().is_none_or(|sent_as| sent_as.smaller.is_none()));
         let pieces = pump::pump(source, made_even, size);
-        match cstore::store(association, context, request, pieces, sent, self.settings.patience).await {
+        match cstore::store(association, context, request, pieces, sending.meter(), self.settings.patience).await {
             Ok(response) => {
                 self.proven = true;
                 // Asked of the index now: the other content may have come, and arrived there, since this one was claimed.
-                let verdict = Verdict::of(&response, || claim.ambiguous || is_ambiguous(spool, claim));
+                let verdict = Verdict::of(&response, || claim.ambiguous || is_ambiguous(&bench.spool, claim));
                 Ok(Delivered { verdict, remark: response.comment, coerced, sent_as })
             }
             Err(StoreError::Payload(error)) => {
@@ -316,31 +322,35 @@ struct Opened {
     source: Box<dyn Read + Send>,
     /// What of it was changed.
     coerced: Option<Coerced>,
-    /// The transfer syntax, if it is another than the stored one.
-    sent_as: Option<Uid>,
+    sent_as: Option<SentAs>,
 }
 
 /// The payload, read back, if necessary changed, and made smaller if that can be, otherwise as the `plain` way is; whatever
 /// is done is tried and compared before a byte may leave.
 async fn open_payload(
-    spool: &Spool,
     claim: &Claim,
-    coercions: &Coercions,
+    bench: &Bench,
     smaller: Option<(Workshop, Vec<Uid>)>,
     plain: Result<Option<Uid>, Verdict>,
 ) -> Result<Opened, Verdict> {
-    let (spool, coercions, header) = (spool.clone(), coercions.clone(), claim.header.clone());
-    let (id, length) = (claim.id, claim.length);
+    let (spool, coercions, through) =
+        (bench.spool.clone(), bench.settings.coercions.clone(), Arc::clone(&bench.destination));
+    let (header, owed) = (claim.header.clone(), claim.destination.clone());
+    let (id, hash, length) = (claim.id, claim.hash, claim.length);
     let opened = tokio::task::spawn_blocking(move || {
         let payload = Payload::prepare(&spool, id, &header, &coercions)?;
-        let stored = &header.transfer_syntax;
-        if let Some((workshop, offered)) = smaller.filter(|(_, offered)| !offered.is_empty())
-            && let Some(Compact { source, syntax }) = workshop.make(id, &payload, (stored, length), &offered)
-        {
-            return Ok(Opened { source, coerced: payload.coerced, sent_as: Some(syntax) });
+        if let Some((workshop, accepted)) = smaller {
+            let order =
+                Order { id, header: &header, hash, length, owed: &owed, through: &through, accepted: &accepted };
+            if let Some(made) = workshop.make(&order, &payload) {
+                let sent_as = SentAs { syntax: made.syntax.clone(), smaller: Some(made.bytes) };
+                let source = Box::new(BufReader::new(made.open()));
+                return Ok(Opened { source, coerced: payload.coerced, sent_as: Some(sent_as) });
+            }
         }
-        let sent_as = plain?;
-        let source = open_prepared(&payload, stored, sent_as.as_ref())?;
+        let converted = plain?;
+        let source = open_prepared(&payload, &header.transfer_syntax, converted.as_ref())?;
+        let sent_as = converted.map(|syntax| SentAs { syntax, smaller: None });
         Ok(Opened { source, coerced: payload.coerced, sent_as })
     });
     opened.await.unwrap_or_else(|_| Err(Verdict::Later { answer: "reading the instance failed".into() }))

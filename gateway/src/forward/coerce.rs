@@ -83,12 +83,30 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// Finds out what is to be changed, and proves the result. Blocking; the stored data set is read twice if anything is
-    /// to be changed.
+    /// Finds out what is to be changed, proves the result, and tells the log. Blocking; the stored data set is read twice if
+    /// anything is to be changed.
     ///
     /// # Errors
     /// What it means for the delivery.
     pub(super) fn prepare(
+        spool: &Spool,
+        id: InstanceId,
+        header: &InstanceHeader,
+        coercions: &Coercions,
+    ) -> Result<Self, Verdict> {
+        let payload = Self::plan(spool, id, header, coercions)?;
+        if let Some(Coerced { rules, proven }) = &payload.coerced {
+            let told: Vec<_> = rules.iter().map(DestinationName::as_str).collect();
+            info!(id:%, rules:% = told.join(", "), sha256:% = proven.hash; "attributes are changed for the destination");
+        }
+        Ok(payload)
+    }
+
+    /// Does the same for an instance that does not leave yet: the log is not told.
+    ///
+    /// # Errors
+    /// What it means for the delivery.
+    pub(super) fn plan(
         spool: &Spool,
         id: InstanceId,
         header: &InstanceHeader,
@@ -117,8 +135,6 @@ impl Payload {
         let Some(plan) = coerce::plan(open()?, syntax, &coercing).map_err(verdict)? else { return Ok(payload) };
         let proven = coerce::verify(open()?, syntax, &plan).map_err(verdict)?;
         let rules = names(&|change| plan.changed().contains(&change.tag));
-        let told: Vec<_> = rules.iter().map(DestinationName::as_str).collect();
-        info!(id:%, rules:% = told.join(", "), sha256:% = proven.hash; "attributes are changed for the destination");
         payload.coerced = Some(Coerced { rules, proven });
         payload.plan = Some(plan);
         Ok(payload)

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{Archive, Broken, Delivered, Kind};
+use super::archive::{Archive, Broken, Delivered, SentAs};
+use super::benefit::Kind;
 use super::coerce::{Coerced, Coercions, Payload};
 use super::compact::Workshop;
 use super::destination::{Activity, Destination};
@@ -27,7 +28,7 @@ use crate::association::Timeouts;
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
-use crate::model::{AeTitle, Priority, Uid};
+use crate::model::{AeTitle, Priority};
 use crate::retry::Backoff;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
@@ -135,8 +136,8 @@ pub(super) struct Handed {
     pub(super) remark: Option<String>,
     /// What has left in place of the stored data set, if it did.
     pub(super) coerced: Option<Coerced>,
-    /// The transfer syntax in which it has left, if that is another than the stored one.
-    pub(super) sent_as: Option<Uid>,
+    /// In what it has left, if that is not what is stored.
+    pub(super) sent_as: Option<SentAs>,
 }
 
 impl Handed {
@@ -163,8 +164,8 @@ impl Bench {
         }
     }
 
-    /// Shows that these many deliveries with so many bytes together are on their way, and measures how fast they get there
-    /// until that is [told](Sending::ended).
+    /// Shows that these many deliveries with so many bytes together are on their way, until that is
+    /// [told](Sending::ended).
     pub(super) fn sending(&self, deliveries: u64, bytes: u64) -> Sending<'_> {
         self.destination.show(|health| {
             health.activity = Activity::Sending;
@@ -172,7 +173,7 @@ impl Bench {
             health.sending_bytes += bytes;
         });
         let meter = self.destination.meter();
-        Sending { destination: &self.destination, meter, deliveries, bytes, began: clock::of_runtime() }
+        Sending { destination: &self.destination, meter, deliveries, bytes, moving: None }
     }
 }
 
@@ -182,7 +183,14 @@ pub(super) struct Sending<'a> {
     meter: Arc<AtomicU64>,
     deliveries: u64,
     bytes: u64,
-    began: Instant,
+    moving: Option<Moving>,
+}
+
+/// Bytes are on the wire.
+#[derive(Clone, Copy)]
+struct Moving {
+    since: Instant,
+    as_stored: bool,
 }
 
 impl Sending<'_> {
@@ -191,18 +199,44 @@ impl Sending<'_> {
         &self.meter
     }
 
-    /// There was an answer, or an end. Gives the number of bytes that have left.
-    pub(super) fn ended(self) -> u64 {
-        let ended = clock::of_runtime();
-        let took = ended.saturating_duration_since(self.began);
+    /// All is ready: from now on it is measured how fast it gets there, and whether that is as it is stored.
+    pub(super) fn begins(&mut self, as_stored: bool) {
+        let now = clock::of_runtime();
+        self.moving = Some(Moving { since: now, as_stored });
+        self.destination.show(|health| {
+            health.flow.began(now);
+            if as_stored {
+                health.flow_as_stored.began(now);
+            }
+        });
+        self.destination.moving.notify_one();
+    }
+
+    /// There was an answer that says whether it has arrived, or an end. Gives the number of bytes that have left.
+    pub(super) fn ended(mut self, arrived: bool) -> u64 {
+        self.measure(arrived)
+    }
+
+    fn measure(&mut self, arrived: bool) -> u64 {
         let sent = self.meter.load(Ordering::Relaxed);
-        self.destination.show(|health| health.goodput.sent(sent, took, ended));
+        let Some(Moving { since, as_stored }) = self.moving.take() else { return sent };
+        let ended = clock::of_runtime();
+        let took = ended.saturating_duration_since(since);
+        let stored = if arrived { self.bytes } else { 0 };
+        self.destination.show(|health| {
+            health.goodput.sent(sent, took, ended);
+            health.flow.ended(sent, stored, took, ended);
+            if as_stored {
+                health.flow_as_stored.ended(sent, stored, took, ended);
+            }
+        });
         sent
     }
 }
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
+        self.measure(false);
         self.destination.show(|health| {
             health.sending = health.sending.saturating_sub(self.deliveries);
             health.sending_bytes = health.sending_bytes.saturating_sub(self.bytes);
@@ -251,7 +285,7 @@ impl Courier {
     pub(super) fn load(&self, mut claims: Vec<Claim>) -> Load {
         match self {
             Self::Archive(_) => {
-                let kinds = distinct(claims.iter().map(Kind::of));
+                let kinds = distinct(claims.iter().map(|claim| Kind::of(&claim.header)));
                 claims.truncate(1);
                 Load { claims, kinds, as_stored: false }
             }
@@ -266,7 +300,7 @@ impl Courier {
     /// Whether it can hand this over without having to open anything first.
     pub(super) fn is_ready_for(&self, claim: &Claim) -> bool {
         match self {
-            Self::Archive(archive) => archive.knows(&Kind::of(claim)),
+            Self::Archive(archive) => archive.knows(&Kind::of(&claim.header)),
             Self::Web(_) | Self::Folder(_) => true,
         }
     }
@@ -308,7 +342,7 @@ impl Courier {
         // Whoever is ready before may have them.
         drop(claims);
         match self {
-            Self::Archive(archive) => match bench.unless_stopped(archive.open(&kinds, false)).await {
+            Self::Archive(archive) => match bench.unless_stopped(archive.open(&kinds, false, bench)).await {
                 None => Attempt::Stopped,
                 Some(Ok(())) => {
                     archive.note_ahead();
@@ -329,7 +363,7 @@ impl Courier {
                 _ => Attempt::DestinationFailed(FilingError::FolderMissing(root.clone()).to_string()),
             },
             Self::Archive(archive) => {
-                let opened = bench.unless_stopped(archive.open(&[], true)).await;
+                let opened = bench.unless_stopped(archive.open(&[], true, bench)).await;
                 archive.close().await;
                 match opened {
                     None => Attempt::Stopped,
@@ -364,7 +398,7 @@ async fn send(
     loop {
         if !archive.knows(kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
-            let failure = match (bench.unless_stopped(archive.open(kinds, prove)).await, broke.take()) {
+            let failure = match (bench.unless_stopped(archive.open(kinds, prove, bench)).await, broke.take()) {
                 (Some(Ok(())), _) => None,
                 // What left before the gateway was to stop has to be told, too.
                 (None, None) => return Attempt::Stopped,
@@ -383,10 +417,11 @@ async fn send(
                 };
             }
         }
-        let sending = bench.sending(1, claim.length);
+        let mut sending = bench.sending(1, claim.length);
         let (was_proven, was_ahead) = (archive.is_proven(), archive.is_ahead());
-        let delivered = archive.deliver(&claim, &bench.spool, as_stored, sending.meter()).await;
-        sent += sending.ended();
+        let delivered = archive.deliver(&claim, bench, as_stored, &mut sending).await;
+        let is_delivered = |delivered: &Delivered| matches!(delivered.verdict, Verdict::Delivered { .. });
+        sent += sending.ended(delivered.as_ref().is_ok_and(is_delivered));
         let Delivered { verdict, remark, coerced, sent_as } = match delivered {
             Ok(delivered) => delivered,
             Err(Broken { answer, is_given_up: true }) => {
@@ -437,7 +472,8 @@ enum Unfiled {
 
 async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     let Some(claim) = claims.pop() else { return Attempt::Made(Vec::new()) };
-    let sending = bench.sending(1, claim.length);
+    let mut sending = bench.sending(1, claim.length);
+    sending.begins(true);
     let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);
     let (root, spool, settings) = (root.to_owned(), bench.spool.clone(), bench.settings.clone());
     let filed = tokio::task::spawn_blocking(move || {
@@ -462,7 +498,7 @@ async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     if let Ok(Ok(_)) = &filed {
         sending.meter().store(claim.length, Ordering::Relaxed);
     }
-    let sent = sending.ended();
+    let sent = sending.ended(matches!(filed, Ok(Ok(_))));
     let verdict = match filed {
         Ok(Ok((path, coerced))) => {
             let verdict = Verdict::Delivered { answer: format!("filed as {}", path.display()), warned: false };

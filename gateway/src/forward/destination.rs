@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
+use super::benefit::{Benefit, Kind, Link, Measured};
 use super::circuit;
+use super::flow::Flow;
 use super::goodput::Goodput;
 use super::pace::Pace;
 use super::wire::{Cuts, Wires};
-use crate::model::{DestinationName, InstanceId};
+use crate::model::{DestinationName, InstanceId, Uid};
 
 /// Instances whose obstacles are shown.
 const OBSTACLES: usize = 8;
+/// Kinds of instances of which it is known in what an archive accepts them: as many as one association can be about.
+const KINDS: usize = 128;
+/// For how long a transfer syntax is not used in which an archive has refused what it then took as stored.
+const SHUNNED: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a destination is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +46,9 @@ pub struct Destination {
     pub name: DestinationName,
     health: watch::Sender<Health>,
     pub(super) queued: Notify,
-    /// The same for its verification.
+    /// An instance is on the wire now, so that there is time for what comes next.
+    pub(super) moving: Notify,
+    /// There may be something to ask about.
     pub(super) delivered: Notify,
     /// How often somebody has asked for an attempt at once.
     pub(super) hastened: watch::Sender<u64>,
@@ -53,6 +61,21 @@ pub struct Destination {
     /// Where the bytes are counted that leave, for each attempt that is under way.
     meters: Mutex<Vec<Weak<AtomicU64>>>,
     wires: Arc<Wires>,
+    /// Whether it pays to make instances smaller for it.
+    benefit: Mutex<Benefit>,
+    /// In which smaller transfer syntaxes the latest association that was about a kind accepts it.
+    accepted: Mutex<BTreeMap<Kind, Vec<Uid>>>,
+    /// In which of them it has refused it all the same, and until when that is believed.
+    shunned: Mutex<BTreeMap<(Kind, Uid), Instant>>,
+}
+
+/// How much smaller the instances were that left than they are on this disk. Since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gain {
+    /// Bytes of the instances that were delivered, as they are stored.
+    pub stored: u64,
+    /// Bytes that have left for them.
+    pub sent: u64,
 }
 
 /// What a destination is doing, as far as others may see.
@@ -74,8 +97,14 @@ pub struct Health {
     pub sending: u64,
     /// Bytes of the data sets being sent.
     pub sending_bytes: u64,
-    /// How fast instances have got there of late.
+    /// How fast instances have got there of late, each on its association.
     pub goodput: Goodput,
+    /// What the link has carried of late, over all associations.
+    pub flow: Flow,
+    /// The same of the instances alone that left as they are stored.
+    pub flow_as_stored: Flow,
+    /// What was saved by making instances smaller for the way.
+    pub gain: Gain,
     /// Instances that cannot arrive as things stand, some of them, each with a sentence that says why and what to do.
     pub obstacles: BTreeMap<InstanceId, String>,
     /// Connections of which something was waiting for an answer that were stalled when they were looked at last.
@@ -112,6 +141,9 @@ impl Destination {
             sending: 0,
             sending_bytes: 0,
             goodput: Goodput::default(),
+            flow: Flow::default(),
+            flow_as_stored: Flow::default(),
+            gain: Gain::default(),
             obstacles: BTreeMap::new(),
             stalled: 0,
             interruptions: 0,
@@ -124,6 +156,7 @@ impl Destination {
             name,
             health: watch::Sender::new(health),
             queued: Notify::new(),
+            moving: Notify::new(),
             delivered: Notify::new(),
             hastened: watch::Sender::new(0),
             back: watch::Sender::new(0),
@@ -131,6 +164,9 @@ impl Destination {
             failing: watch::Sender::new(None),
             meters: Mutex::new(Vec::new()),
             wires: Arc::new(Wires::paced(pace)),
+            benefit: Mutex::default(),
+            accepted: Mutex::default(),
+            shunned: Mutex::default(),
         }
     }
 
@@ -213,6 +249,58 @@ impl Destination {
         meters.retain(|meter| meter.strong_count() > 0);
         meters.push(Arc::downgrade(&meter));
         meter
+    }
+
+    /// What its link carries.
+    fn link(&self, now: Instant) -> Link {
+        let health = self.health.borrow();
+        Link {
+            sent: health.flow.sent_per_second(now),
+            stored: health.flow.stored_per_second(now),
+            as_stored: health.flow_as_stored.stored_per_second(now),
+        }
+    }
+
+    /// In what an instance of this kind is to leave; see [`Benefit::choose`].
+    pub(super) fn choose(&self, kind: &Kind, options: &[(Uid, Option<Measured>)], now: Instant) -> Option<Uid> {
+        let link = self.link(now);
+        self.benefit.lock().unwrap_or_else(PoisonError::into_inner).choose(kind, options, &link, now)
+    }
+
+    /// An association accepts this kind in these smaller transfer syntaxes.
+    pub(super) fn note_accepted(&self, kind: Kind, accepted: Vec<Uid>) {
+        let mut all = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KINDS && !all.contains_key(&kind) {
+            all.clear();
+        }
+        all.insert(kind, accepted);
+    }
+
+    /// In which smaller transfer syntaxes it has accepted this kind of late, and not refused it.
+    pub(super) fn accepts(&self, kind: &Kind, now: Instant) -> Vec<Uid> {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(kind).cloned();
+        self.taken(kind, accepted.unwrap_or_default(), now)
+    }
+
+    /// It has refused an instance of this kind in this transfer syntax, and taken it as it is stored.
+    pub(super) fn shun(&self, kind: Kind, syntax: Uid, now: Instant) {
+        let mut shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        shunned.retain(|_, until| *until > now);
+        if shunned.len() < KINDS {
+            shunned.insert((kind, syntax), now + SHUNNED);
+        }
+    }
+
+    /// Those of the transfer syntaxes accepted for this kind in which it takes it really, as far as is known.
+    pub(super) fn taken(&self, kind: &Kind, mut accepted: Vec<Uid>, now: Instant) -> Vec<Uid> {
+        let shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.retain(|syntax| shunned.get(&(kind.clone(), syntax.clone())).is_none_or(|until| *until <= now));
+        accepted
+    }
+
+    /// Whether it has accepted anything in a smaller transfer syntax of late.
+    pub(super) fn accepts_smaller(&self) -> bool {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).values().any(|accepted| !accepted.is_empty())
     }
 
     /// Notes what keeps an instance from arriving, or that nothing does any more.

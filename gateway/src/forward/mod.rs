@@ -29,10 +29,11 @@
 //!
 //! # The parts
 //!
-//! - [`circuit`], [`verdict`], [`width`], [`stall`], [`lookout`] and [`crate::retry`]: policy, pure, in virtual time;
+//! - [`circuit`], [`verdict`], [`width`], [`stall`], [`lookout`], [`benefit`] and [`crate::retry`]: policy, pure, in virtual
+//!   time; [`goodput`] and [`flow`]: what was measured;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
-//! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one;
+//! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one, made ahead and kept;
 //! - [`pace`]: what holds back what leaves, by [`crate::shaping`];
 //! - [`socket`]: what is asked of the system for a connection; [`wire`]: connections as others see them;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
@@ -47,6 +48,7 @@
 //! Nothing is deleted here. Nothing is known of how the instance came in.
 
 mod archive;
+pub mod benefit;
 mod beside;
 pub mod circuit;
 mod coerce;
@@ -54,6 +56,7 @@ pub mod compact;
 mod courier;
 pub mod cstore;
 mod destination;
+pub mod flow;
 pub mod folder;
 pub mod goodput;
 pub mod lookout;
@@ -79,6 +82,6 @@ mod worker;
 
 pub use coerce::Coercions;
 pub use courier::{Route, Settings, StandIn};
-pub use destination::{Activity, Destination, Health};
+pub use destination::{Activity, Destination, Gain, Health};
 pub use stow::{Service, probe};
 pub use worker::run;

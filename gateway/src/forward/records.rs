@@ -7,24 +7,33 @@ use std::time::Instant;
 
 use log::{info, warn};
 
+use super::benefit::Kind;
 use super::courier::{Bench, Handed, Settings, StandIn};
 use super::verdict::{Tried, Verdict};
 use super::verify;
 use super::worker::blocking;
 use crate::clock;
 use crate::metrics::{Delivery, Metrics};
-use crate::model::InstanceId;
+use crate::model::{InstanceId, Uid};
 use crate::spool::{self, Outcome};
 
 /// Instances whose refusals are remembered; one that is forgotten gets its few tries again.
 pub(super) const REMEMBERED: usize = 10_000;
+
+/// How an instance has been refused.
+#[derive(Debug, Default)]
+struct Refusals {
+    times: u32,
+    /// The smaller transfer syntax in which it was, if it was.
+    smaller: Option<Uid>,
+}
 
 /// See the module.
 pub(super) struct Records {
     bench: Arc<Bench>,
     metrics: Metrics,
     /// How often each instance of its own that is waiting has been refused, since the start of the process.
-    refusals: HashMap<InstanceId, u32>,
+    refusals: HashMap<InstanceId, Refusals>,
     /// What it did not take from the one for which it stands in, and until when it is not offered that again.
     declined: BTreeMap<InstanceId, Instant>,
 }
@@ -44,11 +53,23 @@ impl Records {
             Some(stand_in) => verdict.of_stand_in(stand_in),
         };
         let refusals = match &through {
-            None => self.refusals.remove(&id).unwrap_or(0),
-            Some(_) => 0,
+            None => self.refusals.remove(&id).unwrap_or_default(),
+            Some(_) => Refusals::default(),
         };
+        let smaller = sent_as.as_ref().and_then(|sent_as| sent_as.smaller);
+        let sent_as = sent_as.map(|sent_as| sent_as.syntax);
         match &verdict {
-            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => drop(self.refusals.insert(id, refusals + 1)),
+            Verdict::Refused { .. } if self.refusals.len() < REMEMBERED => {
+                let smaller = sent_as.clone().filter(|_| smaller.is_some()).or(refusals.smaller.clone());
+                self.refusals.insert(id, Refusals { times: refusals.times + 1, smaller });
+            }
+            Verdict::Delivered { .. } if smaller.is_none() => {
+                if let Some(syntax) = refusals.smaller.clone() {
+                    let kind = Kind::of(&claim.header);
+                    info!(destination:% = name, syntax:%; "the archive takes instances of this kind only as they are stored");
+                    self.bench.destination.shun(kind, syntax, clock::of_runtime());
+                }
+            }
             Verdict::Kept { .. } if through.is_some() => self.decline(id),
             _ => {}
         }
@@ -58,7 +79,8 @@ impl Records {
         let verify_after = self.bench.settings.verify_after.filter(|_| through.is_none());
         let attempt = spool::Attempt { bytes: sent, through, warned, remark, coercion, sent_as };
         let Settings { backoff, tries, .. } = &self.bench.settings;
-        let outcome = verdict.outcome(name, Tried { attempts, refusals }, backoff, *tries, fastrand::f64());
+        let tried = Tried { attempts, refusals: refusals.times };
+        let outcome = verdict.outcome(name, tried, backoff, *tries, fastrand::f64());
         let outcome = verify::to_be_verified(outcome, verify_after);
         match &outcome {
             Outcome::Delivered { answer, .. } if warned => {
@@ -81,7 +103,19 @@ impl Records {
             }
             Outcome::Released => {}
         }
+        if let Some(workshop) = &self.bench.settings.workshop
+            && matches!(outcome, Outcome::Delivered { .. } | Outcome::Parked { .. })
+        {
+            workshop.settled(id, name);
+        }
         if matches!(outcome, Outcome::Delivered { .. }) {
+            self.bench.destination.show(|health| {
+                health.gain.stored = health.gain.stored.saturating_add(length);
+                health.gain.sent = health.gain.sent.saturating_add(sent);
+            });
+            if let Some(smaller) = smaller {
+                self.metrics.left_smaller(name, length, smaller);
+            }
             self.bench.destination.note_obstacle(id, None);
             if let Some(StandIn { whom, .. }) = &self.bench.settings.stands_in {
                 whom.note_obstacle(id, None);

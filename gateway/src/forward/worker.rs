@@ -13,8 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::benefit::Kind;
 use super::beside;
 use super::circuit::{self, Circuit};
+use super::compact::{self, Workshop};
 use super::courier::{Attempt, Bench, Courier, Handed, Load, Route, Settings, StandIn};
 use super::destination::{Activity, Destination};
 use super::goodput;
@@ -53,6 +55,9 @@ pub async fn run(
 ) -> Result<(), SpoolError> {
     let bench = Arc::new(Bench { destination, settings, spool, shutdown });
     let most = if route.takes_several() { bench.settings.associations } else { 1 };
+    if let Some(workshop) = &bench.settings.workshop {
+        workshop.serve(&bench.destination.name);
+    }
     let mut worker = Worker {
         idle: vec![Idle { courier: Courier::new(route.clone(), &bench.settings), since: clock::of_runtime() }],
         out: Out::default(),
@@ -105,6 +110,7 @@ impl Worker {
     async fn work(&mut self) -> Result<(), SpoolError> {
         while !self.bench.shutdown.is_cancelled() {
             self.send_out()?;
+            self.look_ahead()?;
             self.wait().await?;
         }
         Ok(())
@@ -141,6 +147,41 @@ impl Worker {
             load.as_stored = was_refused;
             self.send(courier, errand, load);
         }
+        Ok(())
+    }
+
+    /// Where instances are made smaller for the way, if they are, and the destination takes them so.
+    fn workshop(&self) -> Option<&Workshop> {
+        let Bench { destination, settings, .. } = &*self.bench;
+        settings.workshop.as_ref().filter(|_| destination.accepts_smaller())
+    }
+
+    /// Has made smaller what comes next, while the present ones are on the wire.
+    fn look_ahead(&self) -> Result<(), SpoolError> {
+        let Bench { destination, spool, settings, .. } = &*self.bench;
+        let Some(workshop) = self.workshop().filter(|workshop| !workshop.has_plans(&destination.name)) else {
+            return Ok(());
+        };
+        let (instances, most) = compact::AHEAD;
+        let upcoming = |queue| blocking(|| spool.upcoming(queue, spool.time(), instances));
+        let (mut owed, mut next) = (&destination.name, upcoming(Queue::from(&destination.name))?);
+        if let Some(other) = self.stands_in_for().filter(|_| next.is_empty()) {
+            let declined = self.records.declined(clock::of_runtime());
+            (owed, next) = (other, upcoming(Queue { destination: other, except: Some(&declined) })?);
+        }
+        let mut bytes = 0_u64;
+        let mut is_first = true;
+        let within = next.into_iter().take_while(|next| {
+            bytes = bytes.saturating_add(next.length);
+            std::mem::take(&mut is_first) || bytes <= most
+        });
+        let accepted = within.map(|next| {
+            let accepted = destination.accepts(&Kind::of(&next.header), clock::of_runtime());
+            (next, accepted)
+        });
+        let ahead: Vec<_> =
+            accepted.filter(|(next, accepted)| !accepted.is_empty() && !self.records.was_refused(next.id)).collect();
+        workshop.prepare(destination, owed, (spool, &settings.coercions), ahead);
         Ok(())
     }
 
@@ -293,10 +334,12 @@ impl Worker {
         let mut back = self.bench.destination.back.subscribe();
         let is_away = closed.is_some() && self.bench.destination.away.borrow().is_some();
         let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
+        let looks_ahead = self.workshop().is_some();
         tokio::select! {
             () = shutdown.cancelled() => {}
             Some(back) = self.out.back() => self.ended(back),
-            () = destination.queued.notified(), if has_room => {}
+            () = destination.queued.notified(), if has_room || looks_ahead => {}
+            () = destination.moving.notified(), if self.bench.settings.workshop.is_some() => {}
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}
             () = until(turn) => {}

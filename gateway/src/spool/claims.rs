@@ -33,6 +33,19 @@ pub struct Claim {
     pub(super) lease: Lease,
 }
 
+/// A delivery that nobody has claimed, for whoever gets something ready for it.
+#[derive(Debug, Clone)]
+pub struct Upcoming {
+    /// The instance.
+    pub id: InstanceId,
+    /// Who, what, where to.
+    pub header: InstanceHeader,
+    /// SHA-256 of its data set.
+    pub hash: ContentHash,
+    /// Length of its data set, in bytes.
+    pub length: u64,
+}
+
 /// The queue of a destination, as somebody sees it who takes from it.
 #[derive(Debug, Clone, Copy)]
 pub struct Queue<'a> {
@@ -282,6 +295,26 @@ impl Leases {
             lease: self.lease(destination, id, Purpose::Sending),
         });
         Ok(claims.collect())
+    }
+
+    /// Up to `limit` due deliveries that nobody has claimed, in the order of [`Leases::claim`]; they stay unclaimed.
+    pub(super) fn upcoming(
+        &self,
+        index: &Index,
+        queue: Queue<'_>,
+        now: SpoolTime,
+        limit: usize,
+    ) -> Result<Vec<Upcoming>, IndexError> {
+        let held = self.lock().get(queue.destination).map(|held| held.sending.clone()).unwrap_or_default();
+        let is_taken = |id| held.contains(&id) || queue.leaves_out(id);
+        let due = index.read()?.due(queue.destination, now, limit, Classes::All, is_taken)?;
+        let upcoming = due.into_iter().map(|Due { id, row, .. }| Upcoming {
+            id,
+            header: row.header,
+            hash: row.hash,
+            length: row.length,
+        });
+        Ok(upcoming.collect())
     }
 
     /// As [`Leases::claim`], for deliveries about which the destination has to be asked.

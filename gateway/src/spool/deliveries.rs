@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 
 use super::Spool;
 use super::chores::{Chore, Task};
-use super::claims::{Attempt, Claim, Classes, Outcome, Parked, Queue, Reported, Unverified, Verification};
+use super::claims::{Attempt, Claim, Classes, Outcome, Parked, Queue, Reported, Unverified, Upcoming, Verification};
 use super::error::SpoolError;
 use super::indexer::IndexJob;
 use crate::clock::{self, SpoolTime};
@@ -33,6 +33,21 @@ impl Spool {
     ) -> Result<Vec<Claim>, SpoolError> {
         let queue = queue.into();
         self.ask(|inner| inner.leases.claim(&inner.index, queue, now, limit, classes))
+    }
+
+    /// Up to `limit` deliveries that [`Spool::claim`] would give, in its order, without claiming them. Somebody else may claim
+    /// them at any moment.
+    ///
+    /// # Errors
+    /// As for [`Spool::claim`].
+    pub fn upcoming<'a>(
+        &self,
+        queue: impl Into<Queue<'a>>,
+        now: SpoolTime,
+        limit: usize,
+    ) -> Result<Vec<Upcoming>, SpoolError> {
+        let queue = queue.into();
+        self.ask(|inner| inner.leases.upcoming(&inner.index, queue, now, limit))
     }
 
     /// The classes in which something is due at `now` that nobody has claimed, the most urgent first.

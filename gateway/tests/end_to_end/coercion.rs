@@ -34,6 +34,7 @@ fn what_is_changed_on_the_way_says_so_and_can_be_undone_by_what_it_says() {
     let setup = Setup::new(scratch.folder("data"))
         .configured(&scratch.path().join("waystation.toml"), SETTINGS)
         .with_destination("archive", &archive.url())
+        .without_compression("archive")
         .with_folder("nas", &nas)
         .with_folder("plain", &plain);
     let mut gateway = setup.start();

@@ -35,7 +35,8 @@ impl Way {
         let archive = Scp::start(&scratch.folder("archive"), Some(&pki.identity("archive")));
         let setup = Setup::new(scratch.folder("data"))
             .with_destination("archive", &archive.url())
-            .tls(&pki.identity("gateway"));
+            .tls(&pki.identity("gateway"))
+            .without_compression("archive");
         Self { gateway: setup.start(), archive, modality: pki.identity("modality"), scratch }
     }
 

@@ -23,7 +23,8 @@ fn an_instance_of_one_gibibyte_passes_in_less_than_64_mib_of_memory() {
     let archive = Storescp::start(scratch.folder("archive"), Some(&pki.identity("archive")));
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
-        .tls(&pki.identity("gateway"));
+        .tls(&pki.identity("gateway"))
+        .without_compression("archive");
     let mut gateway = setup.start();
     let start = waystation::clock::now();
     all_succeed(&storescu(&gateway.tls_target(&pki.identity("modality")), &files), &files);

@@ -38,7 +38,8 @@ fn whatever_was_answered_0000_arrives_whole_however_often_the_gateway_is_killed(
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
         .tls(&pki.identity("gateway"))
-        .quick_retries();
+        .quick_retries()
+        .without_compression("archive");
     let mut gateway = setup.start();
     let mut sender = ResendingScu::start(&gateway.target(), &files, PACE, LIMIT_PER_KILL * kills);
 

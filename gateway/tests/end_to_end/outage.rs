@@ -30,7 +30,8 @@ fn what_came_while_the_archive_was_away_is_delivered_when_it_comes_back() {
     let mut archive = Storescp::away(scratch.folder("archive"), Some(&pki.identity("archive")));
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
-        .tls(&pki.identity("gateway"));
+        .tls(&pki.identity("gateway"))
+        .without_compression("archive");
     let mut gateway = setup.start();
     let files = phantom::ct_series(&scratch.folder("series"), 50, 128);
     all_succeed(&storescu(&gateway.target(), &files), &files);
@@ -51,7 +52,8 @@ fn an_archive_that_dies_in_the_middle_gets_everything_when_it_is_back() {
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
         .tls(&pki.identity("gateway"))
-        .quick_retries();
+        .quick_retries()
+        .without_compression("archive");
     let mut gateway = setup.start();
     let files = phantom::ct_series(&scratch.folder("series"), 60, 512);
     let mut sender = ResendingScu::start(&gateway.target(), &files, Duration::ZERO, RECOVERY);
@@ -74,7 +76,8 @@ fn sigterm_in_the_middle_of_a_transfer_loses_nothing_and_ends_in_time() {
     let setup = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("localhost"))
         .tls(&pki.identity("gateway"))
-        .quick_retries();
+        .quick_retries()
+        .without_compression("archive");
     let gateway = setup.start();
     let setup = gateway.setup().clone();
     let files = phantom::ct_series(&scratch.folder("series"), 100, 512);
@@ -99,6 +102,7 @@ fn a_restart_keeps_the_queue() {
     let mut gateway = Setup::new(scratch.folder("data"))
         .with_destination("archive", &archive.url("127.0.0.1"))
         .quick_retries()
+        .without_compression("archive")
         .start();
     let setup = gateway.setup().clone();
     let files = phantom::ct_series(&scratch.folder("series"), 30, 64);

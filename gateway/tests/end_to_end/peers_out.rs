@@ -17,11 +17,16 @@ const TRANSFER: Duration = Duration::from_secs(120);
 
 /// A gateway with one destination, and what it needs to be one.
 fn gateway_to(scratch: &Scratch, pki: &Pki, url: &str) -> Gateway {
-    Setup::new(scratch.folder("data"))
-        .with_destination("archive", url)
-        .tls(&pki.identity("gateway"))
-        .quick_retries()
-        .start()
+    setup_to(scratch, pki, url).start()
+}
+
+/// The same, and the destination gets what came in byte for byte.
+fn gateway_without_compression(scratch: &Scratch, pki: &Pki, url: &str) -> Gateway {
+    setup_to(scratch, pki, url).without_compression("archive").start()
+}
+
+fn setup_to(scratch: &Scratch, pki: &Pki, url: &str) -> Setup {
+    Setup::new(scratch.folder("data")).with_destination("archive", url).tls(&pki.identity("gateway")).quick_retries()
 }
 
 /// Sends the bytes of the files and waits until nothing is left to deliver.
@@ -40,7 +45,7 @@ fn a_storescp_gets_identical_data_sets_with_tls_and_without() {
         let identity = server.map(|()| pki.identity("archive"));
         let archive = Storescp::start(scratch.folder("archive"), identity.as_ref());
         // By name over TLS, so that the name is looked up and checked.
-        let mut gateway = gateway_to(&scratch, &pki, &archive.url("localhost"));
+        let mut gateway = gateway_without_compression(&scratch, &pki, &archive.url("localhost"));
         let files = studies::assortment();
         carry(&mut gateway, &files);
         assert_eq!(data_sets(&archive.files()), data_sets(&files));
@@ -53,10 +58,26 @@ fn pynetdicom_gets_identical_data_sets_over_tls() {
     let scratch = Scratch::new();
     let pki = Pki::new(scratch.path(), "pki");
     let archive = Scp::start(&scratch.folder("archive"), Some(&pki.identity("archive")));
-    let mut gateway = gateway_to(&scratch, &pki, &archive.url());
+    let mut gateway = gateway_without_compression(&scratch, &pki, &archive.url());
     let files = studies::assortment();
     carry(&mut gateway, &files);
     assert_eq!(archive.stored(), data_sets(&files));
+}
+
+/// As it is without a word in the configuration: what may be smaller on the way may leave so, and no pixel is another one.
+#[test]
+fn a_storescp_gets_every_element_and_every_pixel_in_whatever_transfer_syntax() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let archive = Storescp::start(scratch.folder("archive"), Some(&pki.identity("archive")));
+    let mut gateway = gateway_to(&scratch, &pki, &archive.url("localhost"));
+    let files = phantom::ct_series(&scratch.folder("series"), 20, 256);
+    carry(&mut gateway, &files);
+    let arrived = archive.files();
+    assert_eq!(arrived.len(), files.len());
+    // The first one in any case: nothing is known of the link yet.
+    assert!(data_sets(&arrived).iter().any(|arrived| arrived.transfer_syntax == "1.2.840.10008.1.2.4.80"));
+    same_elements(&paired_by_instance(&files, &arrived)).unwrap();
 }
 
 /// The open-source PACS that most people will try first.
@@ -137,7 +158,7 @@ fn a_deflated_data_set_of_odd_length_is_delivered_with_the_byte_that_its_sender_
     let scratch = Scratch::new();
     let pki = Pki::new(scratch.path(), "pki");
     let archive = Storescp::start(scratch.folder("archive"), None);
-    let mut gateway = gateway_to(&scratch, &pki, &archive.url("127.0.0.1"));
+    let mut gateway = gateway_without_compression(&scratch, &pki, &archive.url("127.0.0.1"));
     let folder = scratch.folder("series");
     let odd = phantom::ct_series(&folder, 20, 16).iter().find_map(deflated_to_odd_length);
     let odd = odd.expect("one of twenty data sets that deflates to an odd length");

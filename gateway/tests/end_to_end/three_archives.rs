@@ -110,7 +110,7 @@ fn a_thousand_instances_for_three_archives_of_which_one_dies_at_random_and_the_l
     let settings = format!(
         "[retry]\nfirst-delay = \"200ms\"\nmax-delay = \"1s\"\n\
          [to.orthanc]\nurl = \"{}\"\nverify = \"commitment\"\nverify-after = \"1s\"\n\
-         [to.dcmtk]\nurl = \"{}\"\n\
+         [to.dcmtk]\nurl = \"{}\"\ncompress = false\n\
          [to.web]\nurl = \"{}\"\nuser = \"{USER}\"\npassword-file = {password:?}\n",
         orthanc.url(),
         dcmtk.url("127.0.0.1"),

@@ -72,6 +72,17 @@ impl Setup {
         self.configured(&file, "[retry]\nfirst-delay = \"1s\"\nmax-delay = \"2s\"\n")
     }
 
+    /// This destination, which it has already, gets what came in byte for byte, and nothing smaller. After the settings.
+    pub(crate) fn without_compression(mut self, name: &str) -> Self {
+        let is_meant = |to: &String| to.split('=').next() == Some(name);
+        let at = self.to.iter().position(is_meant).expect("a destination of this name");
+        let to = self.to.remove(at);
+        let url = to.split_once('=').expect("a name and a URL").1;
+        let file = self.config.clone().unwrap_or_else(|| self.data.with_extension("toml"));
+        let settings = if self.config.is_some() { std::fs::read_to_string(&file).unwrap() } else { String::new() };
+        self.configured(&file, &format!("{settings}\n[to.{name}]\nurl = \"{url}\"\ncompress = false\n"))
+    }
+
     /// With these settings, written to this file.
     pub(crate) fn configured(mut self, file: &Path, settings: &str) -> Self {
         std::fs::write(file, settings).unwrap();

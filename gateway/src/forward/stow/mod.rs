@@ -60,7 +60,8 @@ use self::judgement::{About, Answer, Fate, Judgement};
 use self::multipart::Boundary;
 pub(super) use self::search::{Found, MOST_INSTANCES as MOST_SEARCHED, Search, Silence};
 use self::session::{Session, Trouble};
-use super::archive::{Kind, is_ambiguous};
+use super::archive::is_ambiguous;
+use super::benefit::Kind;
 use super::coerce::Coerced;
 use super::courier::{Attempt, Bench, Handed, Settings};
 use super::destination::Activity;
@@ -176,9 +177,10 @@ impl Web {
                 Some(Ok(())) => {}
                 Some(Err(trouble)) => return failed(trouble),
             }
-            let sending = bench.sending(claims.len() as u64, total(&claims));
+            let mut sending = bench.sending(claims.len() as u64, total(&claims));
+            sending.begins(true);
             let answered = self.send(&claims, bench, Arc::clone(sending.meter())).await;
-            let sent = sending.ended();
+            let sent = sending.ended(answered.as_ref().is_ok_and(|(answer, _)| answer.status.is_success()));
             match answered {
                 // The archive may have ended the connection while nothing was on it.
                 Err(Failure::Broken(Broken { stale: true, .. })) if again => again = false,
@@ -264,7 +266,7 @@ impl Web {
 
     /// What another transfer syntax is needed for, as far as that is known.
     fn conversion(&self, claim: &Claim) -> Option<Uid> {
-        self.converted.contains(&Kind::of(claim)).then(|| EXPLICIT.parse().ok()).flatten()
+        self.converted.contains(&Kind::of(&claim.header)).then(|| EXPLICIT.parse().ok()).flatten()
     }
 
     /// The answer came.
@@ -337,7 +339,7 @@ impl Web {
             }
             Fate::Unclear(answer) => Some(self.look_for(spool, claim, answer).await),
             Fate::Syntax(answer) => {
-                let (kind, stored) = (Kind::of(claim), &claim.header.transfer_syntax);
+                let (kind, stored) = (Kind::of(&claim.header), &claim.header.transfer_syntax);
                 let is_offered = transcode::conversions(stored).contains(&EXPLICIT);
                 if is_offered && remember(&mut self.converted, kind) {
                     remember(&mut self.alone, claim.id);
