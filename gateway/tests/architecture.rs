@@ -253,7 +253,7 @@ fn clocks_are_read_in_one_place_only() {
     assert_eq!(users_of(&reads), BTreeSet::from(["clock".to_owned()]));
     // The clock of the runtime is for what waits with its timers.
     let of_runtime = users_of(&|code| tokens_of(code).contains(&"of_runtime"));
-    assert_eq!(of_runtime, ["association", "clock", "forward", "receive"].map(str::to_owned).into());
+    assert_eq!(of_runtime, ["association", "clock", "forward", "receive", "uplink"].map(str::to_owned).into());
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! - A measurement begins when as many associations as wanted are at work, and lasts until each of them has had two
-//!   answers or so. It counts the bytes of the data sets that were answered; whatever slows things down is in it.
+//!   answers or so, or one if that takes long. It counts the bytes of the data sets that were answered; whatever slows things down is in it.
 //! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
 //! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
 //!   minutes, and then after ever longer.
@@ -32,6 +32,8 @@ const WORTH_IT: f64 = 0.15;
 const AS_GOOD: f64 = 0.03;
 /// The shortest measurement.
 const SHORTEST: Duration = Duration::from_millis(500);
+/// After so long one answer of each association is enough.
+const LONGEST: Duration = Duration::from_secs(10);
 /// How long what was found out counts at first, and at most.
 const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// For how long an archive is believed at first that it takes no more, and at most.
@@ -126,7 +128,8 @@ impl Width {
         measured.bytes = measured.bytes.saturating_add(bytes);
         measured.answers += 1;
         let took = now.saturating_duration_since(measured.since);
-        if measured.answers < 2 * wanted || took < SHORTEST {
+        let is_enough = measured.answers >= 2 * wanted || (measured.answers >= wanted && took >= LONGEST);
+        if !is_enough || took < SHORTEST {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -144,9 +147,14 @@ impl Width {
         self.settle(now);
     }
 
-    /// The link was away for a while: what was measured meanwhile says nothing.
-    pub fn interrupted(&mut self) {
+    /// The link was away for a while: what was measured meanwhile says nothing. More than what was known to be good are not
+    /// tried on for ever where interruptions come faster than measurements end: it goes back to that.
+    pub fn interrupted(&mut self, now: Instant) {
         self.measured = None;
+        if let Step::Tries { before, .. } = self.step {
+            self.wanted = self.wanted.min(before);
+            self.settle(now);
+        }
     }
 
     /// Another association was not to be had because nothing got through: that says nothing about the archive. It is tried
@@ -298,9 +306,21 @@ mod tests {
         let mut link = Link::new(8, 320_000.0, 1e8);
         assert_eq!(link.carry(400), 8);
         link.now += Duration::from_secs(20);
-        link.width.interrupted();
+        link.width.interrupted(link.now);
         link.width.not_reached(5, link.now);
         assert_eq!(link.width.wanted(link.now), 5);
         assert_eq!(link.width.wanted(link.now + UNREACHED), 8);
+    }
+
+    #[test]
+    fn more_than_what_is_known_to_be_good_are_not_tried_on_over_a_link_that_is_often_away() {
+        // Two fill it; each measurement of more takes longer than the link is there.
+        let mut link = Link::new(64, 60_000.0, 100_000.0);
+        for _ in 0..50 {
+            link.carry(15);
+            link.width.interrupted(link.now);
+            link.now += Duration::from_secs(20);
+            assert!(link.width.wanted(link.now) <= 4, "{}", link.width.wanted(link.now));
+        }
     }
 }

@@ -282,13 +282,13 @@ impl Worker {
     fn look_for_interruptions(&mut self) {
         let interruptions = self.bench.destination.health().interruptions;
         if std::mem::replace(&mut self.interruptions, interruptions) != interruptions {
-            self.width.interrupted();
+            self.width.interrupted(clock::of_runtime());
         }
     }
 
     /// A connection was given up: what was on it goes again at once.
     fn cut(&mut self, handed: Option<Box<Handed>>, sentence: &str) {
-        self.width.interrupted();
+        self.width.interrupted(clock::of_runtime());
         if let Some(handed) = handed {
             self.records.apply(*handed);
         }

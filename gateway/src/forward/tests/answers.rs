@@ -126,3 +126,17 @@ async fn an_archive_that_hangs_holds_up_nobody_else() {
     assert_eq!((waits("hangs"), hangs.arrived().len()), (u64::from(EACH), 1));
     station.workers.iter().for_each(JoinHandle::abort);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warnings_are_deliveries() {
+    for status in [0xB000, 0xB006, 0xB007] {
+        let archive = Archive::start([Act::Answer(status)], &[]).await;
+        let mut station = Station::new();
+        let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
+        station.deliver_to("central", archive.route());
+        let state = station.settled(id, "central").await;
+        let DeliveryState::Delivered { answer, attempts: 1, .. } = state else { panic!("{state:?}") };
+        assert!(answer.starts_with(&format!("{status:04X}")), "{answer}");
+        station.stop().await;
+    }
+}

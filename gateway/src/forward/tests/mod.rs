@@ -548,20 +548,6 @@ async fn one_instance_that_cannot_be_filed_is_parked_and_the_others_are_filed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn warnings_are_deliveries() {
-    for status in [0xB000, 0xB006, 0xB007] {
-        let archive = Archive::start([Act::Answer(status)], &[]).await;
-        let mut station = Station::new();
-        let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
-        station.deliver_to("central", archive.route());
-        let state = station.settled(id, "central").await;
-        let DeliveryState::Delivered { answer, attempts: 1, .. } = state else { panic!("{state:?}") };
-        assert!(answer.starts_with(&format!("{status:04X}")), "{answer}");
-        station.stop().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_others_flow_on() {
     for status in [0xA900, 0xA9FF, 0xC000, 0xC123, 0x0110, 0x0122, 0xFFFF] {
         let archive = Archive::start([Act::Answer(status)], &[]).await;
