@@ -48,8 +48,19 @@ pub(crate) fn run(arguments: &LinkArguments) -> Result<(), Failure> {
 }
 
 fn page(link: &Link) -> String {
-    let header =
-        ["TO", "STATE", "ASSOCIATIONS", "OUT", "IN", "SENT AGAIN", "ROUND TRIP", "WAITS", "EMPTY IN", "THIS MONTH"];
+    let header = [
+        "TO",
+        "STATE",
+        "ASSOCIATIONS",
+        "OUT",
+        "IN",
+        "SENT AGAIN",
+        "ROUND TRIP",
+        "WAITS",
+        "EMPTY IN",
+        "MADE SMALLER",
+        "THIS MONTH",
+    ];
     let mut rows: Vec<_> = link.destinations.iter().map(row).collect();
     let whole = &link.whole;
     let none = || "-".to_owned();
@@ -63,10 +74,19 @@ fn page(link: &Link) -> String {
         none(),
         none(),
         none(),
+        none(),
         month(whole),
     ]);
     let mut page = table(&header, &rows);
     for to in &link.destinations {
+        if to.cuts > 0 {
+            let (cuts, twice) = (count(to.cuts), bytes(to.sent_twice_bytes));
+            let _ = writeln!(
+                page,
+                "\n{}: the link was interrupted under {cuts} connections, and {twice} were sent twice",
+                to.name
+            );
+        }
         page.push_str(&held(to.name.as_str(), &to.standing));
     }
     page.push_str(&held("all", whole));
@@ -76,7 +96,7 @@ fn page(link: &Link) -> String {
     page.trim_end().to_owned()
 }
 
-fn row(to: &To) -> [String; 10] {
+fn row(to: &To) -> [String; 11] {
     let none = || "-".to_owned();
     let round_trip = match (to.round_trip_ms, to.shortest_round_trip_ms) {
         (Some(now), Some(shortest)) => format!("{now} ms ({shortest} at best)"),
@@ -93,8 +113,17 @@ fn row(to: &To) -> [String; 10] {
         round_trip,
         amount(to.queued),
         to.empty_in_seconds.map_or_else(none, |seconds| duration(Duration::from_secs(seconds))),
+        smaller(to),
         month(&to.standing),
     ]
+}
+
+/// How many times smaller what has left was than what is stored.
+fn smaller(to: &To) -> String {
+    match to.delivered_bytes.saturating_mul(10).checked_div(to.left_bytes) {
+        Some(tenths) if tenths > 10 => format!("{}.{} times", tenths / 10, tenths % 10),
+        _ => "-".to_owned(),
+    }
 }
 
 /// What holds back what leaves, if something does.
@@ -177,6 +206,10 @@ mod tests {
             queued: Amount { instances: 50, bytes: 26_000_000 },
             standing: standing(),
             volume: Total { sent: 5, repeated: 1, received: 2 },
+            delivered_bytes: 43_000_000,
+            left_bytes: 10_000_000,
+            cuts: 3,
+            sent_twice_bytes: 1_200_000,
             round_trip_ms: Some(640),
             shortest_round_trip_ms: Some(601),
             empty_in_seconds: Some(130),
@@ -187,6 +220,7 @@ mod tests {
         for part in ["1.8 Mbit/s", "34 kbit/s", "1.1 %", "640 ms (601 at best)", "2 min 10 s", "12.3 GB of 20.0 GB"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(text.contains("4.3 times") && text.contains("under 3 connections, and 1.2 MB were"), "{text}");
         assert!(text.contains("archive: no more than 2Mbit/s"), "{text}");
         assert!(text.contains("warning: archive: 24.0 GB are to be expected"), "{text}");
         let closed = Some(Closed::Hours { until: Some("2026-11-30T18:00:00".parse().unwrap()) });

@@ -53,6 +53,14 @@ pub struct To {
     pub round_trip_ms: Option<u64>,
     /// The shortest round trip of the last minutes, in milliseconds.
     pub shortest_round_trip_ms: Option<u64>,
+    /// What was delivered since the process began, in bytes of the data sets as they are stored.
+    pub delivered_bytes: u64,
+    /// What has left for that: less, where instances were made smaller for the way.
+    pub left_bytes: u64,
+    /// Connections that ended with something on them since the process began, because the link was interrupted.
+    pub cuts: u64,
+    /// Bytes that were sent twice because of that.
+    pub sent_twice_bytes: u64,
     /// Seconds until nothing waits any more, if it goes on like this; `None` if that cannot be said.
     pub empty_in_seconds: Option<u64>,
 }
@@ -95,8 +103,7 @@ fn to(destination: &Destination, queue: Option<&DestinationStatus>, standing: St
     let fresh = infos.iter().filter(|info| info.in_flight > 0).map(|info| info.round_trip).min();
     let shortest = infos.iter().map(|info| info.shortest_round_trip).min();
     let queued = queue.map_or_else(Amount::default, |queue| queue.queued.into());
-    let rate = health.goodput.bytes_per_second(clock::now());
-    let rate = rate.map(|rate| rate.saturating_mul(health.associations.max(1)));
+    let rate = health.flow.stored_per_second(clock::now());
     To {
         name: destination.name.clone(),
         activity: health.activity,
@@ -104,6 +111,10 @@ fn to(destination: &Destination, queue: Option<&DestinationStatus>, standing: St
         sending: health.sending,
         empty_in_seconds: rate.and_then(|rate| queued.bytes.checked_div(rate)),
         queued,
+        delivered_bytes: health.gain.stored,
+        left_bytes: health.gain.sent,
+        cuts: health.cuts.given_up.saturating_add(health.cuts.broken),
+        sent_twice_bytes: health.cuts.bytes,
         standing,
         volume: wires.volume().into(),
         round_trip_ms: fresh.map(millis),
