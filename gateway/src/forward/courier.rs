@@ -256,6 +256,11 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// Hands nothing over: the deliveries wait again.
+    pub(super) fn release(&mut self) {
+        self.claims.clear();
+    }
+
     /// Whether something in it is urgent.
     pub(super) fn is_urgent(&self) -> bool {
         self.claims.iter().any(|claim| claim.priority == Priority::Stat)
@@ -338,9 +343,7 @@ impl Courier {
 
     /// Opens an association for what it would load, and hands nothing over.
     pub(super) async fn open(&mut self, load: Load, bench: &Bench) -> Attempt {
-        let Load { claims, kinds, .. } = load;
-        // Whoever is ready before may have them.
-        drop(claims);
+        let Load { kinds, .. } = load;
         match self {
             Self::Archive(archive) => match bench.unless_stopped(archive.open(&kinds, false, bench)).await {
                 None => Attempt::Stopped,

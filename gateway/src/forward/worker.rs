@@ -145,6 +145,10 @@ impl Worker {
             let was_refused = self.records.was_refused(first.id);
             let mut load = courier.load(claims);
             load.as_stored = was_refused;
+            if errand == Errand::Open {
+                // Whoever is ready before may have them, and what is urgent must be seen to wait.
+                load.release();
+            }
             self.send(courier, errand, load);
         }
         Ok(())
