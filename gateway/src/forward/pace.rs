@@ -54,8 +54,8 @@ pub struct Pace {
     state: Mutex<State>,
     /// Whether there is a rate to keep.
     limited: AtomicBool,
-    /// Bytes that were granted.
-    granted: AtomicU64,
+    /// Bytes that were written, headers reckoned.
+    written: AtomicU64,
     /// Whether somebody had to wait since the last look.
     held_back: AtomicBool,
 }
@@ -228,7 +228,6 @@ impl Pace {
 
     /// Grants so many bytes on the link, and says from when on.
     pub(super) fn grant(&self, bytes: u64, urgent: bool, now: Instant) -> Instant {
-        self.granted.fetch_add(bytes, Ordering::Relaxed);
         let mut state = self.state();
         let own = if urgent && state.shaping.urgent_overrules {
             state.bucket.grant_at_once(bytes, now);
@@ -241,6 +240,11 @@ impl Pace {
             self.held_back.store(true, Ordering::Relaxed);
         }
         self.above.as_ref().map_or(own, |above| above.grant(bytes, urgent, now).max(own))
+    }
+
+    /// So many bytes of what was granted were written.
+    pub(super) fn written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// What was granted was so many bytes more, or less, in truth.
@@ -367,8 +371,8 @@ struct Followed {
     seen: Seen,
     /// What had gone at the last look.
     volume: Volume,
-    /// What was granted until then, and what of it was not what it seemed.
-    granted: u64,
+    /// What had been written until then.
+    written: u64,
 }
 
 /// What is saved.
@@ -391,7 +395,7 @@ impl Pacer {
                 destination.pace().state().usage = usage.clone();
             }
             let destination = Arc::clone(destination);
-            Followed { destination, seen: Seen::default(), volume: Volume::default(), granted: 0 }
+            Followed { destination, seen: Seen::default(), volume: Volume::default(), written: 0 }
         });
         Self { followed: followed.collect(), whole, seen: Seen::default() }
     }
@@ -404,10 +408,10 @@ impl Pacer {
             let volume = wires.volume();
             whole.add(volume);
             pace.state().speed = one.seen.speed(volume, now);
-            // What waits in the kernel was granted and has not gone yet.
+            // What waits in the kernel was written and has not gone yet.
             let waiting: u64 = wires.open().iter().filter_map(|gauge| gauge.waiting()).sum();
-            let granted = pace.granted.load(Ordering::Relaxed);
-            let estimated = granted.saturating_sub(std::mem::replace(&mut one.granted, granted));
+            let written = pace.written.load(Ordering::Relaxed);
+            let estimated = written.saturating_sub(std::mem::replace(&mut one.written, written));
             let gone = volume.sent.saturating_add(waiting);
             let before = std::mem::replace(&mut one.volume, Volume { sent: gone, ..volume });
             let truth = gone.cast_signed().saturating_sub(before.sent.cast_signed());

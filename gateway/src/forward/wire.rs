@@ -469,7 +469,10 @@ impl AsyncWrite for Wire {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes.get(..may).unwrap_or(bytes)));
         self.end()?;
         let length = written.map_err(|error| self.failed(error))?;
-        self.granted = self.granted.saturating_sub(length);
+        if self.wires.pace.is_limited() {
+            self.granted = self.granted.saturating_sub(length);
+            self.wires.pace.written(self.gauge.on_the_link(length as u64));
+        }
         self.gauge.written.fetch_add(length as u64, Ordering::Relaxed);
         Poll::Ready(Ok(length))
     }

@@ -27,11 +27,11 @@ const FIRST: f64 = 40_000.0;
 const LEAST: f64 = 2_000.0;
 /// The queue that is aimed at, in parts of what is allowed.
 const AIM: f64 = 0.4;
-/// A shorter delay than this may be chance, in seconds.
-const NOISE: f64 = 0.004;
-/// How much more in a round trip, before the first queue was met and after a while without one; and otherwise, at most.
+/// A delay that is shorter than this may be chance, in parts of what is allowed: acknowledgements come late now and then.
+const NOISE: f64 = 0.2;
+/// How much more in a round trip, before the first queue was met and a long while after the last one, at most; and otherwise.
 const GROWTH: (f64, f64) = (0.25, 0.05);
-/// So many round trips without a queue are a while.
+/// After so many round trips without a queue twice as much.
 const WHILE: f64 = 10.0;
 /// The shortest round trip that is reckoned with, in seconds.
 const SHORTEST: f64 = 0.05;
@@ -98,24 +98,28 @@ impl Courtesy {
         if since <= 0.0 {
             return;
         }
-        let noise = NOISE.max(shortest * 0.01);
-        if queue <= noise {
-            let without = self.without.map(|seconds| seconds + since);
-            self.without = without;
-            let growth = match without {
-                Some(seconds) if seconds < WHILE * trip => self.careful(trip),
-                _ => GROWTH.0,
-            };
+        let aim = self.target * AIM;
+        let through = self.got_through(trip, now);
+        if queue > aim {
+            self.without = Some(0.0);
+            // A queue that is too long goes within a round trip.
+            if let Some(through) = through {
+                let less = through * (1.0 - (queue - aim) / trip.max(0.2)).max(0.3);
+                self.rate = self.rate.min(less);
+            }
+        } else if queue > self.target * NOISE {
+            self.without = Some(0.0);
+            // One that is too short comes slowly.
             if look.busy {
-                self.rate *= 1.0 + growth * (since / trip).min(1.0);
+                self.rate *= 1.0 + self.careful(trip) * (1.0 - queue / aim) * (since / trip).min(1.0);
             }
         } else {
-            self.without = Some(0.0);
-            if let Some(through) = self.got_through(trip, now) {
-                // A queue that is too long goes within a round trip, one that is too short comes slowly.
-                let over = queue - self.target * AIM;
-                let within = if over > 0.0 { trip.max(0.2) } else { 4.0 * trip.max(0.2) };
-                self.rate = through * (1.0 - over / within).clamp(0.3, 1.0 + self.careful(trip));
+            self.without = self.without.map(|seconds| seconds + since);
+            // The longer there was none, the bolder: others may have left.
+            let bolder = |seconds: f64| 1.0 + (seconds / (WHILE * trip)).powi(2);
+            let growth = self.without.map_or(GROWTH.0, |seconds| self.careful(trip) * bolder(seconds)).min(GROWTH.0);
+            if look.busy {
+                self.rate *= 1.0 + growth * (since / trip).min(1.0);
             }
         }
         self.rate = self.rate.max(LEAST);
@@ -123,7 +127,7 @@ impl Courtesy {
 
     /// How much more in a round trip, so that the queue which comes of it is found out about before it is too long.
     fn careful(&self, trip: f64) -> f64 {
-        (0.3 * self.target / trip).min(GROWTH.1)
+        (0.2 * self.target / trip).min(GROWTH.1)
     }
 
     /// The shortest round trip of late, in seconds.
@@ -198,10 +202,12 @@ mod tests {
                 ours += left;
                 delays.push(self.queue / self.capacity);
                 if n.is_multiple_of(10) {
-                    let round_trip = Duration::from_secs_f64(self.round_trip + smooth);
+                    // Acknowledgements are late by up to 8 ms, and what got through is not known to a twentieth.
+                    let late = 0.008 * ((n / 10) % 4) as f64 / 3.0;
+                    let round_trip = Duration::from_secs_f64(self.round_trip + smooth + late);
                     let shortest = Duration::from_secs_f64(self.round_trip);
-                    courtesy.look(Look { round_trip, shortest, through: through as u64, busy: true }, *at);
-                    through = 0.0;
+                    let seen = (std::mem::take(&mut through) * 0.95) as u64;
+                    courtesy.look(Look { round_trip, shortest, through: seen, busy: true }, *at);
                 }
             }
             delays.sort_by(f64::total_cmp);
