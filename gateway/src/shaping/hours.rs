@@ -115,7 +115,7 @@ fn days(text: &str) -> Result<[bool; 7], NotHours> {
         let (first, last) = (named(first)?, named(last)?);
         // From Friday to Monday is over the weekend.
         let count = (last + 7 - first) % 7;
-        (first..=first + count).filter_map(|day| Some(day % 7)).for_each(|day| {
+        (first..=first + count).map(|day| day % 7).for_each(|day| {
             if let Some(day) = days.get_mut(day) {
                 *day = true;
             }
