@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// Associations that there are after the first answer, if there may be so many.
 const FIRST: usize = 2;
 /// What twice as many must bring to be worth it: this part of what they bring at best is enough.
-const WORTH_IT: f64 = 0.15;
+const WORTH_IT: f64 = 0.06;
 /// Fewer are as good if they lose no more than this part.
 const AS_GOOD: f64 = 0.03;
 /// The shortest measurement.

@@ -33,6 +33,12 @@ const NOISE: f64 = 0.2;
 const GROWTH: (f64, f64) = (0.25, 0.05);
 /// After so many round trips without a queue twice as much.
 const WHILE: f64 = 10.0;
+/// A delay counts that was there at so many looks one after the other.
+const LOOKS: usize = 2;
+/// What is left of what gets through, however long the queue.
+const LEAST_LEFT: f64 = 0.3;
+/// For so many round trips what got through is believed to be possible, and for so many seconds at least.
+const POSSIBLE: (f64, f64) = (5.0, 2.0);
 /// The shortest round trip that is reckoned with, in seconds.
 const SHORTEST: f64 = 0.05;
 /// How long the shortest round trip counts.
@@ -62,6 +68,10 @@ pub struct Courtesy {
     /// What got through of late: when it was looked at, and bytes since the look before.
     through: VecDeque<(Instant, u64)>,
     last: Option<Instant>,
+    /// The last delays that were seen, in seconds.
+    delays: VecDeque<f64>,
+    /// Bytes per second that got through at moments of the last round trips when there was more to send.
+    rates: VecDeque<(Instant, f64)>,
     /// Seconds since a queue was seen; nothing if none was yet.
     without: Option<f64>,
 }
@@ -76,6 +86,8 @@ impl Courtesy {
             shortest: None,
             through: VecDeque::new(),
             last: None,
+            delays: VecDeque::new(),
+            rates: VecDeque::new(),
             without: None,
         }
     }
@@ -92,37 +104,57 @@ impl Courtesy {
         let since = self.last.replace(now).map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
         let shortest = self.shortest(look.shortest.as_secs_f64(), now);
         let round_trip = look.round_trip.as_secs_f64();
-        let queue = (round_trip - shortest).max(0.0);
+        let queue = self.standing((round_trip - shortest).max(0.0));
         let trip = round_trip.max(SHORTEST);
         self.through.push_back((now, look.through));
         if since <= 0.0 {
             return;
         }
         let aim = self.target * AIM;
-        let through = self.got_through(trip, now);
-        if queue > aim {
+        if queue > self.target * NOISE {
             self.without = Some(0.0);
-            // A queue that is too long goes within a round trip.
-            if let Some(through) = through {
-                let less = through * (1.0 - (queue - aim) / trip.max(0.2)).max(0.3);
-                self.rate = self.rate.min(less);
-            }
-        } else if queue > self.target * NOISE {
-            self.without = Some(0.0);
-            // One that is too short comes slowly.
-            if look.busy {
-                self.rate *= 1.0 + self.careful(trip) * (1.0 - queue / aim) * (since / trip).min(1.0);
-            }
         } else {
             self.without = self.without.map(|seconds| seconds + since);
-            // The longer there was none, the bolder: others may have left.
-            let bolder = |seconds: f64| 1.0 + (seconds / (WHILE * trip)).powi(2);
-            let growth = self.without.map_or(GROWTH.0, |seconds| self.careful(trip) * bolder(seconds)).min(GROWTH.0);
-            if look.busy {
-                self.rate *= 1.0 + growth * (since / trip).min(1.0);
+        }
+        let capacity = self.capacity(&look, trip, now);
+        match (self.without, capacity) {
+            // A queue that is too long goes within a round trip.
+            (Some(_), Some(capacity)) if queue > aim => {
+                self.rate = capacity * (1.0 - (queue - aim) / trip.max(0.2)).max(LEAST_LEFT);
             }
+            // One that is too short comes slowly; the longer there is none, the bolder: others may have left.
+            (Some(seconds), Some(capacity)) => {
+                let bolder = 1.0 + (seconds / (WHILE * trip)).powi(2);
+                let more = (self.careful(trip) * bolder).min(GROWTH.0) * (1.0 - queue / aim);
+                self.rate = capacity * (1.0 + more);
+            }
+            (None, _) if look.busy => self.rate *= 1.0 + GROWTH.0 * (since / trip).min(1.0),
+            _ => {}
         }
         self.rate = self.rate.max(LEAST);
+    }
+
+    /// Bytes per second that are possible: the most that got through of late.
+    fn capacity(&mut self, look: &Look, trip: f64, now: Instant) -> Option<f64> {
+        if let Some(through) = self.got_through(trip, now).filter(|_| look.busy) {
+            self.rates.push_back((now, through));
+        }
+        let long = Duration::from_secs_f64((POSSIBLE.0 * trip).max(POSSIBLE.1));
+        while self.rates.len() > 1
+            && self.rates.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= long)
+        {
+            self.rates.pop_front();
+        }
+        self.rates.iter().map(|(_, rate)| *rate).reduce(f64::max)
+    }
+
+    /// The delay without what was chance: a queue is still there at the next looks.
+    fn standing(&mut self, seen: f64) -> f64 {
+        self.delays.push_back(seen);
+        if self.delays.len() > LOOKS {
+            self.delays.pop_front();
+        }
+        self.delays.iter().copied().fold(seen, f64::min)
     }
 
     /// How much more in a round trip, so that the queue which comes of it is found out about before it is too long.
@@ -223,6 +255,7 @@ mod tests {
             model.run(&mut courtesy, 15.0, &mut at);
             let alone = model.run(&mut courtesy, 30.0, &mut at);
             model.others = model.capacity * 0.1;
+            model.run(&mut courtesy, 10.0, &mut at);
             let beside = model.run(&mut courtesy, 30.0, &mut at);
             model.others = 0.0;
             model.run(&mut courtesy, 10.0, &mut at);
