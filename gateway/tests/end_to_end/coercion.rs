@@ -53,7 +53,8 @@ fn what_is_changed_on_the_way_says_so_and_can_be_undone_by_what_it_says() {
         found.unwrap_or_else(|| panic!("{} is not there", file.display())).clone()
     };
     let pairs: Vec<(PathBuf, PathBuf)> = files.iter().map(|file| (file.clone(), after(file))).collect();
-    let wanted = ["InstitutionName=Clinic 7", "InstitutionalDepartmentName=Radiology", "StationName-", "StudyDescription^C7-"];
+    let wanted =
+        ["InstitutionName=Clinic 7", "InstitutionalDepartmentName=Radiology", "StationName-", "StudyDescription^C7-"];
     coerced(&pairs, &wanted).unwrap();
 
     let sorted = |files: &[PathBuf]| {

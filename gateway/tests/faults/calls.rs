@@ -24,7 +24,7 @@ const SMALL: u32 = 3;
 /// Frames of half a mebibyte: more than fits into a shared segment.
 const LARGE_FRAMES: u32 = 18;
 /// How many calls of a scenario are tried, evenly spread, unless the environment asks for more.
-const TRIED: u32 = 60;
+const TRIED: u32 = 40;
 /// An error that stays.
 const FOR_EVER: u32 = 1_000_000;
 /// An error that goes away: a neighbour who has used up the room, or the descriptors, for a while.
