@@ -27,7 +27,7 @@ use crate::clock;
 use crate::config::{self, Admission, DestinationUrl, Source};
 use crate::forward;
 use crate::forward::pace::Pace;
-use crate::forward::wire::Cuts;
+use crate::forward::wire::{Cuts, Volume};
 use crate::metrics::Metrics;
 use crate::model::{AeTitle, DestinationName, InstanceId, Timestamp};
 use crate::receive::Reception;
@@ -156,6 +156,8 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<Response, Failed
     for (_, destination) in &gateway.destinations {
         let Cuts { broken, given_up, bytes } = destination.wires().cuts();
         gateway.metrics.cuts(&destination.name, broken, given_up, bytes);
+        let Volume { sent, repeated, received, .. } = destination.wires().volume();
+        gateway.metrics.link(&destination.name, sent, repeated, received);
     }
     let commitment = gateway.commitments.status();
     gateway.metrics.commitments(commitment.pending, commitment.oldest.map(|since| now.saturating_since(since)));

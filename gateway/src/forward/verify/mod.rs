@@ -21,7 +21,7 @@
 //! ```
 //!
 //! - `commit`: storage commitment. A request is recorded as "later" as soon as it is taken: if no report comes before
-//!   the patience is over, the archive is asked again. Reports go through the [`Inquiry`](crate::inquiry::Inquiry), wherever they come in.
+//!   the patience is over, the archive is asked again. Reports go through the [`Inquiry`], wherever they come in.
 //! - `find`: C-FIND at the level of instances, `qido`: QIDO-RS; `look`: many at once where the archive can do that.
 //! - `batch`: which instances go into one question. Pure.
 //!
