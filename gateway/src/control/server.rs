@@ -310,6 +310,8 @@ fn describe(
         described.sentence = failure.sentence;
         described.next_attempt_seconds =
             health.next_attempt.map(|at| at.saturating_duration_since(clock::now()).as_secs());
+    } else if let Some(closed) = destination.pace().closed(false) {
+        described.sentence = format!("{closed}; nothing more is begun until then");
     } else if described.parked.instances > 0 {
         described.sentence = format!(
             "{} are parked: waystation studies --undelivered names the studies, waystation why STUDY says why and what \
