@@ -283,11 +283,18 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The same for a calendar; nothing if it is beyond every calendar.
+    #[must_use]
+    pub fn instant(self) -> Option<jiff::Timestamp> {
+        i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+    }
+}
+
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, to the millisecond.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        match time {
+        match self.instant() {
             Some(time) => write!(f, "{time:.3}"),
             None => write!(f, "{} ms after 1970", self.0),
         }

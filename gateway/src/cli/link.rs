@@ -178,9 +178,9 @@ fn rate(bytes_per_second: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use waystation::control::link::Total;
     use waystation::control::{Activity, Amount};
     use waystation::forward::pace::{Closed, Speed};
+    use waystation::forward::wire::Volume;
 
     use super::*;
 
@@ -205,7 +205,7 @@ mod tests {
             sending: 4,
             queued: Amount { instances: 50, bytes: 26_000_000 },
             standing: standing(),
-            volume: Total { sent: 5, repeated: 1, received: 2 },
+            volume: Volume { sent: 5, repeated: 1, received: 2, ..Volume::default() },
             delivered_bytes: 43_000_000,
             left_bytes: 10_000_000,
             cuts: 3,

@@ -48,7 +48,7 @@ pub struct To {
     /// What holds for it, and what has gone of late.
     pub standing: Standing,
     /// What went over the link since the process began.
-    pub volume: Total,
+    pub volume: Volume,
     /// The round trip at the moment, in milliseconds: the shortest of its connections. `None` while nothing is sent.
     pub round_trip_ms: Option<u64>,
     /// The shortest round trip of the last minutes, in milliseconds.
@@ -63,24 +63,6 @@ pub struct To {
     pub sent_twice_bytes: u64,
     /// Seconds until nothing waits any more, if it goes on like this; `None` if that cannot be said.
     pub empty_in_seconds: Option<u64>,
-}
-
-/// Bytes on the link, headers included.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Total {
-    /// Sent, those sent again included.
-    pub sent: u64,
-    /// Sent again.
-    pub repeated: u64,
-    /// Received.
-    pub received: u64,
-}
-
-impl From<Volume> for Total {
-    fn from(Volume { sent, repeated, received, .. }: Volume) -> Self {
-        Self { sent, repeated, received }
-    }
 }
 
 pub(super) async fn link(State(gateway): State<Arc<Gateway>>) -> Result<Json<Link>, Failed> {
@@ -116,7 +98,7 @@ fn to(destination: &Destination, queue: Option<&DestinationStatus>, standing: St
         cuts: health.cuts.given_up.saturating_add(health.cuts.broken),
         sent_twice_bytes: health.cuts.bytes,
         standing,
-        volume: wires.volume().into(),
+        volume: wires.volume(),
         round_trip_ms: fresh.map(millis),
         shortest_round_trip_ms: shortest.map(millis),
     }

@@ -173,8 +173,7 @@ fn verdict(error: CoerceError, rules: &[DestinationName]) -> Verdict {
 
 /// A DT (PS3.5 6.2) in UTC.
 fn date_time(at: Timestamp) -> String {
-    let millis = i64::try_from(at.as_millis()).unwrap_or(0);
-    let at = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let at = at.instant().unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     at.strftime("%Y%m%d%H%M%S.%6f+0000").to_string()
 }
 

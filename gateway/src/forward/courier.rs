@@ -292,13 +292,13 @@ impl Courier {
             Self::Archive(_) => {
                 let kinds = distinct(claims.iter().map(|claim| Kind::of(&claim.header)));
                 claims.truncate(1);
-                Load { claims, kinds, as_stored: false }
+                Load { claims, kinds, ..Load::default() }
             }
             Self::Folder(_) => {
                 claims.truncate(1);
-                Load { claims, kinds: Vec::new(), as_stored: false }
+                Load { claims, ..Load::default() }
             }
-            Self::Web(_) => Load { claims, kinds: Vec::new(), as_stored: false },
+            Self::Web(_) => Load { claims, ..Load::default() },
         }
     }
 
@@ -322,10 +322,10 @@ impl Courier {
     /// Tries what it has loaded. With `prove`, the destination has been in trouble, and must answer a cheap question before
     /// data moves.
     pub(super) async fn deliver(&mut self, load: Load, prove: bool, bench: &Bench) -> Attempt {
-        let Load { claims, kinds, as_stored } = load;
         if let Some(dialer) = self.dialer() {
-            dialer.is_urgent(claims.iter().any(|claim| claim.priority == Priority::Stat));
+            dialer.is_urgent(load.is_urgent());
         }
+        let Load { claims, kinds, as_stored } = load;
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
             Self::Archive(archive) => send(archive, claims, &kinds, (prove, as_stored), bench).await,

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::destination::Destination;
 use super::tcp_info::TcpInfo;
-use super::wire::{Gauge, Volume, Wires};
+use super::wire::{Gauge, Volume};
 use crate::clock;
 use crate::durable::{self, Disk};
 use crate::shaping::courtesy::{Courtesy, Look};
@@ -264,14 +264,12 @@ impl Pace {
     }
 
     /// Takes note of what the connections have met.
-    fn look(&self, wires: &[&Wires], seen: &mut Seen, now: Instant) {
+    fn look(&self, open: &[Arc<Gauge>], acknowledged: u64, seen: &mut Seen, now: Instant) {
         let busy = self.held_back.swap(false, Ordering::Relaxed);
         let mut state = self.state();
         let Some(courtesy) = &mut state.courtesy else { return };
-        let through = wires.iter().map(|wires| wires.volume().acknowledged).sum::<u64>();
-        let gained = through.saturating_sub(std::mem::replace(&mut seen.acknowledged, through));
-        let gauges = wires.iter().flat_map(|wires| wires.open());
-        let shown = gauges.filter_map(|gauge: Arc<Gauge>| gauge.info().map(|info| (info, gauge.header())));
+        let gained = acknowledged.saturating_sub(std::mem::replace(&mut seen.acknowledged, acknowledged));
+        let shown = open.iter().filter_map(|gauge| gauge.info().map(|info| (info, gauge.header())));
         let fresh = shown.filter(|(info, _)| is_fresh(info));
         let Some((info, header)) = fresh.min_by_key(|(info, _)| info.round_trip - info.shortest_round_trip) else {
             return;
@@ -402,14 +400,14 @@ impl Pacer {
 
     /// Looks at everything once.
     pub(super) fn tick(&mut self, local: DateTime, now: Instant) {
-        let mut whole = Volume::default();
+        let (mut whole, mut all) = (Volume::default(), Vec::new());
         for one in &mut self.followed {
             let (pace, wires) = (one.destination.pace(), one.destination.wires());
-            let volume = wires.volume();
+            let (volume, open) = (wires.volume(), wires.open());
             whole.add(volume);
             pace.state().speed = one.seen.speed(volume, now);
             // What waits in the kernel was written and has not gone yet.
-            let waiting: u64 = wires.open().iter().filter_map(|gauge| gauge.waiting()).sum();
+            let waiting: u64 = open.iter().filter_map(|gauge| gauge.waiting()).sum();
             let written = pace.written.load(Ordering::Relaxed);
             let estimated = written.saturating_sub(std::mem::replace(&mut one.written, written));
             let gone = volume.sent.saturating_add(waiting);
@@ -419,11 +417,11 @@ impl Pacer {
             let both = truth.max(0).cast_unsigned().saturating_add(volume.received.saturating_sub(before.received));
             pace.count(both, local);
             self.whole.count(both, local);
-            pace.look(&[wires], &mut one.seen, now);
+            pace.look(&open, volume.acknowledged, &mut one.seen, now);
+            all.extend(open);
         }
         self.whole.state().speed = self.seen.speed(whole, now);
-        let all: Vec<_> = self.followed.iter().map(|one| Arc::clone(one.destination.wires())).collect();
-        self.whole.look(&all.iter().map(|wires| &**wires).collect::<Vec<_>>(), &mut self.seen, now);
+        self.whole.look(&all, whole.acknowledged, &mut self.seen, now);
         let whole_changed = self.whole.follow(local, now);
         if whole_changed {
             tell("the link", &self.whole);
@@ -505,8 +503,7 @@ fn tell(what: &str, pace: &Pace) {
 
 /// The time on the wall.
 pub(crate) fn local() -> DateTime {
-    let millis = i64::try_from(clock::wall().as_millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_zoned(clock::zone()).datetime()
+    clock::wall().instant().unwrap_or(jiff::Timestamp::MAX).to_zoned(clock::zone()).datetime()
 }
 
 /// What was saved. What cannot be read is begun anew, with a warning: it is no reason not to start.

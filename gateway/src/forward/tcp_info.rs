@@ -33,8 +33,6 @@ pub struct TcpInfo {
     pub since_acknowledgement: Duration,
     /// How long an acknowledgement is waited for at the moment before something is sent again.
     pub retransmission_timeout: Duration,
-    /// How often in a row that time has passed in vain.
-    pub timeouts: u8,
     /// Signs of life that were asked for in vain since something came: by keepalive, or of a peer that takes nothing.
     pub probes: u8,
     /// Whether it stands: neither side has closed it.
@@ -55,14 +53,8 @@ pub struct TcpInfo {
     pub bytes_received: u64,
     /// Segments that were sent, of whatever kind.
     pub segments_sent: u32,
-    /// Segments with data that were sent.
-    pub data_segments_sent: u32,
-    /// Segments that were sent again.
-    pub segments_repeated: u32,
     /// Segments that came.
     pub segments_received: u32,
-    /// Bytes per second that have got there of late.
-    pub delivery_rate: u64,
     /// Whether each segment carries timestamps (RFC 7323).
     pub has_timestamps: bool,
 }
@@ -82,7 +74,6 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
         shortest_round_trip: micros(offset_of!(tcp_info, tcpi_min_rtt)),
         since_acknowledgement: Duration::from_millis(u64::from(word(offset_of!(tcp_info, tcpi_last_ack_recv)))),
         retransmission_timeout: micros(offset_of!(tcp_info, tcpi_rto)),
-        timeouts: byte(offset_of!(tcp_info, tcpi_backoff)),
         probes: byte(offset_of!(tcp_info, tcpi_probes)),
         is_established: byte(offset_of!(tcp_info, tcpi_state)) == ESTABLISHED,
         segment: word(offset_of!(tcp_info, tcpi_snd_mss)),
@@ -93,10 +84,7 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
         bytes_acknowledged: long(offset_of!(tcp_info, tcpi_bytes_acked)),
         bytes_received: long(offset_of!(tcp_info, tcpi_bytes_received)),
         segments_sent: word(offset_of!(tcp_info, tcpi_segs_out)),
-        data_segments_sent: word(offset_of!(tcp_info, tcpi_data_segs_out)),
-        segments_repeated: word(offset_of!(tcp_info, tcpi_total_retrans)),
         segments_received: word(offset_of!(tcp_info, tcpi_segs_in)),
-        delivery_rate: long(offset_of!(tcp_info, tcpi_delivery_rate)),
         has_timestamps: byte(offset_of!(tcp_info, tcpi_options)) & TIMESTAMPS != 0,
     })
 }

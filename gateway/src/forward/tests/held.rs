@@ -20,19 +20,31 @@ fn with_a_byte_a_month(urgent_overrules: bool) -> (Arc<Destination>, Pacer) {
     (destination, pacer)
 }
 
-fn settings_for(destination: &Arc<Destination>) -> Settings {
-    Settings { dialer: Dialer::new(&[], Arc::clone(destination.wires())), ..settings() }
+/// A station whose first instance has used up the volume of the month.
+struct Spent {
+    archive: Archive,
+    destination: Arc<Destination>,
+    pacer: Pacer,
+    station: Station,
+}
+
+impl Spent {
+    async fn new(urgent_overrules: bool) -> Self {
+        let archive = Archive::start([], &[]).await;
+        let (destination, mut pacer) = with_a_byte_a_month(urgent_overrules);
+        let mut station = Station::new();
+        let (first, _) = station.keep(0, EXPLICIT, &["central"]).await;
+        let dialer = Dialer::new(&[], Arc::clone(destination.wires()));
+        station.work(&destination, archive.route(), Settings { dialer, ..settings() });
+        assert!(is_delivered(&station.settled(first, "central").await));
+        pacer.tick(NOVEMBER, clock::of_runtime());
+        Self { archive, destination, pacer, station }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_volume_is_used_up_only_what_is_urgent_goes_until_the_month_ends() {
-    let archive = Archive::start([], &[]).await;
-    let (destination, mut pacer) = with_a_byte_a_month(true);
-    let mut station = Station::new();
-    let (first, _) = station.keep(0, EXPLICIT, &["central"]).await;
-    station.work(&destination, archive.route(), settings_for(&destination));
-    assert!(is_delivered(&station.settled(first, "central").await));
-    pacer.tick(NOVEMBER, clock::of_runtime());
+    let Spent { archive: _archive, destination, mut pacer, station } = Spent::new(true).await;
     assert_eq!(destination.pace().closed(false), Some(Closed::Volume { until: DECEMBER.date() }));
     assert!(destination.pace().standing(NOVEMBER).used > 1);
 
@@ -49,13 +61,7 @@ async fn when_the_volume_is_used_up_only_what_is_urgent_goes_until_the_month_end
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_overrules_unless_it_may() {
-    let archive = Archive::start([], &[]).await;
-    let (destination, mut pacer) = with_a_byte_a_month(false);
-    let mut station = Station::new();
-    let (first, _) = station.keep(0, EXPLICIT, &["central"]).await;
-    station.work(&destination, archive.route(), settings_for(&destination));
-    assert!(is_delivered(&station.settled(first, "central").await));
-    pacer.tick(NOVEMBER, clock::of_runtime());
+    let Spent { archive, destination, mut pacer, station } = Spent::new(false).await;
     let urgent = station.keep_as(b"urgent", uid("1.2.9.1"), ("1.2.9", Priority::Stat), EXPLICIT, &["central"]).await;
     assert!(destination.pace().closed(true).is_some());
     pacer.tick(DECEMBER, clock::of_runtime());
