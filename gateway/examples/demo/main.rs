@@ -25,6 +25,10 @@ use waystation::clock;
 /// How long the whole delivery may make no progress before the demo gives up and says why.
 const STALLED: Duration = Duration::from_secs(60);
 
+/// What was sent and what arrived are compared byte for byte, by any program that knows SHA-256: so nothing is written in
+/// another transfer syntax for the way.
+const AS_STORED: &str = "compress = false\n";
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,11 +80,13 @@ fn run() -> Result<(), Box<dyn Error>> {
     };
 
     step(&format!("The clinic's gateway starts; its destination is {url}"));
-    let to = format!("central={url}");
+    let configuration = home.join("clinic.toml");
+    std::fs::write(&configuration, format!("[to.central]\nurl = {url:?}\n{AS_STORED}"))?;
+    let configuration = configuration.to_str().ok_or("the path of this folder is not UTF-8")?;
     let clinic = Station::start(
         "clinic",
         &home,
-        &["--aet", "WAYSTATION", "--listen", "127.0.0.1:0", "--to", &to, "--allow-any"],
+        &["--config", configuration, "--aet", "WAYSTATION", "--listen", "127.0.0.1:0", "--allow-any"],
         &pki::Files::from_environment().unwrap_or(pki.clinic),
     )?;
 
