@@ -17,6 +17,8 @@ import argparse
 import json
 import ssl
 import sys
+import threading
+import time
 import warnings
 
 from common import nodelay, say, tls
@@ -24,6 +26,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel
 
 warnings.simplefilter("ignore")
@@ -50,13 +53,8 @@ def arguments():
 def main():
     options = arguments()
 
-    # What is told is told when the answer has left: whoever reads it may make the next request at once, and pynetdicom does
-    # not always cope with a request beside its own answer.
     told = []
-
-    def answered(event):
-        if type(event.message).__name__ == "N_EVENT_REPORT_RSP" and told:
-            say(**told.pop(0))
+    talking = threading.Lock()
 
     def report(where):
         def take(event):
@@ -78,6 +76,26 @@ def main():
 
         return take
 
+    # pynetdicom answers a report on a thread of its own, which says in the end that the association's reactor runs, even
+    # where it stands still for a request of ours: that request would wait for ever. So one of the two is done at a time,
+    # each with the reactor stopped, and a report is told when its answer has left.
+    serve = Association._serve_request
+
+    def answer_alone(association, message, context_id):
+        if type(message).__name__ != "N_EVENT_REPORT":
+            serve(association, message, context_id)
+            return
+        with talking:
+            association._reactor_checkpoint.clear()
+            while not association._is_paused:
+                time.sleep(0.0001)
+            serve(association, message, context_id)
+            association._reactor_checkpoint.set()
+            while told:
+                say(**told.pop(0))
+
+    Association._serve_request = answer_alone
+
     syntaxes = [ImplicitVRLittleEndian] if options.implicit else [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     if options.listen:
         listener = AE(ae_title=options.aet)
@@ -86,7 +104,7 @@ def main():
             ("127.0.0.1", options.listen),
             block=False,
             ssl_context=tls(options, ssl.PROTOCOL_TLS_SERVER) if options.listen_tls else None,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("listener")), (evt.EVT_DIMSE_SENT, answered), (evt.EVT_CONN_OPEN, nodelay)],
+            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("listener")), (evt.EVT_CONN_OPEN, nodelay)],
         )
     say(event="ready")
 
@@ -105,14 +123,15 @@ def main():
                 ext_neg=[build_role(StorageCommitmentPushModel, scu_role=True)] if options.roles else [],
                 max_pdu=options.max_pdu,
                 tls_args=(tls(options, ssl.PROTOCOL_TLS_CLIENT), "127.0.0.1") if options.ca else None,
-                evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("own")), (evt.EVT_DIMSE_SENT, answered), (evt.EVT_CONN_OPEN, nodelay)],
+                evt_handlers=[(evt.EVT_N_EVENT_REPORT, report("own")), (evt.EVT_CONN_OPEN, nodelay)],
             )
             if not association.is_established:
                 sys.exit("no association")
             say(event="associated", contexts=[context.abstract_syntax for context in association.accepted_contexts])
         elif command["do"] == "store":
             data_set = dcmread(command["path"])
-            status = association.send_c_store(data_set)
+            with talking:
+                status = association.send_c_store(data_set)
             say(
                 event="stored",
                 status=status.get("Status"),
@@ -129,10 +148,12 @@ def main():
                 information.ReferencedSOPSequence.append(item)
             action = command.get("action", 1)
             instance = command.get("instance", WELL_KNOWN)
-            status, _ = association.send_n_action(information, action, StorageCommitmentPushModel, instance)
+            with talking:
+                status, _ = association.send_n_action(information, action, StorageCommitmentPushModel, instance)
             say(event="asked", status=status.get("Status"), comment=str(status.get("ErrorComment", "")))
         elif command["do"] == "release":
-            association.release()
+            with talking:
+                association.release()
             say(event="released")
 
 
