@@ -75,11 +75,14 @@ pub(super) struct Indexer {
     index: Arc<Index>,
     leases: Arc<Leases>,
     teller: Teller,
+    /// Something was not committed, and is not going to be. Nothing that comes after it may be: the next start takes all
+    /// that is before the last arrival for entered, and would not look for it in the log.
+    is_over: bool,
 }
 
 impl Indexer {
     pub(super) fn new(shared: Arc<Shared>, index: Arc<Index>, leases: Arc<Leases>, teller: Teller) -> Self {
-        Self { shared, index, leases, teller }
+        Self { shared, index, leases, teller, is_over: false }
     }
 
     /// Works until it is told to close, or until nobody is left who could ask for anything.
@@ -92,7 +95,11 @@ impl Indexer {
             closing = matches!(batch.last(), Some(IndexJob::Close));
             let arrived = batch.iter().filter(|job| matches!(job, IndexJob::Arrived(_))).count();
             let began = clock::now();
-            self.commit(batch, &mut chores);
+            self.is_over = self.is_over || self.commit(batch, &mut chores).is_none();
+            if self.is_over {
+                // Without an answer it is said that the spool was closed or has failed.
+                chores.clear();
+            }
             if let Some(chore) = chores.pop_front() {
                 chores.extend(self.step(chore));
             }
@@ -101,10 +108,9 @@ impl Indexer {
         }
     }
 
-    fn commit(&mut self, batch: Vec<IndexJob>, chores: &mut VecDeque<Chore>) {
-        if self.shared.check().is_err() {
-            return;
-        }
+    /// Nothing if the spool was closed or has failed before all of it was committed.
+    fn commit(&mut self, batch: Vec<IndexJob>, chores: &mut VecDeque<Chore>) -> Option<()> {
+        self.shared.check().ok()?;
         let mut keeping = Vec::new();
         let mut settling = Vec::new();
         let mut changes = Vec::new();
@@ -120,18 +126,17 @@ impl Indexer {
             }
         }
         while !changes.is_empty() {
-            let Some(affordable) = room::wait_for_commit(&self.shared, changes.len()) else { return };
+            let affordable = room::wait_for_commit(&self.shared, changes.len())?;
             let now: Vec<_> = changes.drain(..affordable).collect();
-            match self.patiently(|indexer| indexer.apply(&now)) {
-                None => return,
-                Some(Ok(queued)) => {
+            match self.patiently(|indexer| indexer.apply(&now))? {
+                Ok(queued) => {
                     // Claims end here, after their outcome is safe; then whoever waits for work is told.
                     drop(now);
                     queued.iter().for_each(|destination| self.leases.notify(destination));
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     self.failed(&error);
-                    return;
+                    return None;
                 }
             }
         }
@@ -140,9 +145,7 @@ impl Indexer {
             let _ = answer.send(());
         }
         for (change, answer) in keeping {
-            if room::wait_for_commit(&self.shared, 1).is_none() {
-                return;
-            }
+            room::wait_for_commit(&self.shared, 1)?;
             let time = self.shared.time();
             let kept = self.patiently(|indexer| {
                 indexer.write(|tables| {
@@ -150,10 +153,10 @@ impl Indexer {
                     tables.keep(&change)
                 })
             });
-            let Some(kept) = kept else { return };
             // Whoever asked may have gone.
-            let _ = answer.send(kept.map_err(|error| self.failed(&error)));
+            let _ = answer.send(kept?.map_err(|error| self.failed(&error)));
         }
+        Some(())
     }
 
     /// Commits the changes and gives the destinations that got new work.
@@ -201,7 +204,6 @@ impl Indexer {
 
     /// Does one step of a chore; gives what is left to do.
     fn step(&mut self, mut chore: Chore) -> Option<Chore> {
-        // Without an answer it is said that the spool was closed or has failed.
         self.shared.check().ok()?;
         let limit = room::wait_for_commit(&self.shared, chores::AT_ONCE)?;
         let (now, at) = (self.shared.time(), clock::wall());

@@ -371,6 +371,29 @@ fn a_full_disk_refuses_and_serves_again_when_there_is_room() {
 }
 
 #[test]
+fn what_the_index_has_no_room_for_when_the_spool_is_closed_is_entered_by_the_next_start() {
+    for after in 0..8 {
+        let disk = MemoryDisk::new();
+        let (spool, ..) = open(&disk);
+        receive(&spool, header(1), b"first").unwrap();
+        spool.settle().unwrap();
+        spool.inner.shared.closing.store(true, Ordering::Relaxed);
+        disk.fail(after, Errno::ENOSPC, false);
+        let mut acknowledged = vec![1];
+        for number in 2..5 {
+            acknowledged.extend(receive(&spool, header(number), b"another").map(|committed| committed.id.0));
+            // It says no if something was left.
+            drop(spool.settle());
+        }
+        spool.close();
+        drop(spool);
+        let (spool, ..) = open(&disk);
+        let views = spool.instances(None, usize::MAX).unwrap();
+        assert_eq!(views.iter().map(|view| view.id.0).collect::<Vec<_>>(), acknowledged, "after {after}");
+    }
+}
+
+#[test]
 fn a_write_that_finds_no_room_costs_only_that_instance() {
     let disk = MemoryDisk::new();
     let (spool, _, said) = open(&disk);
