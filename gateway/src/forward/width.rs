@@ -19,13 +19,15 @@
 //! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
 //!   minutes, and then after ever longer.
 //! - What is measured while the link is away counts for nothing, and neither does an association that was not to be had then.
-//! - It begins with one, and has another one opened when the first instance has come through; after a failure of the
+//! - It begins with one, and has others opened when the first instance has come through; after a failure of the
 //!   destination likewise, because it may be another link then.
+//! - A few are always good, and fewer are not tried: while one of them waits for its answer another one sends. With two it
+//!   happens too often that both wait, and what that costs is hard to tell from chance.
 
 use std::time::{Duration, Instant};
 
-/// Associations that there are after the first answer, if there may be so many.
-const FIRST: usize = 2;
+/// Associations that there are after the first answer, and at least, if there may be so many.
+const FIRST: usize = 4;
 /// What twice as many must bring to be worth it: this part of what they bring at best is enough.
 const WORTH_IT: f64 = 0.06;
 /// Fewer are as good if they lose no more than this part.
@@ -176,9 +178,9 @@ impl Width {
     fn learn(&mut self, rate: f64, width: usize, now: Instant) {
         match self.step {
             Step::Rests(_) => {}
-            Step::Looks if self.down && width > 1 => {
+            Step::Looks if self.down && width > FIRST => {
                 self.step = Step::Tries { before: width, rate };
-                self.wanted = width - width.div_ceil(4);
+                self.wanted = (width - width.div_ceil(4)).max(FIRST);
             }
             Step::Looks => self.widen(rate, width, now),
             Step::Tries { before, rate: rate_before } if width < before => {
