@@ -55,6 +55,7 @@ mod coerce;
 pub mod compact;
 mod courier;
 pub mod cstore;
+mod delay;
 mod destination;
 pub mod flow;
 pub mod folder;

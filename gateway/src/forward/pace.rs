@@ -23,16 +23,16 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::delay::{self, Delay, Took};
 use super::destination::Destination;
-use super::tcp_info::TcpInfo;
-use super::wire::{Gauge, Volume};
+use super::wire::Volume;
 use crate::clock;
 use crate::durable::{self, Disk};
-use crate::shaping::courtesy::{Courtesy, Look};
-use crate::shaping::{Allowance, Bucket, Rate, Shaping, Usage, monthly};
+use crate::shaping::courtesy::{self, Courtesy, Look};
+use crate::shaping::{Allowance, Bucket, Rate, Shaping, Usage, bucket, monthly};
 
 /// How much is asked for at once: so much time's worth.
-const PORTION: Duration = Duration::from_millis(5);
+const PORTION: Duration = Duration::from_millis(3);
 /// The most that is asked for at once, in bytes.
 const LARGEST_PORTION: usize = 64 << 10;
 /// How often the kernel is asked, while connections are open and while none is.
@@ -56,8 +56,6 @@ pub struct Pace {
     limited: AtomicBool,
     /// Bytes that were written, headers reckoned.
     written: AtomicU64,
-    /// Whether somebody had to wait since the last look.
-    held_back: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +68,8 @@ struct State {
     usage: Usage,
     /// Why nothing more is begun, if that is so.
     closed: Option<Closed>,
+    /// Until when somebody waits, or waited the last time.
+    held_back: Option<Instant>,
     speed: Speed,
     changed: bool,
 }
@@ -208,6 +208,11 @@ impl Pace {
         }
     }
 
+    /// Whether it follows the delay of the link, here or above.
+    fn follows_delay(&self) -> bool {
+        self.state().courtesy.is_some() || self.above.as_ref().is_some_and(|above| above.follows_delay())
+    }
+
     /// Whether there is a rate to keep, here or above.
     pub(super) fn is_limited(&self) -> bool {
         self.limited.load(Ordering::Relaxed) || self.above.as_ref().is_some_and(|above| above.is_limited())
@@ -235,11 +240,18 @@ impl Pace {
         } else {
             state.bucket.grant(bytes, now)
         };
-        drop(state);
         if own > now {
-            self.held_back.store(true, Ordering::Relaxed);
+            state.held_back = Some(own);
         }
+        drop(state);
         self.above.as_ref().map_or(own, |above| above.grant(bytes, urgent, now).max(own))
+    }
+
+    /// So many bytes of what was granted will not be used.
+    pub(super) fn give_back(&self, bytes: u64, now: Instant) {
+        if bytes > 0 {
+            self.correct(i64::try_from(bytes).map_or(i64::MIN, |bytes| -bytes), now);
+        }
     }
 
     /// So many bytes of what was granted were written.
@@ -263,22 +275,15 @@ impl Pace {
         state.changed |= before != state.usage.used();
     }
 
-    /// Takes note of what the connections have met.
-    fn look(&self, open: &[Arc<Gauge>], acknowledged: u64, seen: &mut Seen, now: Instant) {
-        let busy = self.held_back.swap(false, Ordering::Relaxed);
+    /// Takes note of what the link took of late, if that is known, and of how much has got through it in all.
+    fn look(&self, took: Option<Took>, through: u64, seen: &mut Seen, now: Instant) {
         let mut state = self.state();
-        let Some(courtesy) = &mut state.courtesy else { return };
-        let gained = acknowledged.saturating_sub(std::mem::replace(&mut seen.acknowledged, acknowledged));
-        let shown = open.iter().filter_map(|gauge| gauge.info().map(|info| (info, gauge.header())));
-        let fresh = shown.filter(|(info, _)| is_fresh(info));
-        let Some((info, header)) = fresh.min_by_key(|(info, _)| info.round_trip - info.shortest_round_trip) else {
-            return;
-        };
-        let headers = gained / u64::from(info.segment.max(1)) * header;
-        courtesy.look(
-            Look { round_trip: info.round_trip, shortest: info.shortest_round_trip, through: gained + headers, busy },
-            now,
-        );
+        let busy = state.held_back.is_some_and(|until| seen.looked.is_none_or(|last| until > last));
+        let (Some(courtesy), Some(Took { round_trip, queue })) = (&mut state.courtesy, took) else { return };
+        seen.looked = Some(now);
+        let gained = through.saturating_sub(std::mem::replace(&mut seen.through, through));
+
+        courtesy.look(Look { round_trip, queue, through: gained, busy }, now);
         state.set_rate(now);
         self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
     }
@@ -314,7 +319,8 @@ impl Pace {
 impl State {
     fn set_rate(&mut self, now: Instant) {
         let by_delay = self.courtesy.as_ref().map(Courtesy::rate);
-        self.bucket.set_rate(self.by_clock.into_iter().chain(by_delay).min(), now);
+        let slack = if by_delay.is_some() { courtesy::SLACK } else { bucket::SLACK };
+        self.bucket.set_rate(self.by_clock.into_iter().chain(by_delay).min(), slack, now);
     }
 
     fn begins(&self) -> i8 {
@@ -322,17 +328,13 @@ impl State {
     }
 }
 
-/// Whether what the kernel says of the round trip is of now.
-fn is_fresh(info: &TcpInfo) -> bool {
-    info.in_flight > 0
-        && info.since_acknowledgement < Duration::from_secs(1)
-        && info.round_trip >= info.shortest_round_trip
-}
-
 /// What was seen at the last looks.
 #[derive(Debug, Default)]
 struct Seen {
-    acknowledged: u64,
+    /// When it was known last what the link takes.
+    looked: Option<Instant>,
+    /// Bytes that had got through until then, headers included.
+    through: u64,
     /// What had gone in all, at some moments of the last seconds.
     volumes: VecDeque<(Instant, Volume)>,
 }
@@ -367,6 +369,7 @@ pub struct Pacer {
 struct Followed {
     destination: Arc<Destination>,
     seen: Seen,
+    delay: Delay,
     /// What had gone at the last look.
     volume: Volume,
     /// What had been written until then.
@@ -393,35 +396,43 @@ impl Pacer {
                 destination.pace().state().usage = usage.clone();
             }
             let destination = Arc::clone(destination);
-            Followed { destination, seen: Seen::default(), volume: Volume::default(), written: 0 }
+            Followed {
+                destination,
+                seen: Seen::default(),
+                delay: Delay::default(),
+                volume: Volume::default(),
+                written: 0,
+            }
         });
         Self { followed: followed.collect(), whole, seen: Seen::default() }
     }
 
     /// Looks at everything once.
     pub(super) fn tick(&mut self, local: DateTime, now: Instant) {
-        let (mut whole, mut all) = (Volume::default(), Vec::new());
+        let (mut whole, mut whole_through, mut whole_took) = (Volume::default(), 0, None::<Took>);
         for one in &mut self.followed {
             let (pace, wires) = (one.destination.pace(), one.destination.wires());
             let (volume, open) = (wires.volume(), wires.open());
             whole.add(volume);
             pace.state().speed = one.seen.speed(volume, now);
-            // What waits in the kernel was written and has not gone yet.
-            let waiting: u64 = open.iter().filter_map(|gauge| gauge.waiting()).sum();
             let written = pace.written.load(Ordering::Relaxed);
             let estimated = written.saturating_sub(std::mem::replace(&mut one.written, written));
-            let gone = volume.sent.saturating_add(waiting);
-            let before = std::mem::replace(&mut one.volume, Volume { sent: gone, ..volume });
-            let truth = gone.cast_signed().saturating_sub(before.sent.cast_signed());
-            pace.correct(truth.saturating_sub(estimated.cast_signed()), now);
-            let both = truth.max(0).cast_unsigned().saturating_add(volume.received.saturating_sub(before.received));
+            let before = std::mem::replace(&mut one.volume, volume);
+            let truth = volume.sent.saturating_sub(before.sent);
+            // What was written and waits in the kernel counts when it goes: there is little of it.
+            pace.correct(truth.cast_signed().saturating_sub(estimated.cast_signed()), now);
+            let both = truth.saturating_add(volume.received.saturating_sub(before.received));
             pace.count(both, local);
             self.whole.count(both, local);
-            pace.look(&open, volume.acknowledged, &mut one.seen, now);
-            all.extend(open);
+            // Of those that are closed the headers are as those of one that is open.
+            let through = open.first().map_or(0, |gauge| gauge.on_the_link(volume.acknowledged));
+            let took = one.delay.take(now);
+            pace.look(took, through, &mut one.seen, now);
+            whole_through += through;
+            whole_took = whole_took.into_iter().chain(took).min_by_key(|took| took.queue);
         }
         self.whole.state().speed = self.seen.speed(whole, now);
-        self.whole.look(&all, whole.acknowledged, &mut self.seen, now);
+        self.whole.look(whole_took, whole_through, &mut self.seen, now);
         let whole_changed = self.whole.follow(local, now);
         if whole_changed {
             tell("the link", &self.whole);
@@ -434,6 +445,32 @@ impl Pacer {
             if whole_changed || own_changed {
                 one.destination.queued();
             }
+        }
+    }
+
+    /// Looks at how long the link takes, where that is followed; false if it is nowhere.
+    fn look(&mut self, now: Instant) -> bool {
+        let mut looked = false;
+        for one in &mut self.followed {
+            let open = if one.destination.pace().follows_delay() { one.destination.wires().open() } else { Vec::new() };
+            looked |= !open.is_empty();
+            one.delay.look(open.iter().filter_map(|gauge| Some((gauge.number(), gauge.info()?))), now);
+        }
+        looked
+    }
+
+    /// Waits until the next tick.
+    async fn wait(&mut self) {
+        let pause = if self.is_anything_open() { TICK.0 } else { TICK.1 };
+        let end = clock::of_runtime() + pause;
+        loop {
+            let now = clock::of_runtime();
+            let left = end.saturating_duration_since(now);
+            if left.is_zero() {
+                return;
+            }
+            let step = if self.look(now) { delay::STEP } else { left };
+            tokio::time::sleep(left.min(step)).await;
         }
     }
 
@@ -484,10 +521,9 @@ impl Pacer {
             if over {
                 return;
             }
-            let pause = if self.is_anything_open() { TICK.0 } else { TICK.1 };
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.wait() => {}
             }
         }
     }
@@ -529,7 +565,6 @@ mod tests {
     use super::*;
     use crate::durable::memory::MemoryDisk;
     use crate::forward::wire::Wire;
-    use crate::shaping::bucket;
 
     const NOON: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);
     const RATE: Rate = Rate::of_bits(8_000_000);

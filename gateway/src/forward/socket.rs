@@ -28,7 +28,7 @@ use tokio::net::{TcpSocket, TcpStream};
 /// The congestion control that is asked for.
 const BBR: &[u8] = b"bbr";
 /// What may wait in the kernel beyond what is on its way, in bytes.
-const UNSENT: u32 = 256 << 10;
+pub(super) const UNSENT: usize = 256 << 10;
 /// After so long without an acknowledgement a connection is given up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
 /// After so long without anything, a sign of life is asked for.
@@ -86,7 +86,7 @@ fn prepare(socket: &SockRef<'_>) -> Vec<(&'static str, io::Error)> {
         ("TCP_CONGESTION", socket.set_tcp_congestion(BBR)),
         ("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))),
         ("SO_KEEPALIVE", socket.set_tcp_keepalive(&keepalive)),
-        ("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(UNSENT)),
+        ("TCP_NOTSENT_LOWAT", let_wait(&**socket, UNSENT)),
         ("TCP_RTO_MAX_MS", send_again_within(&**socket, SENT_AGAIN)),
     ];
     tried.into_iter().filter_map(|(option, set)| Some((option, set.err()?))).collect()
@@ -98,6 +98,14 @@ fn prepare(socket: &SockRef<'_>) -> Vec<(&'static str, io::Error)> {
 /// It does not know the option, or the wait is shorter than a second or longer than two minutes.
 pub(super) fn send_again_within(socket: &impl AsFd, longest: Duration) -> io::Result<()> {
     Ok(setsockopt(socket, RtoMax, &u32::try_from(longest.as_millis()).unwrap_or(u32::MAX))?)
+}
+
+/// Lets no more than so many bytes wait in the kernel beyond what is on its way.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn let_wait(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
 /// Ends a connection at once: whoever reads or writes is told, nothing that waits in the kernel is sent any more
@@ -124,7 +132,7 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap() as usize, UNSENT);
         let control = socket.tcp_congestion().unwrap();
         let name = control.split(|byte| *byte == 0).next().unwrap();
         assert_eq!(name == BBR, missing().is_none(), "{}", String::from_utf8_lossy(name));

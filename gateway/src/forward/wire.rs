@@ -17,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -228,8 +228,8 @@ pub struct Gauge {
     socket: OwnedFd,
     /// Bytes of the headers of IP and TCP in front of each segment.
     header: u64,
-    /// Bytes in a full segment, as long as nothing else is known.
-    segment: usize,
+    /// Bytes in a full segment, as the kernel said the last time: it knows only a while after the connection was opened.
+    segment: AtomicUsize,
     /// Whether what is being sent is urgent.
     urgent: Arc<AtomicBool>,
     /// The how manieth connection with the destination it is.
@@ -283,7 +283,9 @@ impl Gauge {
     /// What the kernel knows of it; nothing if it does not tell.
     #[must_use]
     pub fn info(&self) -> Option<TcpInfo> {
-        tcp_info::of(&self.socket).ok()
+        let info = tcp_info::of(&self.socket).ok()?;
+        self.segment.store(segment(&info), Ordering::Relaxed);
+        Some(info)
     }
 
     /// What went over it.
@@ -292,19 +294,9 @@ impl Gauge {
         self.info().map(|info| Volume::of(&info, self.header))
     }
 
-    /// Bytes of the headers of IP and TCP in front of each segment.
-    pub(super) fn header(&self) -> u64 {
-        self.header
-    }
-
-    /// Bytes on the link that wait in the kernel to be sent; nothing if it does not tell.
-    pub(super) fn waiting(&self) -> Option<u64> {
-        self.info().map(|info| self.on_the_link(u64::from(info.unsent)))
-    }
-
     /// What so many bytes are on the link.
-    fn on_the_link(&self, bytes: u64) -> u64 {
-        bytes + bytes.div_ceil(self.segment.max(1) as u64) * self.header
+    pub(super) fn on_the_link(&self, bytes: u64) -> u64 {
+        bytes + bytes.div_ceil(self.segment.load(Ordering::Relaxed) as u64) * self.header
     }
 }
 
@@ -318,6 +310,8 @@ pub struct Wire {
     granted: usize,
     /// Bytes that may be written then.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
+    /// What may wait in the kernel, in bytes.
+    unsent: usize,
     /// It has failed.
     is_over: bool,
 }
@@ -332,13 +326,12 @@ impl Wire {
         let info = tcp_info::of(&socket).unwrap_or_default();
         let peer = stream.peer_addr()?;
         let header = header(peer, info.has_timestamps);
-        let segment = usize::try_from(info.segment).unwrap_or(0).max(SEGMENT);
         let mut state = wires.state();
         state.count += 1;
         let gauge = Arc::new(Gauge {
             socket,
             header,
-            segment,
+            segment: segment(&info).into(),
             urgent: Arc::clone(urgent),
             number: state.count,
             peer,
@@ -350,7 +343,15 @@ impl Wire {
         state.open.push(Arc::downgrade(&gauge));
         drop(state);
         wires.opened.notify_one();
-        Ok(Self { stream, gauge, wires: Arc::clone(wires), granted: 0, waiting: None, is_over: false })
+        Ok(Self {
+            stream,
+            gauge,
+            wires: Arc::clone(wires),
+            granted: 0,
+            waiting: None,
+            unsent: socket::UNSENT,
+            is_over: false,
+        })
     }
 
     /// The connection has failed. The first time, what is lost with it is counted.
@@ -396,17 +397,29 @@ impl Wire {
 }
 
 impl Wire {
+    /// Lets no more wait in the kernel, from the next byte on.
+    fn let_wait(&mut self, bytes: usize) {
+        if std::mem::replace(&mut self.unsent, bytes) != bytes {
+            // Where it cannot be set, more waits.
+            let _ = socket::let_wait(&self.stream, bytes);
+        }
+    }
+
     /// Waits until something may leave, and says how many bytes of so many.
     fn poll_granted(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<usize> {
-        let pace = &self.wires.pace;
-        if !pace.is_limited() {
+        if !self.wires.pace.is_limited() {
+            self.let_wait(socket::UNSENT);
             return Poll::Ready(wanted);
         }
         if self.granted == 0 {
             let (mut sleep, bytes) = match self.waiting.take() {
                 Some(waiting) => waiting,
                 None => {
-                    let (now, bytes) = (clock::of_runtime(), pace.portion(wanted, self.gauge.segment));
+                    // What waits in the kernel leaves when congestion control has it, and not at the rate that is to be kept.
+                    self.let_wait(1);
+                    let pace = &self.wires.pace;
+                    let (now, bytes) =
+                        (clock::of_runtime(), pace.portion(wanted, self.gauge.segment.load(Ordering::Relaxed)));
                     let urgent = self.gauge.urgent.load(Ordering::Relaxed);
                     let from = pace.grant(self.gauge.on_the_link(bytes as u64), urgent, now);
                     (Box::pin(sleep_until(from.into())), bytes)
@@ -430,6 +443,11 @@ impl Drop for Wire {
         // Out of the list in the same moment, so that nothing counts twice.
         state.open.retain(|gauge| !std::ptr::eq(gauge.as_ptr(), Arc::as_ptr(&self.gauge)));
     }
+}
+
+/// Bytes in a full segment.
+fn segment(info: &TcpInfo) -> usize {
+    usize::try_from(info.segment).unwrap_or(0).max(SEGMENT)
 }
 
 /// Bytes of the headers in front of each segment: IP, TCP, and the timestamps that nearly every connection has.
@@ -461,7 +479,16 @@ impl AsyncWrite for Wire {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
         let may = ready!(self.poll_granted(context, bytes.len()));
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes.get(..may).unwrap_or(bytes)));
+        let written = match Pin::new(&mut self.stream).poll_write(context, bytes.get(..may).unwrap_or(bytes)) {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                // What is kept by one that cannot write is kept from the others, and comes at once when it can.
+                let granted = std::mem::take(&mut self.granted);
+                let back = self.gauge.on_the_link(granted as u64);
+                self.wires.pace.give_back(back, clock::of_runtime());
+                return Poll::Pending;
+            }
+        };
         self.end()?;
         let length = written.map_err(|error| self.failed(error))?;
         if self.wires.pace.is_limited() {

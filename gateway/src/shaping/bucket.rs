@@ -16,6 +16,7 @@ const DEBT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub struct Bucket {
     rate: Option<Rate>,
+    slack: Duration,
     /// When everything that was granted has gone.
     gone: Option<Instant>,
 }
@@ -27,8 +28,10 @@ impl Bucket {
         self.rate
     }
 
-    /// Keeps another rate from now on; what has been granted and not gone yet goes at the new one.
-    pub fn set_rate(&mut self, rate: Option<Rate>, now: Instant) {
+    /// Keeps another rate from now on, and makes up for so much time; what has been granted and not gone yet goes at the new
+    /// rate.
+    pub fn set_rate(&mut self, rate: Option<Rate>, slack: Duration, now: Instant) {
+        self.slack = slack;
         if rate == self.rate {
             return;
         }
@@ -67,7 +70,7 @@ impl Bucket {
 
     /// When the next byte may go.
     fn begins(&self, now: Instant) -> Instant {
-        let earliest = now.checked_sub(SLACK).unwrap_or(now);
+        let earliest = now.checked_sub(self.slack).unwrap_or(now);
         self.gone.map_or(now, |gone| gone.max(earliest))
     }
 }
@@ -83,7 +86,7 @@ mod tests {
     fn many_who_ask_get_the_rate_together_in_order_and_a_late_timer_costs_nothing() {
         let (mut bucket, start) = (Bucket::default(), clock::now());
         assert_eq!(bucket.grant(u64::MAX, start), start, "without a rate nobody waits");
-        bucket.set_rate(Some(MBIT), start);
+        bucket.set_rate(Some(MBIT), SLACK, start);
         let granted: Vec<_> = (0..8).map(|_| bucket.grant(1_250, start) - start).collect();
         let expected: Vec<_> = (0..8).map(|n| Duration::from_millis(10 * n)).collect();
         assert_eq!(granted, expected);
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn what_is_not_held_back_is_waited_for_by_the_others_a_second_at_most() {
         let (mut bucket, now) = (Bucket::default(), clock::now());
-        bucket.set_rate(Some(MBIT), now);
+        bucket.set_rate(Some(MBIT), SLACK, now);
         bucket.grant_at_once(12_500, now);
         assert_eq!(bucket.grant(1, now) - now, Duration::from_millis(100));
         bucket.grant_at_once(1 << 30, now);
@@ -111,16 +114,16 @@ mod tests {
     fn what_was_estimated_is_put_right_and_another_rate_counts_at_once() {
         let (mut bucket, now) = (Bucket::default(), clock::now());
         bucket.correct(1, now);
-        bucket.set_rate(Some(MBIT), now);
+        bucket.set_rate(Some(MBIT), SLACK, now);
         bucket.grant(12_500, now);
         bucket.correct(1_250, now);
         bucket.correct(-2_500, now);
         assert_eq!(bucket.grant(0, now) - now, Duration::from_millis(90));
-        bucket.set_rate(Some(Rate::of_bits(2_000_000)), now);
+        bucket.set_rate(Some(Rate::of_bits(2_000_000)), SLACK, now);
         assert_eq!(bucket.grant(0, now) - now, Duration::from_millis(45));
-        bucket.set_rate(None, now);
+        bucket.set_rate(None, SLACK, now);
         assert_eq!(bucket.grant(1 << 40, now), now);
-        bucket.set_rate(Some(MBIT), now);
+        bucket.set_rate(Some(MBIT), SLACK, now);
         assert_eq!(bucket.grant(1, now), now, "nothing is held against anybody");
     }
 }

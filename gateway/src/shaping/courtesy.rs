@@ -13,24 +13,27 @@
 //!   └──────────────────── t
 //! ```
 //!
-//! The delay is that of the connections themselves: the smoothed round trip over the shortest one that was seen. A longer
-//! way and a queue look alike, so the shortest one is forgotten after a while.
+//! The delay is that of the connections themselves, over the shortest one that they have met.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Rate;
 
+/// How much of what was not used may be made up for: it comes in front of everybody else's packets at once.
+pub const SLACK: Duration = Duration::from_millis(8);
 /// It begins with this, in bytes per second.
 const FIRST: f64 = 40_000.0;
 /// It never goes below this, in bytes per second.
 const LEAST: f64 = 2_000.0;
 /// The queue that is aimed at, in parts of what is allowed.
-const AIM: f64 = 0.4;
+const AIM: f64 = 0.25;
 /// A delay that is shorter than this may be chance, in parts of what is allowed: acknowledgements come late now and then.
 const NOISE: f64 = 0.2;
 /// How much more in a round trip, before the first queue was met and a long while after the last one, at most; and otherwise.
 const GROWTH: (f64, f64) = (0.25, 0.05);
+/// Before the first queue was met, no more than so many times what got through.
+const AHEAD: f64 = 1.6;
 /// After so many round trips without a queue twice as much.
 const WHILE: f64 = 10.0;
 /// A delay counts that was there at so many looks one after the other.
@@ -41,16 +44,14 @@ const LEAST_LEFT: f64 = 0.3;
 const POSSIBLE: (f64, f64) = (5.0, 2.0);
 /// The shortest round trip that is reckoned with, in seconds.
 const SHORTEST: f64 = 0.05;
-/// How long the shortest round trip counts.
-const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What is seen of the link at a moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// The smoothed round trip, of whichever connection has the shortest queue.
+    /// The shortest round trip since the last look.
     pub round_trip: Duration,
-    /// The shortest round trip that the kernel remembers of that connection.
-    pub shortest: Duration,
+    /// How much of it was spent in a queue.
+    pub queue: Duration,
     /// Bytes that have got through since the last look, headers included.
     pub through: u64,
     /// Whether as much was sent as was allowed: there was more to send.
@@ -64,7 +65,6 @@ pub struct Courtesy {
     target: f64,
     /// Bytes per second.
     rate: f64,
-    shortest: Option<(f64, Instant)>,
     /// What got through of late: when it was looked at, and bytes since the look before.
     through: VecDeque<(Instant, u64)>,
     last: Option<Instant>,
@@ -83,7 +83,6 @@ impl Courtesy {
         Self {
             target: target.as_secs_f64(),
             rate: FIRST,
-            shortest: None,
             through: VecDeque::new(),
             last: None,
             delays: VecDeque::new(),
@@ -102,10 +101,8 @@ impl Courtesy {
     /// Takes note of what is seen.
     pub fn look(&mut self, look: Look, now: Instant) {
         let since = self.last.replace(now).map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
-        let shortest = self.shortest(look.shortest.as_secs_f64(), now);
-        let round_trip = look.round_trip.as_secs_f64();
-        let queue = self.standing((round_trip - shortest).max(0.0));
-        let trip = round_trip.max(SHORTEST);
+        let queue = self.standing(look.queue.as_secs_f64());
+        let trip = look.round_trip.as_secs_f64().max(SHORTEST);
         self.through.push_back((now, look.through));
         if since <= 0.0 {
             return;
@@ -128,7 +125,10 @@ impl Courtesy {
                 let more = (self.careful(trip) * bolder).min(GROWTH.0) * (1.0 - queue / aim);
                 self.rate = capacity * (1.0 + more);
             }
-            (None, _) if look.busy => self.rate *= 1.0 + GROWTH.0 * (since / trip).min(1.0),
+            (None, capacity) if look.busy => {
+                let possible = capacity.map_or(f64::INFINITY, |capacity| (capacity * AHEAD).max(FIRST));
+                self.rate = (self.rate * (1.0 + GROWTH.0 * (since / trip).min(1.0))).min(possible.max(self.rate));
+            }
             _ => {}
         }
         self.rate = self.rate.max(LEAST);
@@ -160,17 +160,6 @@ impl Courtesy {
     /// How much more in a round trip, so that the queue which comes of it is found out about before it is too long.
     fn careful(&self, trip: f64) -> f64 {
         (0.2 * self.target / trip).min(GROWTH.1)
-    }
-
-    /// The shortest round trip of late, in seconds.
-    fn shortest(&mut self, seen: f64, now: Instant) -> f64 {
-        let kept = self.shortest.filter(|(_, since)| now.saturating_duration_since(*since) < REMEMBERED);
-        let (shortest, since) = match kept {
-            Some((shortest, since)) if shortest <= seen => (shortest, since),
-            _ => (seen, now),
-        };
-        self.shortest = Some((shortest, since));
-        shortest
     }
 
     /// Bytes per second that got through during the last round trip or two; nothing if that is not known.
@@ -224,22 +213,21 @@ mod tests {
 
         /// Runs for so many seconds; gives the delay at 95 of 100, in seconds, and the share of what others left.
         fn run(&mut self, courtesy: &mut Courtesy, seconds: f64, at: &mut Instant) -> (f64, f64) {
-            let (mut delays, mut ours, mut through, mut smooth) = (Vec::new(), 0.0, 0.0, 0.0);
+            let (mut delays, mut ours, mut through) = (Vec::new(), 0.0, 0.0);
             for n in 0..(seconds / STEP) as u64 {
                 *at += Duration::from_secs_f64(STEP);
                 self.step(courtesy.rate().bits() as f64 / 8.0);
                 let (delay, left) = self.past[0];
-                smooth += (delay - smooth) / 8.0;
                 through += left;
                 ours += left;
                 delays.push(self.queue / self.capacity);
                 if n.is_multiple_of(10) {
                     // Acknowledgements are late by up to 8 ms, and what got through is not known to a twentieth.
                     let late = 0.008 * ((n / 10) % 4) as f64 / 3.0;
-                    let round_trip = Duration::from_secs_f64(self.round_trip + smooth + late);
-                    let shortest = Duration::from_secs_f64(self.round_trip);
+                    let queue = Duration::from_secs_f64(delay + late);
+                    let round_trip = Duration::from_secs_f64(self.round_trip) + queue;
                     let seen = (std::mem::take(&mut through) * 0.95) as u64;
-                    courtesy.look(Look { round_trip, shortest, through: seen, busy: true }, *at);
+                    courtesy.look(Look { round_trip, queue, through: seen, busy: true }, *at);
                 }
             }
             delays.sort_by(f64::total_cmp);
@@ -272,7 +260,7 @@ mod tests {
         let trip = Duration::from_millis(300);
         let start = clock::now();
         for n in 0..1_000 {
-            let look = Look { round_trip: trip, shortest: trip, through: 100, busy: false };
+            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 100, busy: false };
             courtesy.look(look, start + Duration::from_millis(100 * n));
         }
         assert_eq!(courtesy.rate(), Rate::of_bytes(FIRST as u64));

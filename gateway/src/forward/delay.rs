@@ -1,0 +1,154 @@
+//! How long the link takes, and how long what is sent waits in front of it.
+//!
+//! The kernel's smoothed round trip does not tell: a receiver keeps the acknowledgement of a single segment back, by 40 ms
+//! with Linux, so that a connection on which little is sent shows a queue which nobody else meets. The acknowledgement of a
+//! second segment comes at once. So it is looked every few milliseconds how far each connection has sent, and how far that
+//! was acknowledged; the shortest of what that gives between two questions is what the link took.
+//!
+//! A longer way and a queue look alike, so the shortest time of all is forgotten after a while.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::tcp_info::TcpInfo;
+
+/// How often a connection is to be looked at.
+pub(super) const STEP: Duration = Duration::from_millis(4);
+/// For how many steps of sending of a connection it is remembered when they were.
+const STEPS: usize = 1_024;
+/// How long the shortest time counts.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// What the link took at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Took {
+    /// From the sending of a segment to its acknowledgement.
+    pub(super) round_trip: Duration,
+    /// How much more that was than at best.
+    pub(super) queue: Duration,
+}
+
+/// The connections with a destination.
+#[derive(Debug, Default)]
+pub(super) struct Delay {
+    connections: BTreeMap<u64, Connection>,
+    /// The shortest time since the last question.
+    of_late: Option<Duration>,
+    /// The shortest time of all, and since when it is known.
+    shortest: Option<(Duration, Instant)>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    looked: Instant,
+    /// Bytes that were sent for the first time.
+    sent: u64,
+    acknowledged: u64,
+    /// Up to which byte had been sent, and from when on the last of them at the earliest.
+    marks: VecDeque<(u64, Instant)>,
+}
+
+impl Delay {
+    /// Takes note of the connections that are open, by their numbers.
+    pub(super) fn look(&mut self, open: impl Iterator<Item = (u64, TcpInfo)>, now: Instant) {
+        let mut before = std::mem::take(&mut self.connections);
+        for (number, info) in open {
+            let (sent, acknowledged) = (info.bytes_sent.saturating_sub(info.bytes_repeated), info.bytes_acknowledged);
+            let connection = match before.remove(&number) {
+                None => Connection { looked: now, sent, acknowledged, marks: VecDeque::new() },
+                Some(mut connection) => {
+                    if let Some(took) = connection.look(sent, acknowledged, now) {
+                        self.of_late = Some(self.of_late.map_or(took, |shortest| shortest.min(took)));
+                    }
+                    connection
+                }
+            };
+            self.connections.insert(number, connection);
+        }
+    }
+
+    /// What the link took at best since the last question; nothing if nothing was acknowledged.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Took> {
+        let round_trip = self.of_late.take()?;
+        let kept = self.shortest.filter(|(_, since)| now.saturating_duration_since(*since) < REMEMBERED);
+        let (shortest, since) = kept.filter(|(shortest, _)| *shortest <= round_trip).unwrap_or((round_trip, now));
+        self.shortest = Some((shortest, since));
+        Some(Took { round_trip, queue: round_trip - shortest })
+    }
+}
+
+impl Connection {
+    /// How long the last byte that is acknowledged now was on the way, if one is.
+    fn look(&mut self, sent: u64, acknowledged: u64, now: Instant) -> Option<Duration> {
+        // What was sent since the last look may have been sent right after it: what is found is never too short.
+        let earliest = std::mem::replace(&mut self.looked, now);
+        if sent > std::mem::replace(&mut self.sent, sent) {
+            if self.marks.len() == STEPS {
+                self.marks.pop_front();
+            }
+            self.marks.push_back((sent, earliest));
+        }
+        let is_new = acknowledged > std::mem::replace(&mut self.acknowledged, acknowledged);
+        let mut last = None;
+        while let Some((_, left)) = self.marks.front().filter(|(upto, _)| *upto <= acknowledged) {
+            last = Some(now.saturating_duration_since(*left));
+            self.marks.pop_front();
+        }
+        last.filter(|_| is_new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn info(sent: u64, acknowledged: u64) -> TcpInfo {
+        TcpInfo { bytes_sent: sent + 10, bytes_repeated: 10, bytes_acknowledged: acknowledged, ..TcpInfo::default() }
+    }
+
+    #[test]
+    fn an_acknowledgement_that_was_kept_back_is_no_queue() {
+        let (mut delay, start) = (Delay::default(), crate::clock::now());
+        let mut see = |at: u32, sent, acknowledged, other| {
+            let now = start + at * MS;
+            delay.look([(1, info(sent, acknowledged)), (2, info(other, other))].into_iter(), now);
+            delay.take(now)
+        };
+        assert_eq!(see(0, 0, 0, 0), None);
+        assert_eq!(see(4, 1_000, 0, 0), None);
+        assert_eq!(see(44, 2_000, 0, 0), None);
+        // The first was kept back for the second, which was sent 40 ms later.
+        assert_eq!(see(104, 2_000, 2_000, 0), Some(Took { round_trip: 100 * MS, queue: Duration::ZERO }));
+        assert_eq!(see(108, 3_000, 2_000, 500), Some(Took { round_trip: 4 * MS, queue: Duration::ZERO }));
+        assert_eq!(see(224, 3_000, 3_000, 500), Some(Took { round_trip: 120 * MS, queue: 116 * MS }));
+        assert_eq!(see(228, 3_000, 3_000, 500), None);
+    }
+
+    #[test]
+    fn the_shortest_time_is_forgotten_and_so_is_a_connection_that_is_closed() {
+        let (mut delay, start) = (Delay::default(), crate::clock::now());
+        let mut took = |at: Duration, way: Duration| {
+            delay.look([(7, info(0, 0))].into_iter(), start + at);
+            delay.look([(7, info(1_000, 0))].into_iter(), start + at);
+            delay.look([(7, info(1_000, 1_000))].into_iter(), start + at + way);
+            let took = delay.take(start + at + way);
+            delay.look(std::iter::empty(), start + at + way);
+            assert!(delay.connections.is_empty());
+            took.map(|took| took.queue)
+        };
+        assert_eq!(took(Duration::ZERO, 100 * MS), Some(Duration::ZERO));
+        assert_eq!(took(REMEMBERED / 2, 150 * MS), Some(50 * MS));
+        assert_eq!(took(REMEMBERED * 2, 150 * MS), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_never_acknowledged_takes_no_more_room() {
+        let (mut delay, start) = (Delay::default(), crate::clock::now());
+        for n in 0..STEPS as u64 * 2 {
+            delay.look([(1, info(n, 0))].into_iter(), start);
+        }
+        assert_eq!(delay.connections[&1].marks.len(), STEPS);
+    }
+}
