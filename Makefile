@@ -42,7 +42,6 @@ test: setup ## Format, lints and every test, with real peers as modality and arc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
-	scripts/fuzz all 20
 
 fuzz: compiler ## Fuzz everything that reads what a peer sent: TARGET=one of them (or all) for SECONDS each
 	scripts/fuzz $(TARGET) $(SECONDS)

@@ -1,7 +1,18 @@
-//! What the fuzz targets share: input cut into pieces, and a peer that says it and then falls silent or goes away.
+//! The fuzz targets, and what they share: input cut into pieces, and a peer that says it and then falls silent or goes away.
+//! `make fuzz` runs them with libFuzzer; `tests/fuzz.rs` of the gateway runs each of them over what is kept in `corpus`, and
+//! over mutants of it.
 //!
 //! The first two bytes of an input say how the rest is delivered; everything behind them is what a peer sends. So the
 //! fuzzer finds out by itself at which borders the code is sensitive.
+
+pub mod acceptor;
+pub mod command_set;
+pub mod commitment;
+pub mod file_meta;
+pub mod header_scan;
+pub mod pixels;
+pub mod query;
+pub mod requestor;
 
 use std::io;
 use std::pin::Pin;
