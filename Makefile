@@ -8,6 +8,8 @@ BIG = 10
 # What to fuzz, and for how long.
 TARGET = all
 SECONDS = 3600
+# Tests at a time: many wait for a peer, a disk or a flush more than they compute.
+export RUST_TEST_THREADS ?= 4
 
 .PHONY: help setup compiler build demo test check format fuzz power-cut faults kill-night bench bench-flush bench-codec \
 	bench-scale bench-link big
