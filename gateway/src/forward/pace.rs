@@ -564,6 +564,7 @@ mod tests {
 
     use super::*;
     use crate::durable::memory::MemoryDisk;
+    use crate::forward::tcp_info::TcpInfo;
     use crate::forward::wire::Wire;
 
     const NOON: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);
@@ -616,6 +617,27 @@ mod tests {
             let took = write(wires, 125_000).await;
             assert!(took >= Duration::from_secs(1) - bucket::SLACK, "{took:?}");
         }
+    }
+
+    /// BBR lets next to nothing leave for a moment every ten seconds; what had been written by then went in a burst after it.
+    #[tokio::test(start_paused = true)]
+    async fn beside_a_rate_no_more_than_what_is_asked_for_at_once_waits_in_the_kernel() {
+        let (destination, _pacer, listener) = ready(limited(), Shaping::default()).await;
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket2::SockRef::from(&socket).set_tcp_mss(1_000).unwrap();
+        let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_deaf, _) = listener.accept().await.unwrap();
+        let mut wire = Wire::new(stream, destination.wires(), &Arc::default()).unwrap();
+        let writing = tokio::spawn(async move { wire.write_all(&vec![0; 64 << 20]).await });
+        let gauge = Arc::clone(&destination.wires().open()[0]);
+        let is_stuck = |info: &TcpInfo| info.unsent > 0 && info.in_flight == 0;
+        while !gauge.info().is_some_and(|info| is_stuck(&info)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let info = gauge.info().unwrap();
+        let portion = destination.pace().portion(usize::MAX, info.segment.try_into().unwrap());
+        assert!(is_stuck(&info) && info.unsent as usize <= portion && !writing.is_finished(), "{portion}: {info:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,14 +15,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use log::debug;
 use nix::libc;
-use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SetStruct;
+use nix::sys::socket::{MsgFlags, send, setsockopt};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// The congestion control that is asked for.
@@ -106,6 +107,16 @@ pub(super) fn send_again_within(socket: &impl AsFd, longest: Duration) -> io::Re
 /// Those of the system.
 pub(super) fn let_wait(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
     SockRef::from(socket).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+/// Writes without letting what is written later go into the same segment, so that [`let_wait`] holds for every segment:
+/// without this the kernel goes on to fill one that waits, up to 64 KiB, however little may wait. Never blocks.
+///
+/// # Errors
+/// Those of the system; `WouldBlock` where nothing more may wait.
+pub(super) fn try_write_apart(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_EOR | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    stream.try_io(Interest::WRITABLE, || Ok(send(stream.as_raw_fd(), bytes, flags)?))
 }
 
 /// Ends a connection at once: whoever reads or writes is told, nothing that waits in the kernel is sent any more

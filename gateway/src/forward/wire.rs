@@ -433,6 +433,21 @@ impl Wire {
         }
         Poll::Ready(self.granted.min(wanted))
     }
+
+    /// Writes; beside a rate nothing before all that was written has left.
+    fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.unsent > 1 {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        }
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            match socket::try_write_apart(&self.stream, bytes) {
+                // It waits anew: what was known of it is over.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
 }
 
 impl Drop for Wire {
@@ -479,7 +494,7 @@ impl AsyncWrite for Wire {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
         let may = ready!(self.poll_granted(context, bytes.len()));
-        let written = match Pin::new(&mut self.stream).poll_write(context, bytes.get(..may).unwrap_or(bytes)) {
+        let written = match self.poll_send(context, bytes.get(..may).unwrap_or(bytes)) {
             Poll::Ready(written) => written,
             Poll::Pending => {
                 // What is kept by one that cannot write is kept from the others, and comes at once when it can.
