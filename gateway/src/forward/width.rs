@@ -14,7 +14,8 @@
 //! ```
 //!
 //! - A measurement begins when as many associations as wanted are at work, and lasts until each of them has had two
-//!   answers or so, or one if that takes long. It counts the bytes of the data sets that were answered; whatever slows things down is in it.
+//!   answers or so, or one if that takes long. It counts the bytes that the other side has acknowledged meanwhile: those are
+//!   even where answers come in bunches, and the same whatever an instance was compressed to.
 //! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
 //! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
 //!   minutes, and then after ever longer.
@@ -76,7 +77,8 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 struct Measured {
     since: Instant,
-    bytes: u64,
+    /// Bytes that had got through until then.
+    through: u64,
     answers: usize,
 }
 
@@ -108,8 +110,9 @@ impl Width {
         self.ceiling.filter(|(_, until)| *until > now).map_or(self.most, |(ceiling, _)| ceiling.min(self.most))
     }
 
-    /// An instance of so many bytes was answered, while so many associations were at work, it included.
-    pub fn answered(&mut self, bytes: u64, at_work: usize, now: Instant) {
+    /// An instance was answered, while so many associations were at work, it included; `through` says how many bytes have
+    /// got through in all, over all of them.
+    pub fn answered(&mut self, at_work: usize, through: impl FnOnce() -> u64, now: Instant) {
         self.proven = true;
         let wanted = self.wanted(now);
         if at_work < wanted {
@@ -124,10 +127,9 @@ impl Width {
             self.measured = None;
         }
         let Some(measured) = &mut self.measured else {
-            self.measured = Some(Measured { since: now, bytes: 0, answers: 0 });
+            self.measured = Some(Measured { since: now, through: through(), answers: 0 });
             return;
         };
-        measured.bytes = measured.bytes.saturating_add(bytes);
         measured.answers += 1;
         let took = now.saturating_duration_since(measured.since);
         let is_enough = measured.answers >= 2 * wanted || (measured.answers >= wanted && took >= LONGEST);
@@ -135,7 +137,7 @@ impl Width {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let rate = measured.bytes as f64 / took.as_secs_f64();
+        let rate = through().saturating_sub(measured.through) as f64 / took.as_secs_f64();
         self.measured = None;
         self.learn(rate, wanted, now);
     }
@@ -232,6 +234,7 @@ mod tests {
         alone: f64,
         together: f64,
         now: Instant,
+        through: u64,
         width: Width,
     }
 
@@ -239,7 +242,7 @@ mod tests {
 
     impl Link {
         fn new(most: usize, alone: f64, together: f64) -> Self {
-            Self { alone, together, now: crate::clock::now(), width: Width::new(most) }
+            Self { alone, together, now: crate::clock::now(), through: 0, width: Width::new(most) }
         }
 
         /// Lets so many instances come through; gives how many were wanted at the end.
@@ -251,7 +254,8 @@ mod tests {
                 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
                 let took = Duration::from_secs_f64(SIZE as f64 / rate);
                 self.now += took;
-                self.width.answered(SIZE, wanted, self.now);
+                self.through += SIZE;
+                self.width.answered(wanted, || self.through, self.now);
             }
             self.width.wanted(self.now)
         }
@@ -285,7 +289,7 @@ mod tests {
         assert_eq!(link.carry(1_000), 1);
         let (mut width, now) = (Width::new(8), crate::clock::now());
         for second in 0..1_000 {
-            width.answered(SIZE, 1, now + Duration::from_secs(second));
+            width.answered(1, || second * SIZE, now + Duration::from_secs(second));
         }
         assert_eq!(width.wanted(now), FIRST);
     }

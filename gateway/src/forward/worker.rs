@@ -251,7 +251,8 @@ impl Worker {
                 self.look_for_interruptions();
                 for handed in &handed {
                     if matches!(handed.verdict, Verdict::Delivered { .. }) {
-                        self.width.answered(handed.claim.length, at_work, now);
+                        let wires = self.bench.destination.wires();
+                        self.width.answered(at_work, || wires.volume().acknowledged, now);
                     }
                 }
                 self.made(handed);
