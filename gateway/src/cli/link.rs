@@ -215,7 +215,7 @@ mod tests {
             empty_in_seconds: Some(130),
         };
         let whole = Standing { rate: None, volume: None, ..standing() };
-        let link = Link { whole, shaped: true, missing: None, destinations: vec![to.clone()] };
+        let link = Link { whole, missing: None, destinations: vec![to.clone()] };
         let text = page(&link);
         for part in ["1.8 Mbit/s", "34 kbit/s", "1.1 %", "640 ms (601 at best)", "2 min 10 s", "12.3 GB of 20.0 GB"] {
             assert!(text.contains(part), "{part}: {text}");

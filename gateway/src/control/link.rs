@@ -23,8 +23,6 @@ use crate::spool::DestinationStatus;
 pub struct Link {
     /// Everything together.
     pub whole: Standing,
-    /// Whether anything of `[link]` or of a destination holds back what leaves.
-    pub shaped: bool,
     /// Why the link is used worse than it could be, if the system is to blame: a sentence.
     pub missing: Option<String>,
     /// Each destination beyond a network, in the order of the configuration.
@@ -74,9 +72,8 @@ pub(super) async fn link(State(gateway): State<Arc<Gateway>>) -> Result<Json<Lin
         to(destination, queue, destination.pace().standing(local))
     });
     let destinations: Vec<_> = destinations.collect();
-    let shaped = gateway.link.holds_back() || gateway.destinations.iter().any(|(_, to)| to.pace().holds_back());
     let missing = crate::forward::socket::missing();
-    Ok(Json(Link { whole: gateway.link.standing(local), shaped, missing, destinations }))
+    Ok(Json(Link { whole: gateway.link.standing(local), missing, destinations }))
 }
 
 fn to(destination: &Destination, queue: Option<&DestinationStatus>, standing: Standing) -> To {

@@ -187,12 +187,6 @@ impl Pace {
         own.or_else(|| self.above.as_ref()?.closed(urgent))
     }
 
-    /// Whether anything is held back by it at some time.
-    #[must_use]
-    pub fn holds_back(&self) -> bool {
-        self.state().shaping.holds_back()
-    }
-
     /// How it stands at a local time.
     #[must_use]
     pub fn standing(&self, local: DateTime) -> Standing {

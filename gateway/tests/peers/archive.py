@@ -9,7 +9,6 @@ import argparse
 import ssl
 import sys
 import threading
-import time
 import warnings
 
 from common import nodelay, say, tls
@@ -47,6 +46,8 @@ def arguments():
 def main():
     options = arguments()
     instances = {}
+    # What was asked for on an association, until the answer is handed over, and until it has left.
+    requests, leaving = {}, {}
     left_to_forget = options.forget
 
     def store(event):
@@ -83,8 +84,6 @@ def main():
         say(event="reported", status=status.get("Status"))
 
     def report(own, asked):
-        # After the answer to the request has left.
-        time.sleep(0.2)
         if options.report == "own":
             send(own, asked)
             return
@@ -109,8 +108,18 @@ def main():
         asked = event.action_information
         uids = [str(item.ReferencedSOPInstanceUID) for item in asked.ReferencedSOPSequence]
         say(event="asked", transaction=str(asked.TransactionUID), instances=uids)
-        threading.Thread(target=report, args=(event.assoc, asked), daemon=True).start()
+        requests[event.assoc] = asked
         return 0x0000, None
+
+    def answered(event):
+        # pynetdicom says so before it hands over the one PDU of the answer.
+        if type(event.message).__name__ == "N_ACTION_RSP" and event.assoc in requests:
+            leaving[event.assoc] = requests.pop(event.assoc)
+
+    def left(event):
+        if event.assoc in leaving:
+            arguments = (event.assoc, leaving.pop(event.assoc))
+            threading.Thread(target=report, args=arguments, daemon=True).start()
 
     def find(event):
         asked = event.identifier
@@ -139,6 +148,8 @@ def main():
     handlers = [
         (evt.EVT_C_STORE, store),
         (evt.EVT_N_ACTION, action),
+        (evt.EVT_DIMSE_SENT, answered),
+        (evt.EVT_PDU_SENT, left),
         (evt.EVT_C_FIND, find),
         (evt.EVT_CONN_OPEN, nodelay),
     ]
