@@ -20,9 +20,9 @@ config.settings.reading_validation_mode = config.IGNORE
 PLAIN = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"}
 DCMTK = {"1.2.840.10008.1.2.4.80": "dcmdjpls", "1.2.840.10008.1.2.4.70": "dcmdjpeg", "1.2.840.10008.1.2.4.57": "dcmdjpeg",
          "1.2.840.10008.1.2.5": "dcmdrle"}
+JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"}
 # Bytes before the file meta group: of a file that is no longer, nothing is known (PS3.10 7.1).
 PREAMBLE = 132
-JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"}
 
 
 def data_set(path):
@@ -109,11 +109,11 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for uid, paths in arrived.items():
             for path in paths[:1]:
-                if uid not in sent and path.stat().st_size <= PREAMBLE:
-                    result["partial"] += 1
-                    continue
                 if uid not in sent:
-                    result["wrong"].append(f"{uid} was never sent")
+                    if path.stat().st_size <= PREAMBLE:
+                        result["partial"] += 1
+                    else:
+                        result["wrong"].append(f"{uid} was never sent")
                     continue
                 try:
                     outcome = compare(sent[uid][0], path, scratch)

@@ -436,7 +436,7 @@ impl Wire {
 
     /// Writes; beside a rate nothing before all that was written has left.
     fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.unsent > 1 {
+        if !self.wires.pace.is_limited() {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
         loop {
