@@ -140,6 +140,9 @@ fn held(name: &str, standing: &Standing) -> String {
         }
         (None, _) => {}
     }
+    if let Some(carries) = standing.carries.filter(|carries| standing.rate.is_none_or(|rate| *carries < rate)) {
+        let _ = writeln!(text, "\n{name}: the link carries {} at the moment", rate(carries.bits() / 8));
+    }
     if let Some(volume) = standing.volume
         && standing.closed.is_none()
         && standing.forecast > volume
@@ -189,6 +192,7 @@ mod tests {
             speed: Speed { sent_per_second: 231_000, received_per_second: 4_300, repeated_per_mille: 11 },
             rate: Some("2Mbit/s".parse().unwrap()),
             courteous: false,
+            carries: None,
             closed: None,
             used: 12_300_000_000,
             forecast: 24_000_000_000,

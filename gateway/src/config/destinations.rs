@@ -17,7 +17,7 @@ use crate::model::DestinationName;
 use crate::shaping::Shaping;
 
 /// `associations`, unless it is given.
-const ASSOCIATIONS: usize = 8;
+const ASSOCIATIONS: usize = 16;
 
 /// `stand-in-after`, unless it is given.
 const STAND_IN_AFTER: Duration = Duration::from_secs(15 * 60);

@@ -12,7 +12,8 @@ use super::{Activity, Amount};
 use crate::clock;
 use crate::config::DestinationUrl;
 use crate::forward::Destination;
-use crate::forward::pace::{self, Standing};
+use crate::forward::pace::Standing;
+use crate::forward::pacer;
 use crate::forward::wire::Volume;
 use crate::model::DestinationName;
 use crate::spool::DestinationStatus;
@@ -65,7 +66,7 @@ pub struct To {
 
 pub(super) async fn link(State(gateway): State<Arc<Gateway>>) -> Result<Json<Link>, Failed> {
     let queues = tokio::task::block_in_place(|| gateway.spool.status())?.destinations;
-    let local = pace::local();
+    let local = pacer::local();
     let beyond = gateway.destinations.iter().filter(|(url, _)| !matches!(url, DestinationUrl::Folder(_)));
     let destinations = beyond.map(|(_, destination)| {
         let queue = queues.iter().find(|queue| queue.name == destination.name);

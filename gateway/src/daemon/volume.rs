@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::DestinationUrl;
 use crate::durable::FileSystem;
 use crate::forward::Destination;
-use crate::forward::pace::{Pace, Pacer};
+use crate::forward::pace::Pace;
+use crate::forward::pacer::Pacer;
 
 /// Goes on with what was counted before.
 pub(super) async fn open(

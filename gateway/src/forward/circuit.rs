@@ -88,6 +88,12 @@ impl Circuit {
         self.failures
     }
 
+    /// Attempts in a row that failed although the association stood.
+    #[must_use]
+    pub fn stumbles(&self) -> u32 {
+        self.stumbles
+    }
+
     /// Whether the latest attempt went wrong in any way.
     #[must_use]
     pub fn is_troubled(&self) -> bool {

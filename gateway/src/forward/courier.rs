@@ -402,7 +402,10 @@ async fn send(
         if !archive.knows(kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
             let failure = match (bench.unless_stopped(archive.open(kinds, prove, bench)).await, broke.take()) {
-                (Some(Ok(())), _) => None,
+                (Some(Ok(())), _) => {
+                    bench.destination.answers.store(true, Ordering::Relaxed);
+                    None
+                }
                 // What left before the gateway was to stop has to be told, too.
                 (None, None) => return Attempt::Stopped,
                 (None, Some(answer)) => {

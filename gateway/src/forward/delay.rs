@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::tcp_info::TcpInfo;
 
-/// How often a connection is to be looked at.
+/// How often a connection is to be looked at where every millisecond counts, and elsewhere.
 pub(super) const STEP: Duration = Duration::from_millis(4);
+pub(super) const LONG_STEP: Duration = Duration::from_millis(15);
 /// For how many steps of sending of a connection it is remembered when they were.
 const STEPS: usize = 1_024;
 /// How long the shortest time counts.

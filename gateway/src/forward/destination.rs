@@ -1,7 +1,7 @@
 //! One destination as the rest of the process sees it: what it is doing, and how to tell it that there is work.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub struct Destination {
     pub(super) queued: Notify,
     /// An instance is on the wire now, so that there is time for what comes next.
     pub(super) moving: Notify,
+    /// Whether it has answered since it was in trouble: an association stands.
+    pub(super) answers: AtomicBool,
     /// There may be something to ask about.
     pub(super) delivered: Notify,
     /// How often somebody has asked for an attempt at once.
@@ -157,6 +159,7 @@ impl Destination {
             health: watch::Sender::new(health),
             queued: Notify::new(),
             moving: Notify::new(),
+            answers: AtomicBool::new(false),
             delivered: Notify::new(),
             hastened: watch::Sender::new(0),
             back: watch::Sender::new(0),

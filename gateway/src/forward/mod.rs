@@ -34,7 +34,7 @@
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one, made ahead and kept;
-//! - [`pace`]: what holds back what leaves, by [`crate::shaping`];
+//! - [`pace`]: what holds back what leaves, by [`crate::shaping`]; [`pacer`]: what looks after that;
 //! - [`socket`]: what is asked of the system for a connection; [`wire`]: connections as others see them;
 //! - [`folder`]: delivery into a folder; [`pump`]: from the disk to the wire; [`transcode`]: lossless conversion between
 //!   the uncompressed transfer syntaxes;
@@ -64,6 +64,7 @@ pub mod lookout;
 pub mod open;
 mod out;
 pub mod pace;
+pub mod pacer;
 pub mod pump;
 pub mod reach;
 mod records;

@@ -9,42 +9,29 @@
 //!
 //! A [`super::wire::Wire`] asks before it writes, for a few milliseconds' worth at a time, so that many connections share a rate
 //! evenly and nothing goes in a burst. What it asks for is an estimate: headers are reckoned, what is sent twice is not known
-//! yet. The [`Pacer`] asks the kernel what went, and puts the difference right, so that the rate holds for what the link
-//! really carries.
+//! yet. The [`Pacer`](super::pacer::Pacer) asks the kernel what went, and puts the difference right, so that the rate holds for
+//! what the link really carries.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::civil::DateTime;
-use log::{info, warn};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
-use super::delay::{self, Delay, Took};
-use super::destination::Destination;
+use super::delay::Took;
 use super::wire::Volume;
-use crate::clock;
-use crate::durable::{self, Disk};
-use crate::shaping::courtesy::{self, Courtesy, Look};
+use crate::shaping::by_delay::{self, ByDelay, Look};
 use crate::shaping::{Allowance, Bucket, Rate, Shaping, Usage, bucket, monthly};
 
 /// How much is asked for at once: so much time's worth.
 const PORTION: Duration = Duration::from_millis(3);
 /// The most that is asked for at once, in bytes.
 const LARGEST_PORTION: usize = 64 << 10;
-/// How often the kernel is asked, while connections are open and while none is.
-const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// The last seconds.
-const OF_LATE: Duration = Duration::from_secs(5);
-/// How often what was used is saved at most.
-const SAVE: Duration = Duration::from_secs(60);
-/// Where it is saved, in the data folder.
-const FILE: &str = "volume.json";
-/// The longest file that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
+/// Somebody waits for so much of the time where more connections would bring nothing.
+const FULL: f64 = 0.9;
+/// And of so long.
+const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// What holds for a destination, or for the box. Shared by all connections.
 #[derive(Debug, Default)]
@@ -55,23 +42,29 @@ pub struct Pace {
     /// Whether there is a rate to keep.
     limited: AtomicBool,
     /// Bytes that were written, headers reckoned.
-    written: AtomicU64,
+    pub(super) written: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     shaping: Shaping,
     bucket: Bucket,
-    courtesy: Option<Courtesy>,
+    /// What follows the delay of the link, if something does.
+    by_delay: Option<ByDelay>,
     /// What rate and hours allow, or allowed the last time that they allowed anything.
     by_clock: Option<Rate>,
-    usage: Usage,
+    pub(super) usage: Usage,
     /// Why nothing more is begun, if that is so.
-    closed: Option<Closed>,
+    pub(super) closed: Option<Closed>,
     /// Until when somebody waits, or waited the last time.
     held_back: Option<Instant>,
-    speed: Speed,
-    changed: bool,
+    /// When it was known last what the link takes, and how many bytes had got through until then, headers included.
+    looked: Option<Instant>,
+    through: u64,
+    /// For how much of the time somebody has waited of late, between 0 and 1.
+    waited: f64,
+    pub(super) speed: Speed,
+    pub(super) changed: bool,
 }
 
 /// What has gone over the link in the last seconds, headers included.
@@ -87,7 +80,7 @@ pub struct Speed {
 }
 
 impl Speed {
-    fn between(before: Volume, after: Volume, time: Duration) -> Self {
+    pub(super) fn between(before: Volume, after: Volume, time: Duration) -> Self {
         let per_second = |bytes: u64| u128::from(bytes) * 1_000 / time.as_millis().max(1);
         let (sent, received) = (after.sent.saturating_sub(before.sent), after.received.saturating_sub(before.received));
         let repeated = after.repeated.saturating_sub(before.repeated);
@@ -132,10 +125,13 @@ pub struct Standing {
     /// What has gone in the last seconds.
     #[serde(flatten)]
     pub speed: Speed,
-    /// The rate that is kept at the moment, in bits per second; nothing if there is none.
+    /// The rate that is kept at the moment because it was asked for, in bits per second; nothing if there is none.
     pub rate: Option<Rate>,
     /// Whether that rate follows the delay of the link.
     pub courteous: bool,
+    /// What the link carries of late as far as that is known, in bits per second: no more is sent, so that nothing is lost in
+    /// front of it.
+    pub carries: Option<Rate>,
     /// Why nothing more is begun, if that is so.
     pub closed: Option<Closed>,
     /// Bytes that went both ways in the present month, headers included.
@@ -161,6 +157,7 @@ impl Pace {
 
     fn new(shaping: Shaping, above: Option<Arc<Self>>) -> Arc<Self> {
         let pace = Self { above, ..Self::default() };
+        pace.state().by_delay = pace.by_delay(None);
         pace.reshape(shaping);
         Arc::new(pace)
     }
@@ -172,10 +169,16 @@ impl Pace {
             return false;
         }
         if shaping.courteous != state.shaping.courteous {
-            state.courtesy = shaping.courteous.map(Courtesy::new);
+            state.by_delay = self.by_delay(shaping.courteous);
         }
         state.shaping = shaping;
         true
+    }
+
+    /// What follows the delay where so much may be added. Destinations fill their links otherwise; of all that leaves the
+    /// box nobody knows whether it goes over one link.
+    fn by_delay(&self, courteous: Option<Duration>) -> Option<ByDelay> {
+        courteous.map(ByDelay::courteous).or_else(|| self.above.is_some().then(ByDelay::filling))
     }
 
     /// Why nothing more is begun for it; `urgent` says whether what is to be begun is. Nothing if it may.
@@ -193,8 +196,9 @@ impl Pace {
         let state = self.state();
         Standing {
             speed: state.speed,
-            rate: state.bucket.rate(),
-            courteous: state.courtesy.is_some(),
+            rate: state.by_clock.into_iter().chain(state.rate_by_delay(true)).min(),
+            courteous: state.by_delay.as_ref().is_some_and(ByDelay::is_courteous),
+            carries: state.rate_by_delay(false),
             closed: state.closed,
             used: state.usage.used(),
             forecast: state.usage.forecast(local, state.begins()),
@@ -202,14 +206,28 @@ impl Pace {
         }
     }
 
-    /// Whether it follows the delay of the link, here or above.
-    fn follows_delay(&self) -> bool {
-        self.state().courtesy.is_some() || self.above.as_ref().is_some_and(|above| above.follows_delay())
+    /// Whether others come first, here or above.
+    pub(super) fn is_courteous(&self) -> bool {
+        let is_courteous = self.state().by_delay.as_ref().is_some_and(ByDelay::is_courteous);
+        is_courteous || self.above.as_ref().is_some_and(|above| above.is_courteous())
     }
 
     /// Whether there is a rate to keep, here or above.
     pub(super) fn is_limited(&self) -> bool {
         self.limited.load(Ordering::Relaxed) || self.above.as_ref().is_some_and(|above| above.is_limited())
+    }
+
+    /// Whether there is nearly always somebody who waits, here or above: more than what leaves could.
+    pub(super) fn is_full(&self) -> bool {
+        self.state().waited >= FULL || self.above.as_ref().is_some_and(|above| above.is_full())
+    }
+
+    /// Takes note of whether somebody waits; it was looked so long ago for the last time.
+    pub(super) fn look_who_waits(&self, since: Duration, now: Instant) {
+        let mut state = self.state();
+        let waits = if state.held_back.is_some_and(|until| until > now) { 1.0 } else { 0.0 };
+        let weight = since.div_duration_f64(REMEMBERED).min(1.0);
+        state.waited += (waits - state.waited) * weight;
     }
 
     /// How many of `wanted` bytes are to be asked for at once: whole segments.
@@ -254,7 +272,7 @@ impl Pace {
     }
 
     /// What was granted was so many bytes more, or less, in truth.
-    fn correct(&self, bytes: i64, now: Instant) {
+    pub(super) fn correct(&self, bytes: i64, now: Instant) {
         self.state().bucket.correct(bytes, now);
         if let Some(above) = &self.above {
             above.correct(bytes, now);
@@ -262,7 +280,7 @@ impl Pace {
     }
 
     /// Counts what went both ways.
-    fn count(&self, bytes: u64, local: DateTime) {
+    pub(super) fn count(&self, bytes: u64, local: DateTime) {
         let mut state = self.state();
         let (before, begins) = (state.usage.used(), state.begins());
         state.usage.add(bytes, local.date(), begins);
@@ -270,20 +288,19 @@ impl Pace {
     }
 
     /// Takes note of what the link took of late, if that is known, and of how much has got through it in all.
-    fn look(&self, took: Option<Took>, through: u64, seen: &mut Seen, now: Instant) {
-        let mut state = self.state();
-        let busy = state.held_back.is_some_and(|until| seen.looked.is_none_or(|last| until > last));
-        let (Some(courtesy), Some(Took { round_trip, queue })) = (&mut state.courtesy, took) else { return };
-        seen.looked = Some(now);
-        let gained = through.saturating_sub(std::mem::replace(&mut seen.through, through));
-
-        courtesy.look(Look { round_trip, queue, through: gained, busy }, now);
+    pub(super) fn look(&self, took: Option<Took>, through: u64, now: Instant) {
+        let state = &mut *self.state();
+        let (Some(by_delay), Some(Took { round_trip, queue })) = (&mut state.by_delay, took) else { return };
+        let last = state.looked.replace(now);
+        let busy = state.held_back.is_some_and(|until| last.is_none_or(|last| until > last));
+        let gained = through.saturating_sub(std::mem::replace(&mut state.through, through));
+        by_delay.look(Look { round_trip, queue, through: gained, busy }, now);
         state.set_rate(now);
         self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
     }
 
     /// Goes by the clock on the wall. Gives whether what may be begun has changed.
-    fn follow(&self, local: DateTime, now: Instant) -> bool {
+    pub(super) fn follow(&self, local: DateTime, now: Instant) -> bool {
         let mut state = self.state();
         let allowance = state.shaping.at(local);
         let is_spent = state.shaping.monthly.is_some_and(|monthly| state.usage.used() >= monthly.volume);
@@ -305,388 +322,24 @@ impl Pace {
         has_changed
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     fn set_rate(&mut self, now: Instant) {
-        let by_delay = self.courtesy.as_ref().map(Courtesy::rate);
-        let slack = if by_delay.is_some() { courtesy::SLACK } else { bucket::SLACK };
-        self.bucket.set_rate(self.by_clock.into_iter().chain(by_delay).min(), slack, now);
+        let (courteous, filling) = (self.rate_by_delay(true), self.rate_by_delay(false));
+        let slack = if courteous.is_some() { by_delay::SLACK } else { bucket::SLACK };
+        self.bucket.set_rate(self.by_clock.into_iter().chain(courteous).chain(filling).min(), slack, now);
+    }
+
+    /// The rate that follows the delay, if it does so in this manner.
+    fn rate_by_delay(&self, courteous: bool) -> Option<Rate> {
+        self.by_delay.as_ref().filter(|by_delay| by_delay.is_courteous() == courteous)?.rate()
     }
 
     fn begins(&self) -> i8 {
         self.shaping.monthly.map_or(1, |monthly| monthly.begins)
-    }
-}
-
-/// What was seen at the last looks.
-#[derive(Debug, Default)]
-struct Seen {
-    /// When it was known last what the link takes.
-    looked: Option<Instant>,
-    /// Bytes that had got through until then, headers included.
-    through: u64,
-    /// What had gone in all, at some moments of the last seconds.
-    volumes: VecDeque<(Instant, Volume)>,
-}
-
-impl Seen {
-    /// What has gone of late.
-    fn speed(&mut self, volume: Volume, now: Instant) -> Speed {
-        let is_old = |at: &Instant, age| now.saturating_duration_since(*at) >= age;
-        while self.volumes.len() > 1 && self.volumes.get(1).is_some_and(|(at, _)| is_old(at, OF_LATE)) {
-            self.volumes.pop_front();
-        }
-        let speed = match self.volumes.front() {
-            Some((at, before)) => Speed::between(*before, volume, now.saturating_duration_since(*at)),
-            None => Speed::default(),
-        };
-        if self.volumes.back().is_none_or(|(at, _)| is_old(at, OF_LATE / 10)) {
-            self.volumes.push_back((now, volume));
-        }
-        speed
-    }
-}
-
-/// Looks after all paces.
-#[derive(Debug)]
-pub struct Pacer {
-    whole: Arc<Pace>,
-    seen: Seen,
-    followed: Vec<Followed>,
-}
-
-#[derive(Debug)]
-struct Followed {
-    destination: Arc<Destination>,
-    seen: Seen,
-    delay: Delay,
-    /// What had gone at the last look.
-    volume: Volume,
-    /// What had been written until then.
-    written: u64,
-}
-
-/// What is saved.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Saved {
-    /// Of the box.
-    link: Usage,
-    /// Of each destination.
-    to: BTreeMap<String, Usage>,
-}
-
-impl Pacer {
-    /// Of the box, and of these destinations; goes on with what was saved in the data folder. Blocking.
-    #[must_use]
-    pub fn open(whole: Arc<Pace>, destinations: &[Arc<Destination>], disk: &dyn Disk, data: &Path) -> Self {
-        let saved = load(disk, data);
-        whole.state().usage = saved.link;
-        let followed = destinations.iter().map(|destination| {
-            if let Some(usage) = saved.to.get(destination.name.as_str()) {
-                destination.pace().state().usage = usage.clone();
-            }
-            let destination = Arc::clone(destination);
-            Followed {
-                destination,
-                seen: Seen::default(),
-                delay: Delay::default(),
-                volume: Volume::default(),
-                written: 0,
-            }
-        });
-        Self { followed: followed.collect(), whole, seen: Seen::default() }
-    }
-
-    /// Looks at everything once.
-    pub(super) fn tick(&mut self, local: DateTime, now: Instant) {
-        let (mut whole, mut whole_through, mut whole_took) = (Volume::default(), 0, None::<Took>);
-        for one in &mut self.followed {
-            let (pace, wires) = (one.destination.pace(), one.destination.wires());
-            let (volume, open) = (wires.volume(), wires.open());
-            whole.add(volume);
-            pace.state().speed = one.seen.speed(volume, now);
-            let written = pace.written.load(Ordering::Relaxed);
-            let estimated = written.saturating_sub(std::mem::replace(&mut one.written, written));
-            let before = std::mem::replace(&mut one.volume, volume);
-            let truth = volume.sent.saturating_sub(before.sent);
-            // What was written and waits in the kernel counts when it goes: there is little of it.
-            pace.correct(truth.cast_signed().saturating_sub(estimated.cast_signed()), now);
-            let both = truth.saturating_add(volume.received.saturating_sub(before.received));
-            pace.count(both, local);
-            self.whole.count(both, local);
-            // Of those that are closed the headers are as those of one that is open.
-            let through = open.first().map_or(0, |gauge| gauge.on_the_link(volume.acknowledged));
-            let took = one.delay.take(now);
-            pace.look(took, through, &mut one.seen, now);
-            whole_through += through;
-            whole_took = whole_took.into_iter().chain(took).min_by_key(|took| took.queue);
-        }
-        self.whole.state().speed = self.seen.speed(whole, now);
-        self.whole.look(whole_took, whole_through, &mut self.seen, now);
-        let whole_changed = self.whole.follow(local, now);
-        if whole_changed {
-            tell("the link", &self.whole);
-        }
-        for one in &self.followed {
-            let own_changed = one.destination.pace().follow(local, now);
-            if own_changed {
-                tell(one.destination.name.as_str(), one.destination.pace());
-            }
-            if whole_changed || own_changed {
-                one.destination.queued();
-            }
-        }
-    }
-
-    /// Looks at how long the link takes, where that is followed; false if it is nowhere.
-    fn look(&mut self, now: Instant) -> bool {
-        let mut looked = false;
-        for one in &mut self.followed {
-            let open = if one.destination.pace().follows_delay() { one.destination.wires().open() } else { Vec::new() };
-            looked |= !open.is_empty();
-            one.delay.look(open.iter().filter_map(|gauge| Some((gauge.number(), gauge.info()?))), now);
-        }
-        looked
-    }
-
-    /// Waits until the next tick.
-    async fn wait(&mut self) {
-        let pause = if self.is_anything_open() { TICK.0 } else { TICK.1 };
-        let end = clock::of_runtime() + pause;
-        loop {
-            let now = clock::of_runtime();
-            let left = end.saturating_duration_since(now);
-            if left.is_zero() {
-                return;
-            }
-            let step = if self.look(now) { delay::STEP } else { left };
-            tokio::time::sleep(left.min(step)).await;
-        }
-    }
-
-    fn is_anything_open(&self) -> bool {
-        self.followed.iter().any(|one| !one.destination.wires().open().is_empty())
-    }
-
-    /// Saves what was used, if it has changed. Blocking.
-    fn save(&self, disk: &dyn Disk, data: &Path) -> std::io::Result<()> {
-        let mut changed = std::mem::take(&mut self.whole.state().changed);
-        let mut saved = Saved { link: self.whole.state().usage.clone(), to: BTreeMap::new() };
-        for one in &self.followed {
-            let mut state = one.destination.pace().state();
-            changed |= std::mem::take(&mut state.changed);
-            saved.to.insert(one.destination.name.to_string(), state.usage.clone());
-        }
-        if !changed {
-            return Ok(());
-        }
-        let written = serde_json::to_vec(&saved).map_err(std::io::Error::other);
-        let written = written.and_then(|text| durable::replace(disk, &data.join(FILE), &text));
-        if written.is_err() {
-            self.whole.state().changed = true;
-        }
-        written
-    }
-
-    /// Looks after them until the shutdown, and saves what was used now and then and at the end.
-    pub async fn run(mut self, disk: Arc<dyn Disk>, data: &Path, shutdown: CancellationToken) {
-        let mut told = false;
-        let mut saved = clock::of_runtime();
-        loop {
-            let over = shutdown.is_cancelled();
-            let now = clock::of_runtime();
-            self.tick(local(), now);
-            if over || now.saturating_duration_since(saved) >= SAVE {
-                saved = now;
-                match super::worker::blocking(|| self.save(&*disk, data)) {
-                    Ok(()) => told = false,
-                    Err(error) if !std::mem::replace(&mut told, true) => {
-                        warn!(
-                            "how much went over the link cannot be saved: {error}; it is kept in memory and tried again"
-                        );
-                    }
-                    Err(_) => {}
-                }
-            }
-            if over {
-                return;
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = self.wait() => {}
-            }
-        }
-    }
-}
-
-/// Says in the log that something may be begun again, or no longer.
-fn tell(what: &str, pace: &Pace) {
-    match pace.state().closed {
-        Some(closed) => info!("{what}: {closed}; what is under way is finished"),
-        None => info!("{what}: open again"),
-    }
-}
-
-/// The time on the wall.
-pub(crate) fn local() -> DateTime {
-    clock::wall().instant().unwrap_or(jiff::Timestamp::MAX).to_zoned(clock::zone()).datetime()
-}
-
-/// What was saved. What cannot be read is begun anew, with a warning: it is no reason not to start.
-fn load(disk: &dyn Disk, data: &Path) -> Saved {
-    let path = data.join(FILE);
-    let read = durable::read(disk, &path, LONGEST).and_then(|text| match text {
-        Some(text) => serde_json::from_slice(&text).map_err(std::io::Error::other),
-        None => Ok(Saved::default()),
-    });
-    read.unwrap_or_else(|error| {
-        warn!("{}: {error}; what went over the link this month is counted anew", path.display());
-        Saved::default()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::civil::date;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use crate::durable::memory::MemoryDisk;
-    use crate::forward::tcp_info::TcpInfo;
-    use crate::forward::wire::Wire;
-
-    const NOON: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);
-    const RATE: Rate = Rate::of_bits(8_000_000);
-
-    fn limited() -> Shaping {
-        Shaping { most: Some(RATE), ..Shaping::default() }
-    }
-
-    /// One destination, its pacer, and a port where everything that comes is thrown away.
-    async fn ready(own: Shaping, link: Shaping) -> (Arc<Destination>, Pacer, TcpListener) {
-        let link = Pace::of_box(link);
-        let pace = Pace::of_destination(own, &link);
-        let destination = Arc::new(Destination::paced("archive".parse().unwrap(), pace));
-        let mut pacer = Pacer::open(link, &[Arc::clone(&destination)], &MemoryDisk::new(), Path::new("/data"));
-        pacer.tick(NOON, clock::of_runtime());
-        (destination, pacer, TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    async fn connect(destination: &Destination, listener: &TcpListener, urgent: bool) -> Wire {
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut there, _) = listener.accept().await.unwrap();
-        tokio::spawn(async move { while there.read(&mut [0; 65_536]).await.is_ok_and(|count| count > 0) {} });
-        Wire::new(stream, destination.wires(), &Arc::new(AtomicBool::new(urgent))).unwrap()
-    }
-
-    /// How long it takes, by the timers, to write so much over each.
-    async fn write(wires: Vec<Wire>, bytes: usize) -> Duration {
-        let began = clock::of_runtime();
-        let mut writing = JoinSet::new();
-        for mut wire in wires {
-            writing.spawn(async move {
-                wire.write_all(&vec![0; bytes]).await.unwrap();
-                wire
-            });
-        }
-        writing.join_all().await;
-        clock::of_runtime().saturating_duration_since(began)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_connections_keep_one_rate_whether_it_is_theirs_or_that_of_the_box() {
-        for (own, link) in [(limited(), Shaping::default()), (Shaping::default(), limited())] {
-            let (destination, _pacer, listener) = ready(own, link).await;
-            let mut wires = Vec::new();
-            for _ in 0..8 {
-                wires.push(connect(&destination, &listener, false).await);
-            }
-            // A megabyte in all, in a second, and its headers.
-            let took = write(wires, 125_000).await;
-            assert!(took >= Duration::from_secs(1) - bucket::SLACK, "{took:?}");
-        }
-    }
-
-    /// BBR lets next to nothing leave for a moment every ten seconds; what had been written by then went in a burst after it.
-    #[tokio::test(start_paused = true)]
-    async fn beside_a_rate_no_more_than_what_is_asked_for_at_once_waits_in_the_kernel() {
-        let (destination, _pacer, listener) = ready(limited(), Shaping::default()).await;
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket2::SockRef::from(&socket).set_tcp_mss(1_000).unwrap();
-        let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
-        let (_deaf, _) = listener.accept().await.unwrap();
-        let mut wire = Wire::new(stream, destination.wires(), &Arc::default()).unwrap();
-        let writing = tokio::spawn(async move { wire.write_all(&vec![0; 64 << 20]).await });
-        let gauge = Arc::clone(&destination.wires().open()[0]);
-        let is_stuck = |info: &TcpInfo| info.unsent > 0 && info.in_flight == 0;
-        while !gauge.info().is_some_and(|info| is_stuck(&info)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let info = gauge.info().unwrap();
-        let portion = destination.pace().portion(usize::MAX, info.segment.try_into().unwrap());
-        assert!(is_stuck(&info) && info.unsent as usize <= portion && !writing.is_finished(), "{portion}: {info:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_urgent_is_not_held_back_where_it_may_overrule() {
-        for (urgent_overrules, at_once) in [(true, true), (false, false)] {
-            let (destination, _pacer, listener) =
-                ready(Shaping { urgent_overrules, ..limited() }, Shaping::default()).await;
-            let wire = connect(&destination, &listener, true).await;
-            let granted = destination.pace().grant(1_000_000, true, clock::of_runtime());
-            assert!(granted <= clock::of_runtime());
-            let again = destination.pace().grant(1, true, clock::of_runtime());
-            assert_eq!(again <= clock::of_runtime(), at_once);
-            assert!(destination.pace().grant(1, false, clock::of_runtime()) > clock::of_runtime(), "others wait");
-            drop(wire);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_under_way_when_the_link_is_closed_is_finished_at_the_rate_that_held_before() {
-        let hours = vec!["sat 13:00-14:00 closed".parse().unwrap()];
-        let (destination, mut pacer, listener) = ready(Shaping { hours, ..limited() }, Shaping::default()).await;
-        let wire = connect(&destination, &listener, false).await;
-        assert_eq!(destination.pace().closed(false), None);
-        pacer.tick(date(2026, 11, 28).at(13, 0, 0, 0), clock::of_runtime());
-        let until = Some(date(2026, 11, 28).at(14, 0, 0, 0));
-        assert_eq!(destination.pace().closed(true), Some(Closed::Hours { until }));
-        assert_eq!(destination.pace().standing(NOON).rate, Some(RATE));
-        write(vec![wire], 100_000).await;
-        pacer.tick(date(2026, 11, 28).at(14, 0, 0, 0), clock::of_runtime());
-        assert_eq!(destination.pace().closed(false), None);
-        // Another configuration counts from the next look on.
-        assert!(destination.pace().reshape(Shaping::default()) && !destination.pace().reshape(Shaping::default()));
-        pacer.tick(NOON, clock::of_runtime());
-        assert_eq!(destination.pace().standing(NOON).rate, None);
-    }
-
-    #[tokio::test]
-    async fn what_was_used_is_saved_and_gone_on_with_and_a_file_that_cannot_be_read_stops_nothing() {
-        let (disk, data) = (MemoryDisk::new(), Path::new("/data"));
-        let (destination, mut pacer, listener) = ready(Shaping::default(), Shaping::default()).await;
-        let wire = connect(&destination, &listener, false).await;
-        write(vec![wire], 100_000).await;
-        pacer.tick(NOON, clock::of_runtime());
-        let used = destination.pace().standing(NOON).used;
-        assert!(used > 100_000 && pacer.whole.standing(NOON).used == used, "{used}");
-        pacer.save(&disk, data).unwrap();
-        let again = |disk: &MemoryDisk| {
-            let link = Pace::of_box(Shaping::default());
-            let pace = Pace::of_destination(Shaping::default(), &link);
-            let destination = Arc::new(Destination::paced("archive".parse().unwrap(), pace));
-            let pacer = Pacer::open(link, &[Arc::clone(&destination)], disk, data);
-            (pacer.whole.standing(NOON).used, destination.pace().standing(NOON).used)
-        };
-        assert_eq!(again(&disk), (used, used));
-        durable::replace(&disk, &data.join(FILE), b"{").unwrap();
-        assert_eq!(again(&disk), (0, 0));
     }
 }

@@ -49,6 +49,9 @@ pub struct TcpInfo {
     pub bytes_repeated: u64,
     /// Bytes that the other side has acknowledged.
     pub bytes_acknowledged: u64,
+    /// Bytes that have arrived at the other side as far as it says so: what it acknowledged, and what it has behind a gap.
+    /// Reckoned from segments.
+    pub bytes_arrived: u64,
     /// Bytes that came, without headers.
     pub bytes_received: u64,
     /// Segments that were sent, of whatever kind.
@@ -68,6 +71,13 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
     let word = |at: usize| u32::from_ne_bytes(part(&bytes, at));
     let long = |at: usize| u64::from_ne_bytes(part(&bytes, at));
+    let (sent, repeated) =
+        (long(offset_of!(tcp_info, tcpi_bytes_sent)), long(offset_of!(tcp_info, tcpi_bytes_retrans)));
+    let acknowledged = long(offset_of!(tcp_info, tcpi_bytes_acked));
+    let (segments, arrived) =
+        (word(offset_of!(tcp_info, tcpi_data_segs_out)), word(offset_of!(tcp_info, tcpi_delivered)));
+    let arrived = u128::from(arrived) * u128::from(sent) / u128::from(segments.max(1));
+    let arrived = u64::try_from(arrived).unwrap_or(u64::MAX).min(sent.saturating_sub(repeated)).max(acknowledged);
     let micros = |at| Duration::from_micros(u64::from(word(at)));
     Ok(TcpInfo {
         round_trip: micros(offset_of!(tcp_info, tcpi_rtt)),
@@ -79,9 +89,10 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
         segment: word(offset_of!(tcp_info, tcpi_snd_mss)),
         in_flight: word(offset_of!(tcp_info, tcpi_unacked)),
         unsent: word(offset_of!(tcp_info, tcpi_notsent_bytes)),
-        bytes_sent: long(offset_of!(tcp_info, tcpi_bytes_sent)),
-        bytes_repeated: long(offset_of!(tcp_info, tcpi_bytes_retrans)),
-        bytes_acknowledged: long(offset_of!(tcp_info, tcpi_bytes_acked)),
+        bytes_sent: sent,
+        bytes_repeated: repeated,
+        bytes_acknowledged: acknowledged,
+        bytes_arrived: arrived,
         bytes_received: long(offset_of!(tcp_info, tcpi_bytes_received)),
         segments_sent: word(offset_of!(tcp_info, tcpi_segs_out)),
         segments_received: word(offset_of!(tcp_info, tcpi_segs_in)),

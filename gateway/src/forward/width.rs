@@ -16,19 +16,24 @@
 //! - A measurement begins when as many associations as wanted are at work, and lasts until each of them has had two
 //!   answers or so, or one if that takes long. It counts the bytes that the other side has acknowledged meanwhile: those are
 //!   even where answers come in bunches, and the same whatever an instance was compressed to.
+//! - Where they are held back together ([`super::pace`]), because the link is full or more is not allowed, more are not tried.
 //! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
 //! - An archive that refuses one more while others are at work has said how many it takes. It is asked again after ten
 //!   minutes, and then after ever longer.
 //! - What is measured while the link is away counts for nothing, and neither does an association that was not to be had then.
-//! - It begins with one, and has others opened when the first instance has come through; after a failure of the
-//!   destination likewise, because it may be another link then.
+//! - It begins with one, and has others opened when the first association is there; after a failure of the destination
+//!   likewise, because it may be another link then.
 //! - A few are always good, and fewer are not tried: while one of them waits for its answer another one sends. With two it
 //!   happens too often that both wait, and what that costs is hard to tell from chance.
 
 use std::time::{Duration, Instant};
 
-/// Associations that there are after the first answer, and at least, if there may be so many.
+/// Associations that there are when the first one is there, and at least, if there may be so many.
 const FIRST: usize = 4;
+/// So many where the way is long: each of them waits for longer than it sends, and needs as long to find its speed.
+const FIRST_FAR: usize = 8;
+/// The round trip from which on a way is long.
+const FAR: Duration = Duration::from_millis(100);
 /// What twice as many must bring to be worth it: this part of what they bring at best is enough.
 const WORTH_IT: f64 = 0.06;
 /// Fewer are as good if they lose no more than this part.
@@ -53,13 +58,22 @@ pub struct Width {
     ceiling: Option<(usize, Instant)>,
     believed: Duration,
     wanted: usize,
-    /// Whether something has come through since it began: before that, nobody knows whether there is room for one.
+    /// Whether there was an association since it began: before that, nobody knows whether there is room for one.
     proven: bool,
     step: Step,
     measured: Option<Measured>,
     rest: Duration,
     /// Whether fewer are tried the next time, or more.
     down: bool,
+}
+
+/// What the associations have come to.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// Bytes that have got through.
+    pub through: u64,
+    /// Whether they could send more than they may: more of them would change nothing.
+    pub is_full: bool,
 }
 
 /// What it is doing.
@@ -110,9 +124,16 @@ impl Width {
         self.ceiling.filter(|(_, until)| *until > now).map_or(self.most, |(ceiling, _)| ceiling.min(self.most))
     }
 
-    /// An instance was answered, while so many associations were at work, it included; `through` says how many bytes have
-    /// got through in all, over all of them.
-    pub fn answered(&mut self, at_work: usize, through: impl FnOnce() -> u64, now: Instant) {
+    /// Something is on its way over the first association, which takes so long there and back, if that is known.
+    pub fn begun(&mut self, round_trip: Option<Duration>) {
+        if !std::mem::replace(&mut self.proven, true) && round_trip.is_some_and(|trip| trip >= FAR) {
+            self.wanted = FIRST_FAR.min(self.most);
+        }
+    }
+
+    /// An instance was answered, while so many associations were at work, it included; `seen` says what they have come to, all
+    /// of them together.
+    pub fn answered(&mut self, at_work: usize, seen: impl FnOnce() -> Seen, now: Instant) {
         self.proven = true;
         let wanted = self.wanted(now);
         if at_work < wanted {
@@ -127,7 +148,7 @@ impl Width {
             self.measured = None;
         }
         let Some(measured) = &mut self.measured else {
-            self.measured = Some(Measured { since: now, through: through(), answers: 0 });
+            self.measured = Some(Measured { since: now, through: seen().through, answers: 0 });
             return;
         };
         measured.answers += 1;
@@ -136,9 +157,14 @@ impl Width {
         if !is_enough || took < SHORTEST {
             return;
         }
+        let Seen { through, is_full } = seen();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let rate = through().saturating_sub(measured.through) as f64 / took.as_secs_f64();
+        let rate = through.saturating_sub(measured.through) as f64 / took.as_secs_f64();
         self.measured = None;
+        if is_full && self.step == Step::Looks && !self.down {
+            self.down = true;
+            return self.settle(now);
+        }
         self.learn(rate, wanted, now);
     }
 
@@ -255,7 +281,8 @@ mod tests {
                 let took = Duration::from_secs_f64(SIZE as f64 / rate);
                 self.now += took;
                 self.through += SIZE;
-                self.width.answered(wanted, || self.through, self.now);
+                let seen = Seen { through: self.through, is_full: false };
+                self.width.answered(wanted, || seen, self.now);
             }
             self.width.wanted(self.now)
         }
@@ -275,6 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn over_a_long_way_there_are_more_at_once_and_as_soon_as_there_is_one() {
+        let now = crate::clock::now();
+        for (round_trip, expected) in [(None, 4), (Some(Duration::from_millis(20)), 4), (Some(FAR), 8)] {
+            let mut width = Width::new(16);
+            assert_eq!(width.wanted(now), 1);
+            width.begun(round_trip);
+            assert_eq!(width.wanted(now), expected);
+        }
+        let mut width = Width::new(6);
+        width.begun(Some(FAR));
+        assert_eq!(width.wanted(now), 6);
+        width.refused(2, now);
+        width.begun(Some(FAR));
+        assert_eq!(width.wanted(now), 2, "what was learned stays");
+    }
+
+    #[test]
+    fn where_they_could_send_more_than_they_may_more_of_them_are_not_tried() {
+        let (mut width, start) = (Width::new(16), crate::clock::now());
+        width.begun(Some(FAR));
+        for n in 0..100 {
+            let now = start + Duration::from_secs(1) * n;
+            width.answered(8, || Seen { through: u64::from(n) * SIZE, is_full: true }, now);
+            assert!(width.wanted(now) <= 8);
+        }
+    }
+
+    #[test]
     fn where_one_fills_the_link_it_comes_down_to_few_and_stays_there() {
         let mut link = Link::new(8, 1e6, 1e6);
         link.carry(20_000);
@@ -289,7 +344,8 @@ mod tests {
         assert_eq!(link.carry(1_000), 1);
         let (mut width, now) = (Width::new(8), crate::clock::now());
         for second in 0..1_000 {
-            width.answered(1, || second * SIZE, now + Duration::from_secs(second));
+            let seen = Seen { through: second * SIZE, is_full: false };
+            width.answered(1, || seen, now + Duration::from_secs(second));
         }
         assert_eq!(width.wanted(now), FIRST);
     }

@@ -48,9 +48,9 @@ pub struct Volume {
     pub repeated: u64,
     /// Bytes that came back, headers included.
     pub received: u64,
-    /// Bytes that the other side has acknowledged, without headers.
+    /// Bytes that have arrived at the other side, without headers, those behind a gap included.
     #[serde(skip)]
-    pub acknowledged: u64,
+    pub arrived: u64,
 }
 
 impl Volume {
@@ -58,7 +58,7 @@ impl Volume {
         self.sent = self.sent.saturating_add(other.sent);
         self.repeated = self.repeated.saturating_add(other.repeated);
         self.received = self.received.saturating_add(other.received);
-        self.acknowledged = self.acknowledged.saturating_add(other.acknowledged);
+        self.arrived = self.arrived.saturating_add(other.arrived);
     }
 
     fn of(info: &TcpInfo, header: u64) -> Self {
@@ -66,7 +66,7 @@ impl Volume {
             sent: info.bytes_sent + u64::from(info.segments_sent) * header,
             repeated: info.bytes_repeated,
             received: info.bytes_received + u64::from(info.segments_received) * header,
-            acknowledged: info.bytes_acknowledged,
+            arrived: info.bytes_arrived,
         }
     }
 }
@@ -157,6 +157,15 @@ impl Wires {
         };
         open.iter().filter_map(Weak::upgrade).filter_map(|gauge| gauge.volume()).for_each(|one| volume.add(one));
         volume
+    }
+
+    /// How long it takes there and back at best, if that is known.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        let open = self.open();
+        let trips = open.iter().filter_map(|gauge| gauge.info()).map(|info| info.shortest_round_trip);
+        // What was never measured is as long as a number can be.
+        trips.min().filter(|trip| *trip < Duration::from_secs(600))
     }
 
     /// What was cut since the process began.

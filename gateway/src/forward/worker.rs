@@ -5,6 +5,7 @@
 //! is claimed for it, so that no instance waits for a connection while another one could carry it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -25,7 +26,7 @@ use super::reach::{self, Obstacle};
 use super::records::{REMEMBERED, Records};
 use super::turns::Turns;
 use super::verdict::Verdict;
-use super::width::Width;
+use super::width::{self, Width};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::model::{DestinationName, Priority};
@@ -139,7 +140,9 @@ impl Worker {
                 None if self.out.delivering() == 0 || self.circuit.is_troubled() => {
                     (self.courier(is_full), Errand::Deliver)
                 }
-                None if !is_full || self.warm() > 0 => (self.courier(is_full), Errand::Open),
+                None if (!is_full || self.warm() > 0) && self.out.count(Errand::Open) < claims.len() => {
+                    (self.courier(is_full), Errand::Open)
+                }
                 None => return Ok(()),
             };
             let was_refused = self.records.was_refused(first.id);
@@ -218,9 +221,10 @@ impl Worker {
         let proves = self.circuit.is_troubled() && matches!(errand, Errand::Deliver | Errand::Probe);
         let is_urgent = errand == Errand::Deliver && load.is_urgent();
         let bench = Arc::clone(&self.bench);
+        let asks = proves && !self.is_only_away();
         self.out.send(Trip { errand, proves, is_urgent }, async move {
             let attempt = match errand {
-                Errand::Deliver => courier.deliver(load, proves, &bench).await,
+                Errand::Deliver => courier.deliver(load, asks, &bench).await,
                 Errand::Open => courier.open(load, &bench).await,
                 Errand::Probe => courier.probe(&bench).await,
                 Errand::Rest => {
@@ -251,8 +255,12 @@ impl Worker {
                 self.look_for_interruptions();
                 for handed in &handed {
                     if matches!(handed.verdict, Verdict::Delivered { .. }) {
-                        let wires = self.bench.destination.wires();
-                        self.width.answered(at_work, || wires.volume().acknowledged, now);
+                        let destination = &self.bench.destination;
+                        let seen = || width::Seen {
+                            through: destination.wires().volume().arrived,
+                            is_full: destination.pace().is_full(),
+                        };
+                        self.width.answered(at_work, seen, now);
                     }
                 }
                 self.made(handed);
@@ -273,6 +281,21 @@ impl Worker {
             (_, other) => self.not_made(other),
         }
         self.show_associations();
+    }
+
+    /// Something has begun to leave. Where only the way there was to blame, an association that stands shows that it is back.
+    fn begun(&mut self) {
+        let destination = &self.bench.destination;
+        let answers = destination.answers.swap(false, Ordering::Relaxed);
+        self.width.begun(destination.wires().round_trip());
+        if answers && self.is_only_away() {
+            self.succeed();
+        }
+    }
+
+    /// Whether nothing is wrong but that the destination could not be reached.
+    fn is_only_away(&self) -> bool {
+        self.circuit.stumbles() == 0 && self.bench.destination.away.borrow().is_some()
     }
 
     /// One more association is not to be had while so many are at work: the archive takes no more, unless the link is away.
@@ -344,7 +367,7 @@ impl Worker {
             () = shutdown.cancelled() => {}
             Some(back) = self.out.back() => self.ended(back),
             () = destination.queued.notified(), if has_room || looks_ahead => {}
-            () = destination.moving.notified(), if self.bench.settings.workshop.is_some() => {}
+            () = destination.moving.notified() => self.begun(),
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}
             () = until(turn) => {}
@@ -524,6 +547,7 @@ impl Worker {
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.bench.destination.is_failing(Some(clock::of_runtime()));
+        self.bench.destination.answers.store(false, Ordering::Relaxed);
         self.width.failed();
         self.out.open_no_more();
         // What stood before is no proof that it works now.

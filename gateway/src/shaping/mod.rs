@@ -6,7 +6,8 @@
 //! - [`Bucket`]: a rate that is kept exactly, over all connections together. Whoever wants to send is told when.
 //! - [`Hours`]: other rates, or none at all, at some times of the week, by the clock on the wall.
 //! - [`Monthly`]: what may go over the link in a month, both ways, and a forecast.
-//! - [`Courtesy`]: a rate that follows the delay which the link shows, so that a call beside it stays usable.
+//! - [`ByDelay`]: a rate that follows the delay which the link shows, so that a call beside it stays usable, or so that all
+//!   connections together fill the link and do not lose in front of it what they send.
 //!
 //! All of it counts bytes as the link carries them, headers and repetitions included, because that is what a contract means
 //! and what fills a queue. What is urgent is held back like everything else, unless `urgent-overrules` says otherwise; then
@@ -16,7 +17,7 @@
 //! finished, at the rate that held before: half of one is of no use to anybody, and would be sent twice.
 
 pub mod bucket;
-pub mod courtesy;
+pub mod by_delay;
 pub mod hours;
 pub mod monthly;
 mod rate;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 
 pub use bucket::Bucket;
-pub use courtesy::Courtesy;
+pub use by_delay::ByDelay;
 pub use hours::Hours;
 pub use monthly::{Monthly, Usage};
 pub use rate::Rate;

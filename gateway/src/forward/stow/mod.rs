@@ -42,7 +42,7 @@ mod wire;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -174,7 +174,7 @@ impl Web {
             bench.destination.show(|health| health.activity = Activity::Connecting);
             match bench.unless_stopped(self.session.ready(prove)).await {
                 None => return Attempt::Stopped,
-                Some(Ok(())) => {}
+                Some(Ok(())) => bench.destination.answers.store(true, Ordering::Relaxed),
                 Some(Err(trouble)) => return failed(trouble),
             }
             let mut sending = bench.sending(claims.len() as u64, total(&claims));

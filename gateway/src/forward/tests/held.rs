@@ -4,7 +4,8 @@ use jiff::civil::{DateTime, date};
 
 use super::*;
 use crate::durable::memory::MemoryDisk;
-use crate::forward::pace::{Closed, Pace, Pacer};
+use crate::forward::pace::{Closed, Pace};
+use crate::forward::pacer::Pacer;
 use crate::shaping::{Monthly, Shaping};
 
 const NOVEMBER: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);

@@ -4,11 +4,12 @@ use super::*;
 
 const WAITING: usize = 5_000;
 
-/// An archive that has the first of 5,000 routine instances and has not answered yet.
+/// An archive that has the first of 5,000 routine instances, one on each association, and has not answered yet.
 struct Crowd {
     station: Station,
     archive: Archive,
-    answer: Arc<Notify>,
+    /// One for each that is to be answered.
+    answers: Vec<Arc<Notify>>,
 }
 
 impl Crowd {
@@ -17,10 +18,10 @@ impl Crowd {
         Self::over(study, 1, []).await
     }
 
-    /// The same over so many associations at most; after the first instance the archive does this with the next ones.
+    /// The same over so many associations; after the first instances the archive does this with the next ones.
     async fn over(study: usize, associations: usize, acts: impl IntoIterator<Item = Act>) -> Self {
-        let answer = Arc::new(Notify::new());
-        let acts = [Act::AnswerWhen(Arc::clone(&answer))].into_iter().chain(acts).collect();
+        let answers: Vec<_> = (0..associations).map(|_| Arc::new(Notify::new())).collect();
+        let acts = answers.iter().map(|answer| Act::AnswerWhen(Arc::clone(answer))).chain(acts).collect();
         let at_a_time = if associations > 1 { associations } else { 0 };
         let archive = Archive::with(Script { acts, at_a_time, ..Script::default() }, &[]).await;
         let station = Station::new();
@@ -28,11 +29,11 @@ impl Crowd {
             let belongs = if number < study { "1.2" } else { "1.2.5" };
             station.keep_small(&format!("1.2.3.{number}"), belongs, Priority::Routine).await;
         }
-        let mut crowd = Self { station, archive, answer };
+        let mut crowd = Self { station, archive, answers };
         let route = crowd.archive.route();
         crowd.station.deliver_with("central", route, |settings| settings.associations = associations);
         crowd.queued(WAITING).await;
-        while crowd.archive.arrived().is_empty() {
+        while crowd.archive.arrived().len() < associations {
             tokio::task::yield_now().await;
         }
         crowd
@@ -48,14 +49,14 @@ impl Crowd {
         }
     }
 
-    /// Which have arrived when so many more have, after the answer that is waited for.
+    /// Which have arrived when so many more have, after the answers that are waited for.
     async fn arrive(&self, count: usize) -> Vec<String> {
-        self.answer.notify_one();
-        while self.archive.arrived().len() <= count {
+        self.answers.iter().for_each(|answer| answer.notify_one());
+        while self.archive.arrived().len() < self.answers.len() + count {
             tokio::task::yield_now().await;
         }
         let arrived = self.archive.arrived();
-        arrived.iter().skip(1).take(count).map(|(uid, ..)| uid.to_string()).collect()
+        arrived.iter().skip(self.answers.len()).take(count).map(|(uid, ..)| uid.to_string()).collect()
     }
 
     fn end(self) {
@@ -99,23 +100,24 @@ async fn a_study_that_is_expedited_overtakes_all_that_came_before_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_several_associations_an_urgent_study_is_answered_before_another_instance_starts() {
     const URGENT: usize = 50;
+    const WIDE: usize = 4;
     let late = Arc::new(Notify::new());
     let acts = vec![Act::Answer(0x0000); URGENT - 1].into_iter().chain([Act::AnswerWhen(Arc::clone(&late))]);
-    let crowd = Crowd::over(WAITING, 4, acts).await;
+    let crowd = Crowd::over(WAITING, WIDE, acts).await;
     for number in 0..URGENT {
         crowd.station.keep_small(&format!("1.2.4.{number}"), "1.2.9", Priority::Stat).await;
     }
     crowd.queued(WAITING + URGENT).await;
     crowd.arrive(URGENT).await;
-    while crowd.archive.script.lock().unwrap().answered < URGENT {
+    while crowd.archive.script.lock().unwrap().answered < WIDE + URGENT - 1 {
         tokio::task::yield_now().await;
     }
     late.notify_one();
     crowd.arrive(URGENT + 20).await;
     let script = crowd.archive.script.lock().unwrap();
-    let (urgent, others) = script.starts.get(1..URGENT + 20).unwrap().split_at(URGENT);
+    let (urgent, others) = script.starts.get(WIDE..WIDE + URGENT + 19).unwrap().split_at(URGENT);
     assert!(urgent.iter().all(|(uid, _)| uid.as_str().starts_with("1.2.4.")), "{urgent:?}");
-    assert!(others.iter().all(|(_, answered)| *answered > URGENT), "{others:?}");
+    assert!(others.iter().all(|(_, answered)| *answered >= WIDE + URGENT), "{others:?}");
     assert!(script.most_open > 1, "several carried them");
     drop(script);
     crowd.end();
