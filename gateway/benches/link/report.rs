@@ -156,15 +156,18 @@ fn line(case: &Case, kind: Kind, runs: &[&Outcome], last: &Outcome, ratio: Optio
     if !last.remark.is_empty() {
         remark.push(last.remark.replace(['|', '\n'], " "));
     }
+    // One wrong instance in any of the runs is what there is to say.
+    let checked = runs.iter().map(|outcome| &outcome.checked).find(|checked| !checked.wrong.is_empty());
+    let checked = checked.unwrap_or(&last.checked);
     format!(
         "| {} | {time} | {ratio} | {:.2} ({:.2}) | {share} | {} | {} of {} | {} | {:.0} / {:.0} / {:.0} | {} |",
         kind.name(),
         float(last.payload[0]) / 1e6,
         float(last.payload[1]) / 1e6,
         if is_complete || last.cuts > 0 { twice } else { "–".to_owned() },
-        last.checked.arrived,
-        last.checked.sent,
-        last.checked.in_short(),
+        checked.arrived,
+        checked.sent,
+        checked.in_short(),
         milliseconds(last.queueing[0]),
         milliseconds(last.queueing[1]),
         milliseconds(last.queueing[2]),
