@@ -17,7 +17,9 @@ pub(super) const STEP: Duration = Duration::from_millis(4);
 pub(super) const LONG_STEP: Duration = Duration::from_millis(15);
 /// For how many steps of sending of a connection it is remembered when they were.
 const STEPS: usize = 1_024;
-/// How long the shortest time counts.
+/// So much more is as good as the same.
+const NOISE: Duration = Duration::from_millis(5);
+/// How long the shortest time counts since it was met last.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What the link took at a moment.
@@ -73,6 +75,7 @@ impl Delay {
         let round_trip = self.of_late.take()?;
         let kept = self.shortest.filter(|(_, since)| now.saturating_duration_since(*since) < REMEMBERED);
         let (shortest, since) = kept.filter(|(shortest, _)| *shortest <= round_trip).unwrap_or((round_trip, now));
+        let since = if round_trip <= shortest + NOISE { now } else { since };
         self.shortest = Some((shortest, since));
         Some(Took { round_trip, queue: round_trip - shortest })
     }

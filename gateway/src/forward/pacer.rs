@@ -73,7 +73,9 @@ struct Followed {
     delay: Delay,
     /// What had gone at the last look.
     volume: Volume,
-    /// What had been written until then.
+    /// Bytes that have got through in all, headers included.
+    through: u64,
+    /// What had been written until the last look.
     written: u64,
 }
 
@@ -102,6 +104,7 @@ impl Pacer {
                 seen: Seen::default(),
                 delay: Delay::default(),
                 volume: Volume::default(),
+                through: 0,
                 written: 0,
             }
         });
@@ -126,10 +129,11 @@ impl Pacer {
             pace.count(both, local);
             self.whole.count(both, local);
             // Of those that are closed the headers are as those of one that is open.
-            let through = open.first().map_or(0, |gauge| gauge.on_the_link(volume.arrived));
+            let arrived = volume.arrived.saturating_sub(before.arrived);
+            one.through += open.first().map_or(arrived, |gauge| gauge.on_the_link(arrived));
             let took = one.delay.take(now);
-            pace.look(took, through, now);
-            whole_through += through;
+            pace.look(took, one.through, now);
+            whole_through += one.through;
             whole_took = whole_took.into_iter().chain(took).min_by_key(|took| took.queue);
         }
         self.whole.state().speed = self.seen.speed(whole, now);
@@ -265,6 +269,7 @@ fn load(disk: &dyn Disk, data: &Path) -> Saved {
         Saved::default()
     })
 }
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! - A measurement begins when as many associations as wanted are at work, and lasts until each of them has had two
-//!   answers or so, or one if that takes long. It counts the bytes that the other side has acknowledged meanwhile: those are
+//!   answers or so, or one if that takes long. It counts the bytes that have arrived at the other side meanwhile: those are
 //!   even where answers come in bunches, and the same whatever an instance was compressed to.
 //! - Where they are held back together ([`super::pace`]), because the link is full or more is not allowed, more are not tried.
 //! - While fewer are at work than wanted, because little waits, nothing is learned and nothing changes.
@@ -125,8 +125,8 @@ impl Width {
     }
 
     /// Something is on its way over the first association, which takes so long there and back, if that is known.
-    pub fn begun(&mut self, round_trip: Option<Duration>) {
-        if !std::mem::replace(&mut self.proven, true) && round_trip.is_some_and(|trip| trip >= FAR) {
+    pub fn begun(&mut self, round_trip: impl FnOnce() -> Option<Duration>) {
+        if !std::mem::replace(&mut self.proven, true) && round_trip().is_some_and(|trip| trip >= FAR) {
             self.wanted = FIRST_FAR.min(self.most);
         }
     }
@@ -161,7 +161,7 @@ impl Width {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let rate = through.saturating_sub(measured.through) as f64 / took.as_secs_f64();
         self.measured = None;
-        if is_full && self.step == Step::Looks && !self.down {
+        if is_full && self.step == Step::Looks && (!self.down || wanted <= FIRST) {
             self.down = true;
             return self.settle(now);
         }
@@ -307,25 +307,28 @@ mod tests {
         for (round_trip, expected) in [(None, 4), (Some(Duration::from_millis(20)), 4), (Some(FAR), 8)] {
             let mut width = Width::new(16);
             assert_eq!(width.wanted(now), 1);
-            width.begun(round_trip);
+            width.begun(|| round_trip);
             assert_eq!(width.wanted(now), expected);
         }
         let mut width = Width::new(6);
-        width.begun(Some(FAR));
+        width.begun(|| Some(FAR));
         assert_eq!(width.wanted(now), 6);
         width.refused(2, now);
-        width.begun(Some(FAR));
+        width.begun(|| Some(FAR));
         assert_eq!(width.wanted(now), 2, "what was learned stays");
     }
 
     #[test]
     fn where_they_could_send_more_than_they_may_more_of_them_are_not_tried() {
-        let (mut width, start) = (Width::new(16), crate::clock::now());
-        width.begun(Some(FAR));
-        for n in 0..100 {
-            let now = start + Duration::from_secs(1) * n;
-            width.answered(8, || Seen { through: u64::from(n) * SIZE, is_full: true }, now);
-            assert!(width.wanted(now) <= 8);
+        for (round_trip, most) in [(None, FIRST), (Some(FAR), FIRST_FAR)] {
+            let (mut width, start) = (Width::new(16), crate::clock::now());
+            width.begun(|| round_trip);
+            for n in 0..5_000 {
+                let now = start + Duration::from_secs(1) * n;
+                let seen = Seen { through: u64::from(n) * SIZE, is_full: true };
+                width.answered(width.wanted(now), || seen, now);
+                assert!(width.wanted(now) <= most);
+            }
         }
     }
 

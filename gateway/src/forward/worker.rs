@@ -66,6 +66,9 @@ pub async fn run(
         width: Width::new(most),
         turns: Turns::default(),
         is_held: false,
+        is_enough: false,
+        stands: false,
+        fails_otherwise: false,
         cuts: 0,
         interruptions: 0,
         records: Records::new(Arc::clone(&bench), metrics),
@@ -101,6 +104,12 @@ struct Worker {
     records: Records,
     /// Whether something waits that may not begin before what is urgent has been answered.
     is_held: bool,
+    /// Whether as many associations are being opened as instances wait; until one of the couriers is back.
+    is_enough: bool,
+    /// Whether an association stands with a destination that only could not be reached: that much works.
+    stands: bool,
+    /// Whether, since the last success, it failed in another way than that it could not be reached.
+    fails_otherwise: bool,
     /// Connections that were given up since the last answer.
     cuts: usize,
     /// How often the link had been interrupted when that was looked at last.
@@ -137,13 +146,14 @@ impl Worker {
             let (courier, errand) = match ready {
                 Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
                 // One that is open for something else makes room for it: one more might be one too many.
-                None if self.out.delivering() == 0 || self.circuit.is_troubled() => {
-                    (self.courier(is_full), Errand::Deliver)
-                }
+                None if self.out.delivering() == 0 || self.is_troubled() => (self.courier(is_full), Errand::Deliver),
                 None if (!is_full || self.warm() > 0) && self.out.count(Errand::Open) < claims.len() => {
                     (self.courier(is_full), Errand::Open)
                 }
-                None => return Ok(()),
+                None => {
+                    self.is_enough = true;
+                    return Ok(());
+                }
             };
             let was_refused = self.records.was_refused(first.id);
             let mut load = courier.load(claims);
@@ -195,7 +205,7 @@ impl Worker {
     /// Whether one more courier may go out now.
     fn has_room(&self) -> bool {
         let now = clock::of_runtime();
-        let has_room = match self.circuit.is_troubled() {
+        let has_room = match self.is_troubled() {
             // Those that were under way before go on: one of them may be for a long time.
             true => !self.out.is_proving(),
             // One that is being opened has its place, unless another one is there already.
@@ -205,7 +215,8 @@ impl Worker {
                 taken < self.width.wanted(now)
             }
         };
-        has_room && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
+        let is_enough = self.is_enough && self.out.count(Errand::Open) > 0;
+        has_room && !is_enough && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
     }
 
     /// A courier that is free, with an association or without one if there is such a one.
@@ -218,7 +229,7 @@ impl Worker {
     }
 
     fn send(&mut self, mut courier: Courier, errand: Errand, load: Load) {
-        let proves = self.circuit.is_troubled() && matches!(errand, Errand::Deliver | Errand::Probe);
+        let proves = self.is_troubled() && matches!(errand, Errand::Deliver | Errand::Probe);
         let is_urgent = errand == Errand::Deliver && load.is_urgent();
         let bench = Arc::clone(&self.bench);
         let asks = proves && !self.is_only_away();
@@ -239,6 +250,7 @@ impl Worker {
 
     /// A courier is back, or the opening of an association was called off.
     fn ended(&mut self, back: Option<Back>) {
+        self.is_enough = false;
         let Some(Back { trip, courier, attempt }) = back else { return self.show_associations() };
         let (errand, delivering) = (trip.errand, self.out.delivering());
         let at_work = delivering + usize::from(errand == Errand::Deliver);
@@ -283,19 +295,22 @@ impl Worker {
         self.show_associations();
     }
 
-    /// Something has begun to leave. Where only the way there was to blame, an association that stands shows that it is back.
+    /// Something has begun to leave. Where only the way there was to blame, an association that stands shows that it is back:
+    /// others may follow at once. Whether the destination works is known only when it has answered.
     fn begun(&mut self) {
         let destination = &self.bench.destination;
-        let answers = destination.answers.swap(false, Ordering::Relaxed);
-        self.width.begun(destination.wires().round_trip());
-        if answers && self.is_only_away() {
-            self.succeed();
-        }
+        self.stands |= destination.answers.swap(false, Ordering::Relaxed) && self.is_only_away();
+        self.width.begun(|| destination.wires().round_trip());
     }
 
     /// Whether nothing is wrong but that the destination could not be reached.
     fn is_only_away(&self) -> bool {
-        self.circuit.stumbles() == 0 && self.bench.destination.away.borrow().is_some()
+        self.circuit.failures() > 0 && self.circuit.stumbles() == 0 && !self.fails_otherwise
+    }
+
+    /// Whether one instance at a time has to show first that the destination works.
+    fn is_troubled(&self) -> bool {
+        self.circuit.is_troubled() && !self.stands
     }
 
     /// One more association is not to be had while so many are at work: the archive takes no more, unless the link is away.
@@ -536,6 +551,7 @@ impl Worker {
             info!(destination:% = self.bench.destination.name; "the destination works again");
         }
         self.circuit.succeeded();
+        (self.stands, self.fails_otherwise) = (false, false);
         self.show_circuit();
     }
 
@@ -554,6 +570,8 @@ impl Worker {
         self.rest(|_| true);
         self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         let is_unreachable = self.bench.settings.dialer.wires.is_unreachable();
+        self.stands = false;
+        self.fails_otherwise |= !is_unreachable;
         self.bench.destination.is_away(is_unreachable.then_some(self.circuit.failures()));
         self.show_circuit();
     }
@@ -569,6 +587,7 @@ impl Worker {
         let sentence = format!("the latest attempt failed, others are made: {answer}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.out.open_no_more();
+        self.stands = false;
         self.circuit.stumbled(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }

@@ -47,6 +47,14 @@ const LEAST: f64 = 2_000.0;
 const SILENCE: Duration = Duration::from_secs(1);
 /// For so many round trips what got through is believed to be possible, and for so many seconds at least.
 const POSSIBLE: (f64, f64) = (5.0, 2.0);
+/// A queue that is a little longer than wanted costs no more than this part of what was possible without.
+const LITTLE_LESS: f64 = 0.9;
+/// A queue that is shorter than this is none, in parts of what is allowed.
+const EMPTY: f64 = 0.05;
+/// After so many seconds with a queue it is emptied, for so many round trips, with this part of what gets through.
+const RARELY: f64 = 300.0;
+const FOR: f64 = 4.0;
+const EMPTYING: f64 = 0.7;
 /// Where somebody else fills the queue: so many times what got through, because he goes on to ask for more.
 const HELD: f64 = 1.03;
 /// The shortest round trip that is reckoned with, in seconds.
@@ -95,8 +103,10 @@ pub struct Look {
     pub queue: Duration,
     /// Bytes that have got through since the last look, headers included.
     pub through: u64,
-    /// Whether as much was sent as was allowed: there was more to send.
+    /// Whether as much was sent as was allowed at some moment since the last look: there was more to send.
     pub busy: bool,
+    /// Whether that was so nearly all of the last seconds.
+    pub full: bool,
 }
 
 /// See the module.
@@ -118,6 +128,10 @@ pub struct ByDelay {
     without: Option<f64>,
     /// For how many seconds the queue has been too long.
     too_long: f64,
+    /// What was possible when the queue was as long as wanted the last time, in bytes per second.
+    believed: f64,
+    /// Seconds since there was no queue at all.
+    since_empty: f64,
 }
 
 impl ByDelay {
@@ -144,6 +158,8 @@ impl ByDelay {
             rates: VecDeque::new(),
             without: None,
             too_long: 0.0,
+            believed: 0.0,
+            since_empty: 0.0,
         }
     }
 
@@ -185,9 +201,19 @@ impl ByDelay {
             self.without = self.without.map(|seconds| seconds + since);
         }
         self.too_long = if queue > target * TOO_LONG { self.too_long + since } else { 0.0 };
-        let is_busy = look.busy || self.rate.is_none();
-        let capacity = self.capacity(is_busy, trip, now);
+        self.since_empty = if queue < target * EMPTY { 0.0 } else { self.since_empty + since };
+        let capacity = self.capacity(look, queue > aim, trip, now);
+        if let Some(capacity) = capacity.filter(|_| queue <= aim || self.too_long > 0.0) {
+            self.believed = capacity;
+        }
         let rate = match (self.without, capacity) {
+            // What the link takes without a queue is forgotten if it is never met; so it is emptied now and then.
+            (Some(_), Some(capacity)) if !self.is_courteous() && self.since_empty > RARELY => {
+                if self.since_empty > RARELY + FOR * trip {
+                    self.since_empty = 0.0;
+                }
+                Some(capacity * EMPTYING)
+            }
             // One that stays although less was sent is not ours, or not only: that is found out again and again.
             (Some(_), Some(capacity))
                 if holds.is_some_and(|(gives, holds)| self.too_long / trip % (gives + holds) > gives) =>
@@ -196,7 +222,10 @@ impl ByDelay {
             }
             // A queue that is too long goes within a round trip.
             (Some(_), Some(capacity)) if queue > aim => {
-                Some(capacity * (1.0 - (queue - aim) / trip.max(0.2)).max(least_left))
+                let less = capacity * (1.0 - (queue - aim) / trip.max(0.2)).max(least_left);
+                // A little longer than wanted is not worth giving up more and more: others may do that, or a longer way.
+                let is_little = !self.is_courteous() && self.too_long <= 0.0;
+                Some(if is_little { less.max(self.believed * LITTLE_LESS) } else { less })
             }
             // One that is too short comes slowly; the longer there is none, the bolder: others may have left.
             (Some(seconds), Some(capacity)) => {
@@ -205,7 +234,7 @@ impl ByDelay {
                 Some(capacity * (1.0 + more))
             }
             (None, capacity) if !self.is_courteous() => capacity.map(|capacity| (capacity * ahead).max(first)),
-            (None, capacity) if is_busy => {
+            (None, capacity) if look.busy => {
                 let possible = capacity.map_or(f64::INFINITY, |capacity| (capacity * ahead).max(first));
                 self.rate.map(|rate| (rate * (1.0 + growth.0 * (since / trip).min(1.0))).min(possible.max(rate)))
             }
@@ -226,16 +255,21 @@ impl ByDelay {
         self.rates.iter_mut().for_each(|(at, _)| *at += silence);
     }
 
-    /// Bytes per second that are possible: the most that got through of late.
-    fn capacity(&mut self, is_busy: bool, trip: f64, now: Instant) -> Option<f64> {
-        if let Some(through) = self.got_through(trip, now).filter(|_| is_busy) {
+    /// Bytes per second that are possible: the most that got through of late, at moments that tell. Where others come first
+    /// those are all at which there was more to send. Where the link is to be filled, a pause for an answer must not be taken
+    /// for a slow link: there it must have been so all the time, or there must be a queue. Before the first queue was met, the
+    /// most is only what there may be more than.
+    fn capacity(&mut self, look: Look, is_queue: bool, trip: f64, now: Instant) -> Option<f64> {
+        let is_first = !self.is_courteous() && self.without.is_none();
+        let tells = if self.is_courteous() { look.busy } else { is_first || look.full || is_queue };
+        if let Some(through) = self.got_through(trip, now).filter(|_| tells) {
             self.rates.push_back((now, through));
-        }
-        let long = Duration::from_secs_f64((POSSIBLE.0 * trip).max(POSSIBLE.1));
-        while self.rates.len() > 1
-            && self.rates.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= long)
-        {
-            self.rates.pop_front();
+            let long = Duration::from_secs_f64((POSSIBLE.0 * trip).max(POSSIBLE.1));
+            let most = self.rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+            self.rates.retain(|(at, rate)| match is_first {
+                true => *rate >= most,
+                false => now.saturating_duration_since(*at) < long,
+            });
         }
         self.rates.iter().map(|(_, rate)| *rate).reduce(f64::max)
     }
@@ -283,6 +317,8 @@ mod tests {
         /// Whether they send more as long as the queue does not overflow, and then a third less.
         greedy: bool,
         since_less: f64,
+        /// By how much the way has become longer, in seconds.
+        longer: f64,
         round_trip: f64,
         queue: f64,
         /// Bytes of ours that got through.
@@ -301,6 +337,7 @@ mod tests {
                 others: 0.0,
                 greedy: false,
                 since_less: 0.0,
+                longer: 0.0,
                 round_trip,
                 queue: 0.0,
                 ours: 0.0,
@@ -339,10 +376,10 @@ mod tests {
                 if n.is_multiple_of(10) {
                     // Acknowledgements are late by up to 8 ms, and what got through is not known to a twentieth.
                     let late = 0.008 * ((n / 10) % 4) as f64 / 3.0;
-                    let queue = Duration::from_secs_f64(delay + late);
+                    let queue = Duration::from_secs_f64(delay + late + self.longer);
                     let round_trip = Duration::from_secs_f64(self.round_trip) + queue;
                     let seen = (std::mem::take(&mut through) * 0.95) as u64;
-                    by_delay.look(Look { round_trip, queue, through: seen, busy: true }, *at);
+                    by_delay.look(Look { round_trip, queue, through: seen, busy: true, full: true }, *at);
                 }
             }
             delays.sort_by(f64::total_cmp);
@@ -375,7 +412,7 @@ mod tests {
         let trip = Duration::from_millis(300);
         let start = clock::now();
         for n in 0..1_000 {
-            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 100, busy: false };
+            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 100, busy: false, full: false };
             courtesy.look(look, start + Duration::from_millis(100 * n));
         }
         assert_eq!(courtesy.rate(), Some(Rate::of_bytes(COURTEOUS.first as u64)));
@@ -409,6 +446,47 @@ mod tests {
     }
 
     #[test]
+    fn a_way_that_has_become_longer_costs_a_little_and_not_more_and_more() {
+        for longer in [0.07, 0.1] {
+            let mut filling = ByDelay::filling();
+            let (mut model, mut at) = (Model::new(10e6, 0.3), clock::now());
+            model.run(&mut filling, 10.0, &mut at);
+            model.longer = longer;
+            model.run(&mut filling, 240.0, &mut at);
+            let (_, share) = model.run(&mut filling, 60.0, &mut at);
+            assert!(share >= 0.8, "{longer}: {share:.2}");
+        }
+    }
+
+    #[test]
+    fn the_queue_is_emptied_now_and_then() {
+        let mut filling = ByDelay::filling();
+        let (mut model, mut at) = (Model::new(10e6, 0.3), clock::now());
+        model.run(&mut filling, 10.0, &mut at);
+        let mut least = f64::MAX;
+        for _ in 0..4_000 {
+            model.run(&mut filling, 0.1, &mut at);
+            least = least.min(model.queue / model.capacity);
+        }
+        assert!(least < 0.005, "{least}");
+    }
+
+    #[test]
+    fn pauses_for_answers_are_not_taken_for_a_slow_link() {
+        let mut filling = ByDelay::filling();
+        let (mut model, mut at) = (Model::new(10e6, 0.3), clock::now());
+        model.run(&mut filling, 10.0, &mut at);
+        let before = filling.rate().unwrap().bits() as f64;
+        let trip = Duration::from_millis(300);
+        for _ in 0..600 {
+            at += Duration::from_millis(100);
+            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 20_000, busy: true, full: false };
+            filling.look(look, at);
+        }
+        assert!(filling.rate().unwrap().bits() as f64 >= before * 0.9, "{:?}", filling.rate());
+    }
+
+    #[test]
     fn what_was_found_out_before_an_outage_counts_after_it() {
         let mut filling = ByDelay::filling();
         let (mut model, mut at) = (Model::new(2e6, 0.6), clock::now());
@@ -417,7 +495,7 @@ mod tests {
         at += Duration::from_secs(20);
         let late = Duration::from_secs(21);
         for _ in 0..10 {
-            filling.look(Look { round_trip: late, queue: late, through: 5_000, busy: true }, at);
+            filling.look(Look { round_trip: late, queue: late, through: 5_000, busy: true, full: true }, at);
             at += Duration::from_millis(100);
         }
         model.run(&mut filling, 2.0, &mut at);

@@ -100,8 +100,8 @@ async fn what_is_in_flight_is_finished_when_the_gateway_stops() {
     }
 }
 
-/// After a failure nothing is believed that stood before: one association answers a question and carries an instance before
-/// there is another one.
+/// After a failure that is the archive's nothing is believed that stood before: one association answers a question and
+/// carries an instance before there is another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failure_one_association_proves_itself_before_there_are_several_again() {
     let first = archive(8, vec![Act::Answer(0x0000); 8]).await;
@@ -119,12 +119,57 @@ async fn after_a_failure_one_association_proves_itself_before_there_are_several_
     }
     let mut changes = destination.changes();
     changes.wait_for(|health| health.failures > 0).await.unwrap();
-    let script = Script { at_a_time: 8, ..Script::default() };
+    let acts = [Act::Reject(Rejection::LOCAL_LIMIT_EXCEEDED)].into();
+    let script = Script { at_a_time: 8, acts, ..Script::default() };
     let second = Archive::on(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), script, &[]);
     for id in kept {
         assert!(is_delivered(&station.settled(id, "central").await));
     }
     assert_eq!(second.script.lock().unwrap().at_first_start, Some((1, 1)), "associations, answers to C-ECHO");
+    station.stop().await;
+}
+
+/// What was wrong was the way there: an association that stands shows that it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_archive_could_only_not_be_reached_it_is_not_asked_whether_it_works() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = nobody.local_addr().unwrap();
+    let first = Archive::on(nobody, Script::default(), &[]);
+    let route = first.route();
+    drop(first);
+    let mut station = Station::new();
+    let kept = keep(&station, 12).await;
+    let destination = station.deliver_with("central", route, |settings| settings.associations = 4);
+    let mut changes = destination.changes();
+    changes.wait_for(|health| health.failures > 0).await.unwrap();
+    let script = Script { at_a_time: 8, ..Script::default() };
+    let second = Archive::on(TcpListener::bind(here).await.unwrap(), script, &[]);
+    for id in kept {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+    assert_eq!(second.script.lock().unwrap().at_first_start, Some((1, 0)), "associations, answers to C-ECHO");
+    assert_eq!(destination.health().failures, 0);
+    station.stop().await;
+}
+
+/// One that waits is worth one association, and one that is being opened is no reason to look again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_associations_are_opened_than_instances_wait() {
+    let told = Arc::new(Notify::new());
+    let archive = archive(8, [Act::AnswerWhen(Arc::clone(&told)), Act::AnswerWhen(Arc::clone(&told))]).await;
+    let mut station = Station::new();
+    let kept = keep(&station, 2).await;
+    station.deliver_with("central", archive.route(), |settings| settings.associations = 8);
+    while archive.arrived().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(archive.script.lock().unwrap().most_open, 2);
+    told.notify_one();
+    told.notify_one();
+    for id in kept {
+        told.notify_one();
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
     station.stop().await;
 }
 
