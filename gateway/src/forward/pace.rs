@@ -294,7 +294,7 @@ impl Pace {
         let last = state.looked.replace(now);
         let busy = state.held_back.is_some_and(|until| last.is_none_or(|last| until > last));
         let gained = through.saturating_sub(std::mem::replace(&mut state.through, through));
-        by_delay.look(Look { round_trip, queue, through: gained, busy, full: state.waited >= FULL }, now);
+        by_delay.look(Look { round_trip, queue, through: gained, busy }, now);
         state.set_rate(now);
         self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
     }

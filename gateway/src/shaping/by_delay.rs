@@ -105,8 +105,6 @@ pub struct Look {
     pub through: u64,
     /// Whether as much was sent as was allowed at some moment since the last look: there was more to send.
     pub busy: bool,
-    /// Whether that was so nearly all of the last seconds.
-    pub full: bool,
 }
 
 /// See the module.
@@ -255,13 +253,11 @@ impl ByDelay {
         self.rates.iter_mut().for_each(|(at, _)| *at += silence);
     }
 
-    /// Bytes per second that are possible: the most that got through of late, at moments that tell. Where others come first
-    /// those are all at which there was more to send. Where the link is to be filled, a pause for an answer must not be taken
-    /// for a slow link: there it must have been so all the time, or there must be a queue. Before the first queue was met, the
-    /// most is only what there may be more than.
+    /// Bytes per second that are possible: the most that got through of late at moments that tell, because there was more to
+    /// send or there is a queue. Before the first queue was met, the most is only what there may be more than.
     fn capacity(&mut self, look: Look, is_queue: bool, trip: f64, now: Instant) -> Option<f64> {
         let is_first = !self.is_courteous() && self.without.is_none();
-        let tells = if self.is_courteous() { look.busy } else { is_first || look.full || is_queue };
+        let tells = look.busy || is_first || (is_queue && !self.is_courteous());
         if let Some(through) = self.got_through(trip, now).filter(|_| tells) {
             self.rates.push_back((now, through));
             let long = Duration::from_secs_f64((POSSIBLE.0 * trip).max(POSSIBLE.1));
@@ -379,7 +375,7 @@ mod tests {
                     let queue = Duration::from_secs_f64(delay + late + self.longer);
                     let round_trip = Duration::from_secs_f64(self.round_trip) + queue;
                     let seen = (std::mem::take(&mut through) * 0.95) as u64;
-                    by_delay.look(Look { round_trip, queue, through: seen, busy: true, full: true }, *at);
+                    by_delay.look(Look { round_trip, queue, through: seen, busy: true }, *at);
                 }
             }
             delays.sort_by(f64::total_cmp);
@@ -412,7 +408,7 @@ mod tests {
         let trip = Duration::from_millis(300);
         let start = clock::now();
         for n in 0..1_000 {
-            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 100, busy: false, full: false };
+            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 100, busy: false };
             courtesy.look(look, start + Duration::from_millis(100 * n));
         }
         assert_eq!(courtesy.rate(), Some(Rate::of_bytes(COURTEOUS.first as u64)));
@@ -472,21 +468,6 @@ mod tests {
     }
 
     #[test]
-    fn pauses_for_answers_are_not_taken_for_a_slow_link() {
-        let mut filling = ByDelay::filling();
-        let (mut model, mut at) = (Model::new(10e6, 0.3), clock::now());
-        model.run(&mut filling, 10.0, &mut at);
-        let before = filling.rate().unwrap().bits() as f64;
-        let trip = Duration::from_millis(300);
-        for _ in 0..600 {
-            at += Duration::from_millis(100);
-            let look = Look { round_trip: trip, queue: Duration::ZERO, through: 20_000, busy: true, full: false };
-            filling.look(look, at);
-        }
-        assert!(filling.rate().unwrap().bits() as f64 >= before * 0.9, "{:?}", filling.rate());
-    }
-
-    #[test]
     fn what_was_found_out_before_an_outage_counts_after_it() {
         let mut filling = ByDelay::filling();
         let (mut model, mut at) = (Model::new(2e6, 0.6), clock::now());
@@ -495,7 +476,7 @@ mod tests {
         at += Duration::from_secs(20);
         let late = Duration::from_secs(21);
         for _ in 0..10 {
-            filling.look(Look { round_trip: late, queue: late, through: 5_000, busy: true, full: true }, at);
+            filling.look(Look { round_trip: late, queue: late, through: 5_000, busy: true }, at);
             at += Duration::from_millis(100);
         }
         model.run(&mut filling, 2.0, &mut at);
