@@ -295,8 +295,7 @@ impl Pace {
         let busy = state.held_back.is_some_and(|until| last.is_none_or(|last| until > last));
         let gained = through.saturating_sub(std::mem::replace(&mut state.through, through));
         by_delay.look(Look { round_trip, queue, through: gained, busy }, now);
-        state.set_rate(now);
-        self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
+        self.set_rate(state, now);
     }
 
     /// Goes by the clock on the wall. Gives whether what may be begun has changed.
@@ -317,9 +316,17 @@ impl Pace {
             // What is under way is finished at the rate that held before.
             Allowance::Closed => {}
         }
-        state.set_rate(now);
-        self.limited.store(state.bucket.rate().is_some(), Ordering::Relaxed);
+        self.set_rate(&mut state, now);
         has_changed
+    }
+
+    /// Keeps the least of the rates that hold.
+    fn set_rate(&self, state: &mut State, now: Instant) {
+        let (courteous, filling) = (state.rate_by_delay(true), state.rate_by_delay(false));
+        let slack = if courteous.is_some() { by_delay::SLACK } else { bucket::SLACK };
+        let rate = state.by_clock.into_iter().chain(courteous).chain(filling).min();
+        state.bucket.set_rate(rate, slack, now);
+        self.limited.store(rate.is_some(), Ordering::Relaxed);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -328,12 +335,6 @@ impl Pace {
 }
 
 impl State {
-    fn set_rate(&mut self, now: Instant) {
-        let (courteous, filling) = (self.rate_by_delay(true), self.rate_by_delay(false));
-        let slack = if courteous.is_some() { by_delay::SLACK } else { bucket::SLACK };
-        self.bucket.set_rate(self.by_clock.into_iter().chain(courteous).chain(filling).min(), slack, now);
-    }
-
     /// The rate that follows the delay, if it does so in this manner.
     fn rate_by_delay(&self, courteous: bool) -> Option<Rate> {
         self.by_delay.as_ref().filter(|by_delay| by_delay.is_courteous() == courteous)?.rate()

@@ -18,7 +18,7 @@ use super::pace::{Pace, Speed};
 use super::wire::Volume;
 use crate::clock;
 use crate::durable::{self, Disk};
-use crate::shaping::Usage;
+use crate::shaping::{Usage, by_delay};
 
 /// How often the kernel is asked, while connections are open and while none is.
 const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -162,9 +162,15 @@ impl Pacer {
             one.destination.pace().look_who_waits(since, now);
             let open = one.destination.wires().open();
             let open: Vec<_> = open.iter().filter_map(|gauge| Some((gauge.number(), gauge.info()?))).collect();
-            let own = match one.destination.pace().is_courteous() {
-                true => delay::STEP,
-                false => delay::LONG_STEP,
+            let is_long = open.iter().any(|(_, info)| info.shortest_round_trip >= by_delay::LONG);
+            let own = match (one.destination.pace(), is_long) {
+                (pace, _) if pace.is_courteous() => delay::STEP,
+                (pace, is_long) if is_long || pace.is_limited() => delay::LONG_STEP,
+                // Nothing follows the delay of a short link, and looked at once in a tick it would seem a long one.
+                _ => {
+                    one.delay.look(std::iter::empty(), now);
+                    continue;
+                }
             };
             if !open.is_empty() {
                 step = Some(step.map_or(own, |step| step.min(own)));

@@ -16,6 +16,9 @@ const TIMESTAMPS: u8 = 1;
 /// `TCP_ESTABLISHED`.
 const ESTABLISHED: u8 = 1;
 
+/// The shortest round trip before there was one.
+const UNMEASURED: u32 = u32::MAX;
+
 /// The beginning of `struct tcp_info`.
 #[derive(Debug, Clone, Copy)]
 struct Info;
@@ -81,7 +84,10 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let micros = |at| Duration::from_micros(u64::from(word(at)));
     Ok(TcpInfo {
         round_trip: micros(offset_of!(tcp_info, tcpi_rtt)),
-        shortest_round_trip: micros(offset_of!(tcp_info, tcpi_min_rtt)),
+        shortest_round_trip: micros(match word(offset_of!(tcp_info, tcpi_min_rtt)) {
+            UNMEASURED => offset_of!(tcp_info, tcpi_rtt),
+            _ => offset_of!(tcp_info, tcpi_min_rtt),
+        }),
         since_acknowledgement: Duration::from_millis(u64::from(word(offset_of!(tcp_info, tcpi_last_ack_recv)))),
         retransmission_timeout: micros(offset_of!(tcp_info, tcpi_rto)),
         probes: byte(offset_of!(tcp_info, tcpi_probes)),

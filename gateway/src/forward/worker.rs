@@ -67,8 +67,6 @@ pub async fn run(
         turns: Turns::default(),
         is_held: false,
         is_enough: false,
-        stands: false,
-        fails_otherwise: false,
         cuts: 0,
         interruptions: 0,
         records: Records::new(Arc::clone(&bench), metrics),
@@ -106,10 +104,6 @@ struct Worker {
     is_held: bool,
     /// Whether as many associations are being opened as instances wait; until one of the couriers is back.
     is_enough: bool,
-    /// Whether an association stands with a destination that only could not be reached: that much works.
-    stands: bool,
-    /// Whether, since the last success, it failed in another way than that it could not be reached.
-    fails_otherwise: bool,
     /// Connections that were given up since the last answer.
     cuts: usize,
     /// How often the link had been interrupted when that was looked at last.
@@ -146,7 +140,9 @@ impl Worker {
             let (courier, errand) = match ready {
                 Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
                 // One that is open for something else makes room for it: one more might be one too many.
-                None if self.out.delivering() == 0 || self.is_troubled() => (self.courier(is_full), Errand::Deliver),
+                None if self.out.delivering() == 0 || self.circuit.is_to_be_proven() => {
+                    (self.courier(is_full), Errand::Deliver)
+                }
                 None if (!is_full || self.warm() > 0) && self.out.count(Errand::Open) < claims.len() => {
                     (self.courier(is_full), Errand::Open)
                 }
@@ -205,7 +201,7 @@ impl Worker {
     /// Whether one more courier may go out now.
     fn has_room(&self) -> bool {
         let now = clock::of_runtime();
-        let has_room = match self.is_troubled() {
+        let has_room = match self.circuit.is_to_be_proven() {
             // Those that were under way before go on: one of them may be for a long time.
             true => !self.out.is_proving(),
             // One that is being opened has its place, unless another one is there already.
@@ -229,10 +225,10 @@ impl Worker {
     }
 
     fn send(&mut self, mut courier: Courier, errand: Errand, load: Load) {
-        let proves = self.is_troubled() && matches!(errand, Errand::Deliver | Errand::Probe);
+        let proves = self.circuit.is_to_be_proven() && matches!(errand, Errand::Deliver | Errand::Probe);
         let is_urgent = errand == Errand::Deliver && load.is_urgent();
         let bench = Arc::clone(&self.bench);
-        let asks = proves && !self.is_only_away();
+        let asks = proves && !self.circuit.is_only_away();
         self.out.send(Trip { errand, proves, is_urgent }, async move {
             let attempt = match errand {
                 Errand::Deliver => courier.deliver(load, asks, &bench).await,
@@ -295,22 +291,13 @@ impl Worker {
         self.show_associations();
     }
 
-    /// Something has begun to leave. Where only the way there was to blame, an association that stands shows that it is back:
-    /// others may follow at once. Whether the destination works is known only when it has answered.
+    /// Something has begun to leave.
     fn begun(&mut self) {
         let destination = &self.bench.destination;
-        self.stands |= destination.answers.swap(false, Ordering::Relaxed) && self.is_only_away();
+        if destination.answers.swap(false, Ordering::Relaxed) {
+            self.circuit.associated();
+        }
         self.width.begun(|| destination.wires().round_trip());
-    }
-
-    /// Whether nothing is wrong but that the destination could not be reached.
-    fn is_only_away(&self) -> bool {
-        self.circuit.failures() > 0 && self.circuit.stumbles() == 0 && !self.fails_otherwise
-    }
-
-    /// Whether one instance at a time has to show first that the destination works.
-    fn is_troubled(&self) -> bool {
-        self.circuit.is_troubled() && !self.stands
     }
 
     /// One more association is not to be had while so many are at work: the archive takes no more, unless the link is away.
@@ -551,7 +538,6 @@ impl Worker {
             info!(destination:% = self.bench.destination.name; "the destination works again");
         }
         self.circuit.succeeded();
-        (self.stands, self.fails_otherwise) = (false, false);
         self.show_circuit();
     }
 
@@ -568,10 +554,8 @@ impl Worker {
         self.out.open_no_more();
         // What stood before is no proof that it works now.
         self.rest(|_| true);
-        self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure);
         let is_unreachable = self.bench.settings.dialer.wires.is_unreachable();
-        self.stands = false;
-        self.fails_otherwise |= !is_unreachable;
+        self.circuit.failed(clock::of_runtime(), fastrand::f64(), is_unreachable, failure);
         self.bench.destination.is_away(is_unreachable.then_some(self.circuit.failures()));
         self.show_circuit();
     }
@@ -587,7 +571,6 @@ impl Worker {
         let sentence = format!("the latest attempt failed, others are made: {answer}");
         let failure = circuit::Failure { at: clock::wall(), sentence };
         self.out.open_no_more();
-        self.stands = false;
         self.circuit.stumbled(clock::of_runtime(), fastrand::f64(), failure);
         self.show_circuit();
     }

@@ -378,7 +378,7 @@ impl Verifier {
             sentence = format!("{sentence}: {remark}");
         }
         let failure = circuit::Failure { at: clock::wall(), sentence };
-        self.circuit.failed(clock::of_runtime(), fastrand::f64(), failure.clone());
+        self.circuit.failed(clock::of_runtime(), fastrand::f64(), false, failure.clone());
         self.desk.destination.show(|health| health.verification = Some(failure));
     }
 
