@@ -47,7 +47,7 @@ const LEAST: f64 = 2_000.0;
 const SILENCE: Duration = Duration::from_secs(1);
 /// For so many round trips what got through is believed to be possible, and for so many seconds at least.
 const POSSIBLE: (f64, f64) = (5.0, 2.0);
-/// A queue that is a little longer than wanted costs no more than this part of what was possible without.
+/// A queue that is a little longer than wanted leaves at least this part of what was possible without.
 const LITTLE_LESS: f64 = 0.9;
 /// A queue that is shorter than this is none, in parts of what is allowed.
 const EMPTY: f64 = 0.05;
