@@ -1,9 +1,11 @@
 //! Over a bad link, by this gateway and by others: `make bench-link`. Needs root.
 //!
 //! The links are emulated by two network namespaces and two threads between them (`tests/support/link`); everything else is
-//! real: TCP, DCMTK, Orthanc, the gateway. Each run has a fresh link and fresh processes, one run after the other.
+//! real: TCP, DCMTK, Orthanc, the gateway. Each run has a fresh link and fresh processes. The gateway's runs go one after
+//! the other, with the machine to themselves; those of the others, which wait for their link nearly all the time, go
+//! several at a time.
 //!
-//! - [`cases`]: the links and their goals. [`series`]: what is sent. [`run`]: one sender over one link.
+//! - [`cases`]: the links and their goals. [`series`]: what is sent. [`run`]: one sender over one link. [`round`]: all of them.
 //! - [`peer`], [`orthanc`], [`gateway`]: who sends and who receives. [`gateway::settings`] is what to extend when the
 //!   gateway learns more.
 //! - [`check`]: whether what arrived is what was sent, decoded by others' code.
@@ -20,6 +22,7 @@ mod link;
 mod orthanc;
 mod peer;
 mod report;
+mod round;
 mod run;
 mod series;
 mod shaping;
@@ -30,12 +33,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use cases::Case;
-use gateway::Scenario;
 use link::counted::float;
 use link::{Link, Settings, flows};
-use report::{Own, Row};
-use run::{Kind, Plan};
+use report::Own;
+use run::Kind;
 use series::{Modality, Series};
 
 #[derive(Parser)]
@@ -47,7 +48,7 @@ struct Arguments {
     /// Who sends; all if not given.
     #[arg(long, value_delimiter = ',')]
     senders: Vec<Kind>,
-    /// What is sent over each link. Without it CT, and over 10m-loss by dcmsend and the gateway also MR, CR and US.
+    /// What is sent over each link; all if not given.
     #[arg(long, value_delimiter = ',')]
     series: Vec<Modality>,
     /// How often everything is measured.
@@ -56,6 +57,9 @@ struct Arguments {
     /// Seconds after which a sender is ended.
     #[arg(long, default_value_t = 700)]
     limit: u64,
+    /// So many runs of others than the gateway go on at the same time.
+    #[arg(long, default_value_t = 12)]
+    together: usize,
     /// A fifth of the instances, and a tenth of the time at the most: whether everything works.
     #[arg(long)]
     quick: bool,
@@ -101,29 +105,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         text += &report::own(&own(&arguments)?);
     }
     let mut rows = Vec::new();
-    let mut origin = "none";
     for round in 0..arguments.rounds {
-        for (number, case) in cases.iter().enumerate().filter(|(_, case)| arguments.wants(case.name)) {
-            for (modality, kind) in senders(&arguments, case) {
-                // Other dice in each round, and the same for everybody in it.
-                let settings = Settings { seed: case.settings.seed + round as u64, ..case.settings };
-                let seen = measure(&arguments, &Case { settings, ..*case }, modality, kind, &folder, &mut origin);
-                let seen = seen.map_err(|error| format!("{}, {}: {error}", case.name, kind.name()))?;
-                let Some(outcome) = seen else {
-                    say(&format!("WAYSTATION_STUDIES has no {}: left out", modality.name()));
-                    continue;
-                };
-                say(&format!(
-                    "round {} {:>8} {} {:>35}: {}",
-                    round + 1,
-                    case.name,
-                    modality.name(),
-                    kind.name(),
-                    outcome.in_short()
-                ));
-                rows.push(Row { round, case: number, modality, kind, outcome });
-            }
-        }
+        rows.extend(round::run(&arguments, &cases, round, &folder)?);
     }
     text += &report::links(&cases, &rows);
     if arguments.wants("limit") || arguments.wants("call") {
@@ -137,68 +120,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     std::fs::remove_dir_all(&folder)?;
+    let origin = rows.first().map_or("none", |row| row.origin);
     let head = report::head(arguments.rounds, origin, !cfg!(debug_assertions));
     report::write(&target().join("bench/link.md"), &(head + &text))
-}
-
-/// Which series who sends over a link.
-fn senders(arguments: &Arguments, case: &Case) -> Vec<(Modality, Kind)> {
-    let mut series = arguments.series.clone();
-    if series.is_empty() {
-        series.push(Modality::Ct);
-        if case.name == "10m-loss" {
-            series.extend([Modality::Mr, Modality::Cr, Modality::Us]);
-        }
-    }
-    let is_wanted = |modality, kind: Kind| match (modality, kind) {
-        _ if !arguments.senders.is_empty() && !arguments.senders.contains(&kind) => false,
-        (Modality::Ct, _) | (_, Kind::Dcmsend | Kind::Waystation) => true,
-        _ => false,
-    };
-    let all = series.into_iter().flat_map(|modality| Kind::ALL.map(|kind| (modality, kind)));
-    all.filter(|(modality, kind)| is_wanted(*modality, *kind)).collect()
-}
-
-fn measure(
-    arguments: &Arguments,
-    case: &Case,
-    modality: Modality,
-    kind: Kind,
-    folder: &Path,
-    origin: &mut &'static str,
-) -> Result<Option<run::Outcome>, Box<dyn Error>> {
-    let mut limit = Duration::from_secs(arguments.limit);
-    let mut count = match modality {
-        Modality::Ct => case.instances,
-        Modality::Mr | Modality::Us => case.instances.min(20),
-        // More than a megabyte each.
-        Modality::Cr => case.instances.min(8),
-    };
-    if kind == Kind::WaystationLong {
-        (limit, count) = long(case);
-    }
-    if arguments.quick {
-        (limit, count) = ((limit / 10).max(Duration::from_secs(15)), count.div_ceil(5));
-    }
-    let written = Series::write(modality, studies().as_deref(), &folder.join("series"), count, number())?;
-    let Some(series) = written else { return Ok(None) };
-    *origin = series.origin;
-    let plan = Plan { kind, settings: case.settings, series: &series, limit, scenario: Scenario::Plain };
-    run::run(&plan, &folder.join("run")).map(Some)
-}
-
-/// How long a long series is measured, and how many slices of half a megabyte last so long if five times fewer bytes have
-/// to be sent for them.
-fn long(case: &Case) -> (Duration, usize) {
-    const MOST: u64 = 1_000;
-    let seconds = match (case.settings.outages, case.settings.up.rate) {
-        (Some(_), _) => 170,
-        (None, 50_000_000..) => 20,
-        (None, ..1_000_000) => 90,
-        _ => 45,
-    };
-    let slices = (case.settings.up.rate / 8 * seconds * 5 / 526_000).clamp(10, MOST);
-    (Duration::from_secs(seconds), usize::try_from(slices).unwrap_or(usize::MAX))
 }
 
 /// The emulator's own figures.

@@ -18,6 +18,8 @@ pub(crate) struct Row {
     pub(crate) case: usize,
     pub(crate) modality: Modality,
     pub(crate) kind: Kind,
+    /// Where the images are from.
+    pub(crate) origin: &'static str,
     pub(crate) outcome: Outcome,
 }
 
