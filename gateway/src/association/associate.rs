@@ -49,7 +49,8 @@ pub struct AssociateRequest {
     pub implementation_class_uid: Option<Uid>,
     /// Its version: at most 16 printable characters.
     pub implementation_version: Option<String>,
-    /// Asynchronous operations window: operations invoked and performed. Answered with 1/1.
+    /// Asynchronous operations window (PS3.7 D.3.3.3): how many operations the requestor wants to invoke and to perform at
+    /// the same time; 0 for any number.
     pub async_operations: Option<(u16, u16)>,
     /// Roles that it proposes (PS3.7 D.3.3.4), at most one for each SOP class; `negotiation` answers them.
     pub roles: Vec<RoleSelection>,
@@ -153,7 +154,8 @@ impl AssociateRequest {
             max_pdu,
             implementation_class_uid: IMPLEMENTATION_CLASS_UID.parse().ok(),
             implementation_version: Some(IMPLEMENTATION_VERSION.to_owned()),
-            async_operations: None,
+            // What we are asked to perform, as for a report on commitment, we perform one by one.
+            async_operations: (settings.operations > 1).then_some((settings.operations, 1)),
             roles: settings.roles.clone(),
             user_identity: None,
             echoed: [0; 64],
@@ -179,15 +181,8 @@ impl AssociateRequest {
         }))
     }
 
-    /// The A-ASSOCIATE-AC that answers this request. A context without an answer is refused without a reason. A user
-    /// identity is answered if `knows_users` and the peer has asked for it.
-    pub(super) fn accept(
-        &self,
-        answers: &[ContextAnswer],
-        roles: &[RoleSelection],
-        max_pdu: u32,
-        knows_users: bool,
-    ) -> Vec<u8> {
+    /// The A-ASSOCIATE-AC that answers this request. A context without an answer is refused without a reason.
+    pub(super) fn accept(&self, answers: &[ContextAnswer], roles: &[RoleSelection], terms: &Terms) -> Vec<u8> {
         let result = |context: &ProposedContext| {
             let answer = answers.iter().find(|answer| answer.id == context.id);
             let result = answer.map_or(&Err(ContextRefusal::NoReason), |answer| &answer.result);
@@ -215,7 +210,7 @@ impl AssociateRequest {
             called_ae_title: String::new(),
             application_context_name: APPLICATION_CONTEXT.to_owned(),
             presentation_contexts: self.contexts.iter().map(result).collect(),
-            user_variables: self.answered_variables(roles, max_pdu, knows_users),
+            user_variables: self.answered_variables(roles, terms),
         }));
         if let Some(echoed) = bytes.get_mut(10..74) {
             echoed.copy_from_slice(&self.echoed);
@@ -223,19 +218,31 @@ impl AssociateRequest {
         bytes
     }
 
-    fn answered_variables(
-        &self,
-        roles: &[RoleSelection],
-        max_pdu: u32,
-        knows_users: bool,
-    ) -> Vec<ul::UserVariableItem> {
-        let mut items = user_variables(max_pdu, self.async_operations.map(|_| (1, 1)), roles);
-        if knows_users && self.user_identity.as_ref().is_some_and(|identity| identity.response_requested) {
+    fn answered_variables(&self, roles: &[RoleSelection], terms: &Terms) -> Vec<ul::UserVariableItem> {
+        let window = self.async_operations.map(|(invoked, _)| (agreed(invoked, terms.operations), 1));
+        let mut items = user_variables(terms.max_pdu, window, roles);
+        if terms.knows_users && self.user_identity.as_ref().is_some_and(|identity| identity.response_requested) {
             let (kind, value) = identity::RESPONSE;
             items.push(ul::UserVariableItem::Unknown(kind, value.to_vec()));
         }
         items
     }
+}
+
+/// What an acceptor says of itself, whatever is requested.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) max_pdu: u32,
+    /// Whether a user identity is answered, if the peer has asked for that.
+    pub(super) knows_users: bool,
+    /// How many operations a requestor may have outstanding.
+    pub(super) operations: u16,
+}
+
+/// How many operations may be outstanding where one side has said a number (0 for any) and the other has a limit.
+fn agreed(said: u16, limit: u16) -> u16 {
+    let said = if said == 0 { limit } else { said };
+    said.min(limit).max(1)
 }
 
 /// What a peer accepted.
@@ -247,6 +254,8 @@ pub(super) struct AssociateAccept {
     pub(super) max_pdu: u32,
     /// The answers to role selections.
     pub(super) roles: Vec<RoleSelection>,
+    /// How many operations we may invoke at the same time, 0 for any number, if it says so (PS3.7 D.3.3.3).
+    invoked: Option<u16>,
 }
 
 impl AssociateAccept {
@@ -264,7 +273,17 @@ impl AssociateAccept {
                 _ => {}
             }
         }
-        Ok(Self { contexts, max_pdu: user.max_pdu, roles: user.roles })
+        let invoked = user.async_operations.map(|(invoked, _)| invoked);
+        Ok(Self { contexts, max_pdu: user.max_pdu, roles: user.roles, invoked })
+    }
+
+    /// How many operations may be outstanding after this answer to `request`: never more than were proposed, and one if
+    /// nothing was agreed upon (PS3.7 D.3.3.3).
+    pub(super) fn operations(&self, request: &AssociateRequest) -> u16 {
+        match (request.async_operations, self.invoked) {
+            (Some((proposed, _)), Some(invoked)) => agreed(invoked, proposed),
+            _ => 1,
+        }
     }
 }
 

@@ -110,6 +110,8 @@ struct Outstanding {
     message_id: u16,
     /// It is a query, which has an answer for each match before its last one.
     is_query: bool,
+    /// It is a C-STORE, of which several may be outstanding.
+    is_store: bool,
 }
 
 #[derive(Debug)]
@@ -118,9 +120,9 @@ pub(super) struct Channel {
     assembler: Assembler,
     pace: Pace,
     timeouts: Timeouts,
-    /// Our request that is not answered.
-    outstanding: Option<Outstanding>,
-    /// Until when its answer is waited for, and how long that is.
+    /// Our requests that are not answered, in the order in which they were made.
+    outstanding: Vec<Outstanding>,
+    /// Until when an answer is waited for, and how long that is.
     response_due: Option<(Instant, Duration)>,
     /// The data set that is being sent.
     sending: Option<DataSet>,
@@ -133,7 +135,7 @@ impl Channel {
             assembler: Assembler::default(),
             pace: Pace::default(),
             timeouts: timeouts.clone(),
-            outstanding: None,
+            outstanding: Vec::new(),
             response_due: None,
             sending: None,
         }
@@ -174,6 +176,16 @@ impl Channel {
 
     pub(super) fn timeouts(&self) -> &Timeouts {
         &self.timeouts
+    }
+
+    /// How many C-STORE of ours may be outstanding (PS3.7 D.3.3.3).
+    pub(super) fn operations(&self) -> usize {
+        self.machine.operations().into()
+    }
+
+    /// How many requests of ours are not answered.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
     }
 
     // ---- Inputs.
@@ -251,11 +263,17 @@ impl Channel {
     pub(super) fn send_command(&mut self, context: u8, command: &Command) -> Result<(), OutOfTurn> {
         self.check_may_send(context)?;
         if !matches!(command, Command::CCancel { .. }) {
-            if self.outstanding.is_some() {
+            let (message_id, is_store) = (command.message_id(), command.is_store());
+            // Only C-STORE go side by side, whatever was agreed upon.
+            let are_stores = is_store && self.outstanding.iter().all(|asked| asked.is_store);
+            let most = if are_stores { self.operations() } else { 1 };
+            if self.outstanding.len() >= most {
                 return Err("a request was sent before the last one was answered");
             }
-            let is_query = matches!(command, Command::CFind(_));
-            self.outstanding = Some(Outstanding { message_id: command.message_id(), is_query });
+            if self.outstanding.iter().any(|asked| asked.message_id == message_id) {
+                return Err("two requests that are outstanding have one message ID");
+            }
+            self.outstanding.push(Outstanding { message_id, is_query: matches!(command, Command::CFind(_)), is_store });
         }
         self.send_set(context, &command.encode());
         if command.has_content() {
@@ -300,12 +318,12 @@ impl Channel {
         Ok(rest)
     }
 
-    /// Waits for the answer to the outstanding request for `patience` at most, instead of the idle time-out.
+    /// Waits for the next answer to an outstanding request for `patience` at most, instead of the idle time-out.
     pub(super) fn await_response(&mut self, now: Instant, patience: Duration) -> Result<(), OutOfTurn> {
         if self.sending.is_some() {
             return Err("an answer is awaited before the data set was sent to its end");
         }
-        if self.outstanding.is_none() {
+        if self.outstanding.is_empty() {
             return Err("an answer is awaited that was not asked for");
         }
         self.pace = Pace::default();
@@ -417,23 +435,30 @@ impl Channel {
             Message::Command { context, command } => {
                 check_service(self.contexts(), context, &command).map(|()| Indication::Command { context, command })
             }
-            Message::Response { context, response } => match self.outstanding.take() {
-                None => Err(Violation::UnaskedResponse),
-                Some(Outstanding { message_id: expected, .. }) if expected != response.message_id => {
-                    Err(Violation::WrongMessageId { expected, came: response.message_id })
-                }
-                Some(asked) => {
-                    self.response_due = None;
-                    let goes_on = asked.is_query && response.status.class() == StatusClass::Pending;
-                    self.outstanding = goes_on.then_some(asked);
-                    Ok(Indication::Response { context, response })
-                }
-            },
+            Message::Response { context, response } => {
+                self.answered(&response).map(|()| Indication::Response { context, response })
+            }
         };
         match indication {
             Ok(indication) => Happening::Indication(indication),
             Err(violation) => Happening::Ended(self.violated(now, violation)),
         }
+    }
+
+    /// A response has come: it says to which request by Message ID Being Responded To (0000,0120), in any order (PS3.7
+    /// D.3.3.3).
+    fn answered(&mut self, response: &Response) -> Result<(), Violation> {
+        let came = response.message_id;
+        let Some(&Outstanding { message_id: expected, .. }) = self.outstanding.first() else {
+            return Err(Violation::UnaskedResponse);
+        };
+        let asked = self.outstanding.iter().find(|asked| asked.message_id == came);
+        let is_query = asked.ok_or(Violation::WrongMessageId { expected, came })?.is_query;
+        self.response_due = None;
+        if !is_query || response.status.class() != StatusClass::Pending {
+            self.outstanding.retain(|asked| asked.message_id != came);
+        }
+        Ok(())
     }
 }
 

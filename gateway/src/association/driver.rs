@@ -1,5 +1,6 @@
 //! Drives one [`Channel`] over one stream: waits, reads, writes, and brings the connection to its end.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -26,16 +27,19 @@ pub(super) enum Failure {
 }
 
 /// Whether the read side is watched while something is written.
-pub(super) enum Watch<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
     No,
-    /// It is, and an answer that comes early is put here.
-    For(&'a mut Option<Response>),
+    /// It is, and an answer that comes is kept.
+    Yes,
 }
 
 /// A channel and its stream.
 pub(super) struct Driver {
     io: Box<dyn Stream>,
     pub(super) channel: Channel,
+    /// Answers that came while something was being written, in this order.
+    pub(super) early: VecDeque<Response>,
     /// The connection is of no use any more.
     over: bool,
     eof: bool,
@@ -47,7 +51,8 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(stream: impl Stream + 'static, channel: Channel) -> Self {
-        Self { io: Box::new(stream), channel, over: false, eof: false, posting: false, moved: now() }
+        let (over, eof, posting) = (false, false, false);
+        Self { io: Box::new(stream), channel, early: VecDeque::new(), over, eof, posting, moved: now() }
     }
 
     pub(super) fn check_alive(&self) -> Result<(), AssociationError> {
@@ -155,17 +160,15 @@ impl Driver {
     }
 
     /// Writes the whole output. The peer may be as slow as it is, or as the link: the write time-out is for the next bytes.
-    pub(super) async fn flush(&mut self, mut watch: Watch<'_>) -> Result<(), Failure> {
-        if self.channel.output().is_empty() && matches!(watch, Watch::No) {
+    pub(super) async fn flush(&mut self, watch: Watch) -> Result<(), Failure> {
+        if self.channel.output().is_empty() && watch == Watch::No {
             return Ok(());
         }
         let patience = self.channel.timeouts().write;
         self.moved = now();
         loop {
             let deadline = self.moved + patience;
-            let step =
-                within(Some(deadline), poll_fn(|task| self.poll_step(task, matches!(watch, Watch::For(_))))).await;
-            match step {
+            match within(Some(deadline), poll_fn(|task| self.poll_step(task, watch == Watch::Yes))).await {
                 None if self.moved + patience > now() => {}
                 None => {
                     self.over = true;
@@ -175,9 +178,7 @@ impl Driver {
                 Some(Step::Written(Err(error))) => return Err(self.after_failed_write(error).await),
                 Some(Step::Read(Err(error))) => return Err(self.broken(error)),
                 Some(Step::Read(Ok(length))) => {
-                    if let Watch::For(early) = &mut watch
-                        && let Some(end) = self.handle_while_sending(length, early)
-                    {
+                    if let Some(end) = self.handle_while_sending(length) {
                         return Err(self.finish(end).await);
                     }
                 }
@@ -210,7 +211,7 @@ impl Driver {
     }
 
     /// Looks at what came while data were being sent.
-    fn handle_while_sending(&mut self, length: usize, early: &mut Option<Response>) -> Option<End> {
+    fn handle_while_sending(&mut self, length: usize) -> Option<End> {
         if length == 0 {
             self.eof = true;
             self.channel.handle_eof();
@@ -220,8 +221,7 @@ impl Driver {
         loop {
             match self.channel.poll_event(now())? {
                 Happening::Ended(end) => return Some(end),
-                // A second answer is none that was asked for; the channel sees to that.
-                Happening::Indication(Indication::Response { response, .. }) => *early = Some(response),
+                Happening::Indication(Indication::Response { response, .. }) => self.keep(response),
                 Happening::Indication(Indication::Released) => return Some(End::Released),
                 // It crosses with what is being sent, asks for no answer, and whoever performs may go on (PS3.7 9.3.2.3).
                 Happening::Indication(Indication::Command { command: Command::CCancel { .. }, .. }) => {}
@@ -235,15 +235,23 @@ impl Driver {
         }
     }
 
+    /// Keeps an answer until it is asked for. The channel lets no more through than were asked for; only a query may have
+    /// any number, and of those the latest counts here.
+    fn keep(&mut self, response: Response) {
+        if self.early.len() >= self.channel.operations() {
+            self.early.pop_back();
+        }
+        self.early.push_back(response);
+    }
+
     /// A write has failed: the peer has closed. Perhaps it has said why, and that is here already.
     async fn after_failed_write(&mut self, error: io::Error) -> Failure {
         const PATIENCE: Duration = Duration::from_millis(100);
         let deadline = now() + PATIENCE;
-        let mut early = None;
         while let Some(Ok(length)) =
             within(Some(deadline), poll_fn(|task| poll_read(&mut *self.io, &mut self.channel, task))).await
         {
-            if let Some(end) = self.handle_while_sending(length, &mut early) {
+            if let Some(end) = self.handle_while_sending(length) {
                 self.over = true;
                 return Failure::Ended(end);
             }

@@ -69,10 +69,10 @@ pub enum Violation {
     /// A response that answers nothing.
     #[error("it sent a response that nobody had asked for")]
     UnaskedResponse,
-    /// A response to another message than the one that is outstanding.
-    #[error("it answered message {came} while message {expected} was the only one outstanding")]
+    /// A response to another message than those that are outstanding.
+    #[error("it answered message {came}, which was not outstanding, instead of message {expected}, which was")]
     WrongMessageId {
-        /// The message that is outstanding.
+        /// The message that is outstanding, or the first of them.
         expected: u16,
         /// The message that was answered.
         came: u16,

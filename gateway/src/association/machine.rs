@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::associate::{AssociateAccept, AssociateRequest, RoleSelection, Unacceptable};
+use super::associate::{AssociateAccept, AssociateRequest, RoleSelection, Terms, Unacceptable};
 use super::codes::{Abort, ContextRefusal, Rejection};
 use super::error::Violation;
 use super::negotiation::{self, Context, ContextAnswer, Part};
@@ -91,10 +91,10 @@ pub(super) struct Machine {
     role: Role,
     state: State,
     timeouts: Timeouts,
-    /// Whether a user identity is answered.
-    knows_users: bool,
-    own_max_pdu: u32,
+    terms: Terms,
     peer_max_pdu: u32,
+    /// How many operations of ours may be outstanding.
+    operations: u16,
     /// What was requested, until it is answered.
     request: Option<Arc<AssociateRequest>>,
     contexts: Vec<Context>,
@@ -120,9 +120,9 @@ impl Machine {
             role,
             state,
             timeouts,
-            knows_users: false,
-            own_max_pdu: bounded(max_pdu),
+            terms: Terms { max_pdu: bounded(max_pdu), knows_users: false, operations: 1 },
             peer_max_pdu: 0,
+            operations: 1,
             request: None,
             contexts: Vec::new(),
             refused: Vec::new(),
@@ -139,9 +139,10 @@ impl Machine {
 
     /// An acceptor whose connection was made at `connected`.
     pub(super) fn acceptor(settings: &AcceptorSettings, connected: Instant) -> Self {
-        let AcceptorSettings { max_pdu, timeouts, user_identity } = settings;
+        let AcceptorSettings { max_pdu, timeouts, user_identity, operations } = settings;
         let new = Self::new(Role::Acceptor, State::AwaitingRequest, *max_pdu, timeouts.clone(), connected);
-        Self { knows_users: user_identity.is_some(), ..new }
+        let terms = Terms { knows_users: user_identity.is_some(), operations: *operations, ..new.terms };
+        Self { terms, ..new }
     }
 
     /// A requestor; its A-ASSOCIATE-RQ is in the output.
@@ -177,6 +178,11 @@ impl Machine {
     /// The longest P-DATA-TF that may be sent, in bytes after the head.
     pub(super) fn peer_max_pdu(&self) -> u32 {
         self.peer_max_pdu
+    }
+
+    /// How many operations of ours may be outstanding (PS3.7 D.3.3.3).
+    pub(super) fn operations(&self) -> u16 {
+        self.operations
     }
 
     /// The number of the state in PS3.8 9.2.1.
@@ -230,12 +236,12 @@ impl Machine {
     fn longest_input(&self) -> usize {
         let whole = |length: u32| usize::try_from(length).unwrap_or(usize::MAX).saturating_add(HEAD);
         match self.state {
-            State::AwaitingRequest | State::AwaitingAnswer => match Head::read(&self.input, self.own_max_pdu) {
+            State::AwaitingRequest | State::AwaitingAnswer => match Head::read(&self.input, self.terms.max_pdu) {
                 Ok(Some(head)) => HEAD + head.length,
                 _ => whole(MAX_ASSOCIATE),
             },
             State::AwaitingDecision => whole(MAX_ASSOCIATE),
-            _ => whole(self.own_max_pdu),
+            _ => whole(self.terms.max_pdu),
         }
     }
 
@@ -279,7 +285,7 @@ impl Machine {
         let Some(request) = self.request.take() else { return Ok(()) };
         self.settle(&request, answers, request.max_pdu);
         self.roles = negotiation::roles(&request, answers, part);
-        let answer = request.accept(answers, &self.roles, self.own_max_pdu, self.knows_users);
+        let answer = request.accept(answers, &self.roles, &self.terms);
         self.output.extend_from_slice(&answer);
         self.establish(now)
     }
@@ -435,7 +441,7 @@ impl Machine {
         {
             return Err(violation);
         }
-        let Some(head) = Head::read(&self.input, self.own_max_pdu)? else { return Ok(None) };
+        let Some(head) = Head::read(&self.input, self.terms.max_pdu)? else { return Ok(None) };
         self.check_expected(head.kind)?;
         if self.input.len() < HEAD + head.length {
             return Ok(None);
@@ -535,6 +541,7 @@ impl Machine {
         let answers: Vec<_> = request.contexts.iter().map(|proposed| credible(proposed, &accept.contexts)).collect();
         self.settle(&request, &answers, accept.max_pdu);
         self.roles = negotiation::credible_roles(&request.roles, &accept.roles);
+        self.operations = accept.operations(&request);
         match self.establish(now) {
             Ok(()) => Event::Accepted,
             Err(violation) => Event::Violated(violation),
@@ -556,7 +563,7 @@ impl Machine {
             }
         }
         // 0 means that the peer sets no limit; then, and where its limit is beyond ours, ours holds.
-        self.peer_max_pdu = if peer_max_pdu == 0 { self.own_max_pdu } else { peer_max_pdu.min(self.own_max_pdu) };
+        self.peer_max_pdu = if peer_max_pdu == 0 { self.terms.max_pdu } else { peer_max_pdu.min(self.terms.max_pdu) };
     }
 
     fn establish(&mut self, now: Instant) -> Result<(), Violation> {

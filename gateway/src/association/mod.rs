@@ -53,6 +53,14 @@
 //! Sta4 (the connection is being opened) is the caller's; Sta9 and Sta12 are passed through without a stop, because
 //! nobody here has anything to say between a release indication and its answer.
 //!
+//! # Asynchronous operations (PS3.7 D.3.3.3)
+//!
+//! As requestor, several C-STORE may be outstanding on an association if both sides have agreed to that; their answers come
+//! in any order and are told apart by Message ID Being Responded To (0000,0120). Every other request goes alone. Answers that
+//! come while something is sent are kept, no more than may be outstanding. As acceptor, a peer that asks for it may have a few
+//! operations outstanding: they are read and performed one after the other, and wait in the network until then, so that
+//! this costs no memory. What we ask of the requestor, we ask one by one.
+//!
 //! # dicom-ul
 //!
 //! A-ASSOCIATE-RQ and -AC are written by `dicom_ul::pdu::write_pdu`. They are not read by its reader: that fails on an
@@ -63,12 +71,11 @@
 //! # What it deliberately does not do
 //!
 //! It knows no configuration and no list of modalities (the caller's `decide` does), performs no TLS (a stream is a
-//! stream), retries nothing, and has at most one operation outstanding: an asynchronous operations window is answered
-//! with 1/1. SOP class extended negotiation (56H) is read over and left out of the answer, which by PS3.7 D.3.3.5 and PS3.4
-//! B.3.1 means the defaults of the storage service; common extended negotiation (57H) has no answer (PS3.7 D.3.3.6), and
-//! is not needed: whatever a SOP class is related to, its bytes are stored. A user identity is handed to `decide`; its
-//! secrets are not (see `identity`). Of role selection the requestor's half is whatever the caller proposes, the
-//! acceptor's half is in [`negotiation`].
+//! stream), retries nothing, and performs one operation at a time. SOP class extended negotiation (56H) is read over and
+//! left out of the answer, which by PS3.7 D.3.3.5 and PS3.4 B.3.1 means the defaults of the storage service; common
+//! extended negotiation (57H) has no answer (PS3.7 D.3.3.6), and is not needed: whatever a SOP class is related to, its
+//! bytes are stored. A user identity is handed to `decide`; its secrets are not (see `identity`). Of role selection the
+//! requestor's half is whatever the caller proposes, the acceptor's half is in [`negotiation`].
 
 mod associate;
 mod channel;

@@ -13,6 +13,10 @@ const MAX_PDU: u32 = 128 * 1024;
 /// The bounds between which an announced maximum PDU length is kept, in bytes.
 const MAX_PDU_BOUNDS: (u32, u32) = (4 * 1024, 16 * 1024 * 1024);
 
+/// How many operations a requestor may have outstanding with us unless told otherwise. They are performed one after the
+/// other: what is not read yet waits in the network.
+const OPERATIONS: u16 = 4;
+
 /// How long what may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
@@ -54,6 +58,9 @@ pub struct AcceptorSettings {
     /// In which forms a user may be identified (PS3.7 D.3.3.7); what is asked for is then answered. `None`: not
     /// negotiated, every user identity is ignored and none is answered.
     pub user_identity: Option<Vec<IdentityForm>>,
+    /// How many operations a requestor that asks for it may have outstanding (PS3.7 D.3.3.3); one at least. They are
+    /// performed one after the other.
+    pub operations: u16,
 }
 
 impl AcceptorSettings {
@@ -66,7 +73,7 @@ impl AcceptorSettings {
 
 impl Default for AcceptorSettings {
     fn default() -> Self {
-        Self { max_pdu: MAX_PDU, timeouts: Timeouts::default(), user_identity: None }
+        Self { max_pdu: MAX_PDU, timeouts: Timeouts::default(), user_identity: None, operations: OPERATIONS }
     }
 }
 
@@ -83,6 +90,8 @@ pub struct RequestorSettings {
     pub roles: Vec<RoleSelection>,
     /// The longest P-DATA-TF that we take and send, in bytes after the head; kept between 4 KiB and 16 MiB.
     pub max_pdu: u32,
+    /// How many C-STORE may be outstanding, if the peer agrees (PS3.7 D.3.3.3); with one, nothing is proposed.
+    pub operations: u16,
     /// How long what may take.
     pub timeouts: Timeouts,
 }
@@ -92,7 +101,7 @@ impl RequestorSettings {
     #[must_use]
     pub fn new(calling_ae: AeTitle, called_ae: AeTitle) -> Self {
         let AcceptorSettings { max_pdu, timeouts, .. } = AcceptorSettings::default();
-        Self { calling_ae, called_ae, contexts: Vec::new(), roles: Vec::new(), max_pdu, timeouts }
+        Self { calling_ae, called_ae, contexts: Vec::new(), roles: Vec::new(), max_pdu, operations: 1, timeouts }
     }
 
     /// Proposes one more presentation context, with the next free id. An association has room for 128; what comes after

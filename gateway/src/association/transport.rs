@@ -40,8 +40,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub enum Sent {
     /// All of it; go on.
     Onward,
-    /// All of it, but the peer has answered already, before the data set's end: [`Association::response`] returns the
-    /// answer once the data set is finished. A caller who does not want to finish it aborts.
+    /// All of it, but the peer has answered already, before the data set's end, this request or one before it:
+    /// [`Association::response`] returns the answer once the data set is finished. A caller who does not want to finish it
+    /// aborts.
     AnsweredEarly,
 }
 
@@ -52,8 +53,6 @@ pub enum Sent {
 pub struct Association {
     driver: Driver,
     request: AssociateRequest,
-    /// An answer that came while the data set was being sent.
-    early: Option<Response>,
     /// A call of `send_data` has begun and not ended; still set on the next call, it was dropped half-way.
     sending: bool,
 }
@@ -182,7 +181,7 @@ pub async fn echo(stream: impl Stream + 'static, settings: &RequestorSettings) -
 
 impl Association {
     fn new(driver: Driver, request: AssociateRequest) -> Self {
-        Self { driver, request, early: None, sending: false }
+        Self { driver, request, sending: false }
     }
 
     /// The request for this association, received or sent.
@@ -226,6 +225,12 @@ impl Association {
     #[must_use]
     pub fn peer_max_pdu(&self) -> u32 {
         self.driver.channel.peer_max_pdu()
+    }
+
+    /// How many C-STORE may be outstanding: as it was agreed upon (PS3.7 D.3.3.3), or one where nothing was.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.driver.channel.operations()
     }
 
     /// Asks the peer for a sign of life with C-ECHO (PS3.4 A), and tells how long the answer took, which may be `patience`
@@ -276,15 +281,22 @@ impl Association {
     }
 
     /// Makes a request, in one write. After a C-STORE, [`Association::send_data`] follows, then
-    /// [`Association::response`]. One request can be outstanding at a time.
+    /// [`Association::response`]. Of C-STORE, [so many](Association::operations) can be outstanding at a time, those included
+    /// whose answer has come and was not asked for; they are told apart by their message IDs. Of all others it is one.
     ///
     /// # Errors
     /// The request could not be written, and the association is over; or the call is out of turn.
     pub async fn send_command(&mut self, context: u8, command: &Command) -> Result<(), AssociationError> {
         self.driver.check_alive()?;
+        let before = self.driver.channel.outstanding() + self.driver.early.len();
+        let is_cancel = matches!(command, Command::CCancel { .. });
+        if !is_cancel && before >= self.operations() {
+            return Err(AssociationError::OutOfTurn("a request was sent before an answer was asked for"));
+        }
         self.driver.channel.send_command(context, command).map_err(AssociationError::OutOfTurn)?;
-        self.early = None;
-        self.driver.flush(Watch::No).await.map_err(|failure| self.driver.error(failure))
+        // Of those before it an answer may come now, or an A-ABORT.
+        let watch = if before > 0 && !is_cancel { Watch::Yes } else { Watch::No };
+        self.driver.flush(watch).await.map_err(|failure| self.driver.error(failure))
     }
 
     /// Makes a request whose data set is at hand, without waiting for anything: it leaves while [`Association::next`] is
@@ -320,23 +332,22 @@ impl Association {
                 self.sending = false;
                 AssociationError::OutOfTurn(why)
             })?;
-            let early = &mut self.early;
-            self.driver.flush(Watch::For(early)).await.map_err(|failure| self.driver.error(failure))?;
+            self.driver.flush(Watch::Yes).await.map_err(|failure| self.driver.error(failure))?;
             if rest.is_empty() {
                 break;
             }
         }
         self.sending = false;
-        Ok(if self.early.is_some() { Sent::AnsweredEarly } else { Sent::Onward })
+        Ok(if self.driver.early.is_empty() { Sent::Onward } else { Sent::AnsweredEarly })
     }
 
-    /// The answer to the request that was sent last, waited for at most as long as `patience`.
+    /// The next answer to what was sent, waited for at most as long as `patience`. Answers come in any order.
     ///
     /// # Errors
     /// None came, or something else did: the association is over. Or the call is out of turn.
     pub async fn response(&mut self, patience: Duration) -> Result<Response, AssociationError> {
         self.driver.check_alive()?;
-        if let Some(response) = self.early.take() {
+        if let Some(response) = self.response_at_hand() {
             return Ok(response);
         }
         self.driver.channel.await_response(now(), patience).map_err(AssociationError::OutOfTurn)?;
@@ -355,6 +366,12 @@ impl Association {
             let failure = self.driver.finish(end).await;
             return Err(self.driver.error(failure));
         }
+    }
+
+    /// The next answer that came while something was being sent, without waiting for anything. It is there also when the
+    /// association has broken since.
+    pub fn response_at_hand(&mut self) -> Option<Response> {
+        self.driver.early.pop_front()
     }
 
     /// Releases the association: A-RELEASE-RQ, and the wait for its answer. Data that the peer still sends are dropped.

@@ -158,6 +158,7 @@ async fn serve(source: Source, config: Config, hanging: &mut bool) -> Result<(),
             max_pdu: config.limits.max_pdu,
             timeouts: timeouts(&config),
             user_identity: config.user_identity.clone(),
+            ..AcceptorSettings::default()
         },
         &config.limits,
         spool.clone(),

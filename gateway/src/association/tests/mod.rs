@@ -5,6 +5,7 @@ mod door;
 mod half_close;
 mod handshake;
 mod negotiation;
+mod operations;
 mod reading;
 mod release;
 mod roles;
