@@ -5,11 +5,14 @@
 //! exactly what it takes. A kind that was not proposed yet asks for a new association.
 
 use std::collections::HashSet;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use rustls::ClientConfig;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::benefit::Kind;
 use super::coerce::{Coerced, Payload};
@@ -17,7 +20,8 @@ use super::compact::{self, Order, Workshop};
 use super::courier::{Bench, Sending, Settings};
 use super::cstore::{self, StoreError};
 use super::open::{self, Dialer, OpenError};
-use super::pump;
+use super::pipeline::{self, Several};
+use super::pump::{self, Piece};
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
 use super::wire::GivenUp;
@@ -34,6 +38,13 @@ use crate::tls::Current;
 /// Presentation contexts in one A-ASSOCIATE-RQ (PS3.8 9.3.2.2: odd ids from 1 to 255).
 const MOST_CONTEXTS: usize = 128;
 
+/// C-STORE that may be outstanding on one association, if the archive agrees (PS3.7 D.3.3.3).
+const OPERATIONS: u16 = 4;
+
+/// For how long one at a time goes to an archive that has ended an association while several were outstanding, or did not
+/// get on with the request for it: it may be the several that it does not bear.
+const ONE_AT_A_TIME: Duration = Duration::from_secs(600);
+
 /// In what an instance has left, if that is not what is stored.
 pub(super) struct SentAs {
     /// The transfer syntax.
@@ -49,6 +60,13 @@ pub(super) struct Broken {
     pub(super) answer: String,
     /// The connection was given up because a new one gets through.
     pub(super) is_given_up: bool,
+}
+
+impl Broken {
+    pub(super) fn by(error: &AssociationError) -> Self {
+        let is_given_up = matches!(error, AssociationError::Io(error) if GivenUp::is_behind(error));
+        Self { answer: format!("the association broke while the instance was being sent: {error}"), is_given_up }
+    }
 }
 
 /// What came of an instance on an association.
@@ -90,11 +108,14 @@ pub(super) struct Archive {
     /// Whether it was opened in advance.
     ahead: bool,
     offered: HashSet<Kind>,
+    /// Until when no more than one at a time is asked for.
+    one_at_a_time: Option<Instant>,
 }
 
 impl Archive {
     pub(super) fn new(peer: DicomPeer, tls: Option<Current<ClientConfig>>, settings: Settings) -> Self {
-        Self { peer, tls, settings, association: None, proven: false, ahead: false, offered: HashSet::new() }
+        let offered = HashSet::new();
+        Self { peer, tls, settings, association: None, proven: false, ahead: false, offered, one_at_a_time: None }
     }
 
     /// Whether an association is open that has carried an instance before. If such a one breaks before the archive has
@@ -129,6 +150,11 @@ impl Archive {
         self.association.is_some() && self.offered.contains(kind)
     }
 
+    /// How many C-STORE may be outstanding on the present association; one if there is none.
+    pub(super) fn operations(&self) -> usize {
+        self.association.as_ref().map_or(1, Association::operations)
+    }
+
     /// Opens an association for these kinds; the first is in it for certain, the others as far as contexts last. With
     /// `prove`, the archive must answer a C-ECHO on it if it takes any, before it counts as open.
     pub(super) async fn open(&mut self, kinds: &[Kind], prove: bool, bench: &Bench) -> Result<(), OpenError> {
@@ -137,6 +163,9 @@ impl Archive {
         settings.timeouts = self.settings.timeouts.clone();
         if prove {
             settings = settings.propose_verification();
+        }
+        if !kinds.is_empty() && self.one_at_a_time.is_none_or(|until| until <= clock::of_runtime()) {
+            settings.operations = OPERATIONS;
         }
         let most = MOST_CONTEXTS - settings.contexts.len();
         self.offered.clear();
@@ -161,7 +190,11 @@ impl Archive {
             self.offered.insert(kind.clone());
         }
         let connector = self.tls.as_ref().map(Current::connector);
-        let mut association = open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, &settings).await?;
+        let opened = open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, &settings).await;
+        if settings.operations > 1 && opened.as_ref().is_err_and(OpenError::may_be_about_the_request) {
+            self.goes_one_at_a_time();
+        }
+        let mut association = opened?;
         if prove {
             match association.echo(self.settings.timeouts.association).await {
                 // Not every archive takes C-ECHO on an association for storage; its associations are proof enough then.
@@ -198,47 +231,16 @@ impl Archive {
         let Some(association) = &mut self.association else {
             return Ok(Delivered::nothing(Verdict::Later { answer: "there is no association".into() }));
         };
-        let (header, kind) = (&claim.header, Kind::of(&claim.header));
-        let plain = match way(association, &kind) {
-            Way::AsStored => Ok(None),
-            Way::Converted(to) => Ok(Some(to)),
-            Way::NotNow => Err(Verdict::Refused {
-                answer: format!("the archive refuses SOP class {} without a reason", header.sop_class_uid),
-            }),
-            Way::NotSupported => {
-                Err(Verdict::Hopeless { reason: not_accepted(&header.sop_class_uid, &header.transfer_syntax) })
-            }
-        };
-        let smaller = match &self.settings.workshop {
-            Some(workshop) if !as_stored => {
-                let accepted = accepted_among(association, &kind);
-                Some((workshop.clone(), bench.destination.taken(&kind, accepted, clock::of_runtime())))
-            }
-            _ => None,
-        };
-        let opened = open_payload(claim, bench, smaller, plain).await;
-        let Opened { source, coerced, sent_as } = match opened {
-            Ok(opened) => opened,
+        let prepared = prepare(association, claim, &self.settings, bench, as_stored).await;
+        let mut ready = match ready(association, claim, prepared) {
+            Ok(ready) => ready,
             Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
-        let syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax);
-        let Some(context) = accepted(association, &header.sop_class_uid, syntax.as_str()).map(|context| context.id)
-        else {
-            let answer = format!("the archive has not accepted {syntax}, in which it was to leave");
-            return Ok(Delivered::nothing(Verdict::Later { answer }));
-        };
-        let size = pump::piece_size(association);
-        let made_even = pump::made_even(syntax, claim.attempts);
-        let request = CStore {
-            message_id: u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1),
-            sop_class_uid: header.sop_class_uid.clone(),
-            sop_instance_uid: header.sop_instance_uid.clone(),
-            priority: claim.priority,
-            move_originator: None,
-        };
-        sending.begins(sent_as.as_ref().is_none_or(|sent_as| sent_as.smaller.is_none()));
-        let pieces = pump::pump(source, made_even, size);
-        match cstore::store(association, context, request, pieces, sending.meter(), self.settings.patience).await {
+        sending.begins(ready.is_as_stored());
+        let request = request(claim, message_id(claim));
+        let (pieces, patience) = (ready.pieces(association, claim), self.settings.patience);
+        let Ready { context, coerced, sent_as, .. } = ready;
+        match cstore::store(association, context, request, pieces, sending.meter(), patience).await {
             Ok(response) => {
                 self.proven = true;
                 // Asked of the index now: the other content may have come, and arrived there, since this one was claimed.
@@ -250,14 +252,40 @@ impl Archive {
                 warn!(destination:% = self.peer.host, id:% = claim.id; "sending stopped, the archive was sent an A-ABORT: {error}");
                 Ok(Delivered { verdict: Verdict::of_payload(&error), remark: None, coerced, sent_as })
             }
-            Err(error) => {
+            Err(StoreError::Association(error)) => {
                 self.abort().await;
-                let is_given_up =
-                    matches!(&error, StoreError::Association(AssociationError::Io(error)) if GivenUp::is_behind(error));
-                let answer = format!("the association broke while the instance was being sent: {error}");
-                Err(Broken { answer, is_given_up })
+                Err(Broken::by(&error))
             }
         }
+    }
+
+    /// Sends several instances whose kinds the association [knows](Self::knows) one behind the other, as long as nothing
+    /// else is to go first: see [`pipeline`].
+    pub(super) async fn deliver_several(&mut self, claims: Vec<Claim>, bench: &Bench) -> Several {
+        let Some(association) = &mut self.association else { return Several::default() };
+        let mut several = pipeline::send(association, claims, &self.settings, bench).await;
+        self.proven |= several.answers > 0;
+        (several.was_proven, several.was_ahead) = (self.is_proven(), self.is_ahead());
+        match &several.end {
+            None => {}
+            Some(StoreError::Payload(error)) => {
+                self.abort().await;
+                warn!(destination:% = self.peer.host; "sending stopped, the archive was sent an A-ABORT: {error}");
+            }
+            Some(StoreError::Association(error)) => {
+                let is_the_link = matches!(error, AssociationError::Io(_) | AssociationError::WriteStalled(_));
+                if several.unanswered.len() > 1 && !is_the_link {
+                    self.goes_one_at_a_time();
+                }
+                self.abort().await;
+            }
+        }
+        several
+    }
+
+    fn goes_one_at_a_time(&mut self) {
+        debug!(destination:% = self.peer.host; "one instance at a time goes over an association for a while");
+        self.one_at_a_time = Some(clock::of_runtime() + ONE_AT_A_TIME);
     }
 
     /// Releases the association, if there is one.
@@ -318,26 +346,114 @@ fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
 }
 
 /// What is read of an instance.
-struct Opened {
+pub(super) struct Opened {
     source: Box<dyn Read + Send>,
     /// What of it was changed.
     coerced: Option<Coerced>,
     sent_as: Option<SentAs>,
 }
 
+/// An instance that can leave at once.
+pub(super) struct Ready {
+    /// The presentation context on which it leaves.
+    pub(super) context: u8,
+    pub(super) coerced: Option<Coerced>,
+    pub(super) sent_as: Option<SentAs>,
+    syntax: Uid,
+    source: Option<Box<dyn Read + Send>>,
+}
+
+impl Ready {
+    /// Whether it leaves as large as it is stored.
+    pub(super) fn is_as_stored(&self) -> bool {
+        self.sent_as.as_ref().is_none_or(|sent_as| sent_as.smaller.is_none())
+    }
+
+    /// Its pieces, once.
+    pub(super) fn pieces(&mut self, association: &Association, claim: &Claim) -> mpsc::Receiver<io::Result<Piece>> {
+        let source = self.source.take().unwrap_or_else(|| Box::new(io::empty()));
+        pump::pump(source, pump::made_even(&self.syntax, claim.attempts), pump::piece_size(association))
+    }
+}
+
+/// Gets an instance ready that leaves over this association, in a thread of its own; with `as_stored`, it is not made
+/// smaller.
+pub(super) fn prepare(
+    association: &Association,
+    claim: &Claim,
+    settings: &Settings,
+    bench: &Bench,
+    as_stored: bool,
+) -> JoinHandle<Result<Opened, Verdict>> {
+    let (header, kind) = (&claim.header, Kind::of(&claim.header));
+    let plain = match way(association, &kind) {
+        Way::AsStored => Ok(None),
+        Way::Converted(to) => Ok(Some(to)),
+        Way::NotNow => Err(Verdict::Refused {
+            answer: format!("the archive refuses SOP class {} without a reason", header.sop_class_uid),
+        }),
+        Way::NotSupported => {
+            Err(Verdict::Hopeless { reason: not_accepted(&header.sop_class_uid, &header.transfer_syntax) })
+        }
+    };
+    let smaller = match &settings.workshop {
+        Some(workshop) if !as_stored => {
+            let accepted = accepted_among(association, &kind);
+            Some((workshop.clone(), bench.destination.taken(&kind, accepted, clock::of_runtime())))
+        }
+        _ => None,
+    };
+    open_payload(claim, bench, smaller, plain)
+}
+
+/// What was prepared, with the presentation context on which it leaves.
+pub(super) fn ready(
+    association: &Association,
+    claim: &Claim,
+    prepared: Result<Result<Opened, Verdict>, JoinError>,
+) -> Result<Ready, Verdict> {
+    let failed = |_| Err(Verdict::Later { answer: "reading the instance failed".into() });
+    let Opened { source, coerced, sent_as } = prepared.unwrap_or_else(failed)?;
+    let header = &claim.header;
+    let syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax).clone();
+    match accepted(association, &header.sop_class_uid, syntax.as_str()).map(|context| context.id) {
+        Some(context) => Ok(Ready { context, coerced, sent_as, syntax, source: Some(source) }),
+        None => {
+            let answer = format!("the archive has not accepted {syntax}, in which it was to leave");
+            Err(Verdict::Later { answer })
+        }
+    }
+}
+
+/// The request with which an instance leaves.
+pub(super) fn request(claim: &Claim, message_id: u16) -> CStore {
+    CStore {
+        message_id,
+        sop_class_uid: claim.header.sop_class_uid.clone(),
+        sop_instance_uid: claim.header.sop_instance_uid.clone(),
+        priority: claim.priority,
+        move_originator: None,
+    }
+}
+
+/// The message ID of its request, if no other request has that.
+pub(super) fn message_id(claim: &Claim) -> u16 {
+    u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1)
+}
+
 /// The payload, read back, if necessary changed, and made smaller if that can be, otherwise as the `plain` way is; whatever
 /// is done is tried and compared before a byte may leave.
-async fn open_payload(
+fn open_payload(
     claim: &Claim,
     bench: &Bench,
     smaller: Option<(Workshop, Vec<Uid>)>,
     plain: Result<Option<Uid>, Verdict>,
-) -> Result<Opened, Verdict> {
+) -> JoinHandle<Result<Opened, Verdict>> {
     let (spool, coercions, through) =
         (bench.spool.clone(), bench.settings.coercions.clone(), Arc::clone(&bench.destination));
     let (header, owed) = (claim.header.clone(), claim.destination.clone());
     let (id, hash, length) = (claim.id, claim.hash, claim.length);
-    let opened = tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         let payload = Payload::prepare(&spool, id, &header, &coercions)?;
         if let Some((workshop, accepted)) = smaller {
             let order =
@@ -352,8 +468,7 @@ async fn open_payload(
         let source = open_prepared(&payload, &header.transfer_syntax, converted.as_ref())?;
         let sent_as = converted.map(|syntax| SentAs { syntax, smaller: None });
         Ok(Opened { source, coerced: payload.coerced, sent_as })
-    });
-    opened.await.unwrap_or_else(|_| Err(Verdict::Later { answer: "reading the instance failed".into() }))
+    })
 }
 
 /// The payload, converted if necessary; a conversion is tried and compared before a byte may leave. Blocking.

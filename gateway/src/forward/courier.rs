@@ -18,9 +18,11 @@ use super::archive::{Archive, Broken, Delivered, SentAs};
 use super::benefit::Kind;
 use super::coerce::{Coerced, Coercions, Payload};
 use super::compact::Workshop;
+use super::cstore::StoreError;
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
 use super::open::{Dialer, OpenError};
+use super::pipeline::{self, Several};
 use super::reach::Limits;
 use super::stow::{Service, Web};
 use super::verdict::Verdict;
@@ -114,11 +116,13 @@ pub(super) enum Attempt {
     DestinationFailed(String),
     /// The connection did not move and was given up, because a new one gets through: nobody's failure. What was on it, if
     /// something was.
-    Cut { handed: Option<Box<Handed>>, sentence: String },
-    /// An association that had been opened in advance was gone when this delivery was to go over it.
-    Dropped(Box<Handed>),
+    Cut { handed: Vec<Handed>, sentence: String },
+    /// An association that had been opened in advance was gone when these deliveries were to go over it.
+    Dropped(Vec<Handed>),
     /// The association broke while this delivery was on it, and then the destination could not be reached.
     Broke { handed: Box<Handed>, sentence: String },
+    /// The destination could be reached, and that is what it means for some deliveries; then came this for others.
+    Partly { made: Vec<Handed>, then: Box<Attempt> },
     /// The destination could not be reached, and it wants to be left in peace for this long.
     PutOff { sentence: String, wait: Duration },
     /// The gateway stops: nothing was tried.
@@ -190,6 +194,8 @@ pub(super) struct Sending<'a> {
 #[derive(Clone, Copy)]
 struct Moving {
     since: Instant,
+    /// From when on it had the association for itself.
+    alone: Instant,
     as_stored: bool,
 }
 
@@ -202,7 +208,7 @@ impl Sending<'_> {
     /// All is ready: from now on it is measured how fast it gets there, and whether that is as it is stored.
     pub(super) fn begins(&mut self, as_stored: bool) {
         let now = clock::of_runtime();
-        self.moving = Some(Moving { since: now, as_stored });
+        self.moving = Some(Moving { since: now, alone: now, as_stored });
         self.destination.show(|health| {
             health.flow.began(now);
             if as_stored {
@@ -212,6 +218,13 @@ impl Sending<'_> {
         self.destination.moving.notify_one();
     }
 
+    /// Until then one that left before it on the same association was not answered.
+    pub(super) fn was_behind_another(&mut self, until: Instant) {
+        if let Some(moving) = &mut self.moving {
+            moving.alone = moving.alone.max(until);
+        }
+    }
+
     /// There was an answer that says whether it has arrived, or an end. Gives the number of bytes that have left.
     pub(super) fn ended(mut self, arrived: bool) -> u64 {
         self.measure(arrived)
@@ -219,12 +232,12 @@ impl Sending<'_> {
 
     fn measure(&mut self, arrived: bool) -> u64 {
         let sent = self.meter.load(Ordering::Relaxed);
-        let Some(Moving { since, as_stored }) = self.moving.take() else { return sent };
+        let Some(Moving { since, alone, as_stored }) = self.moving.take() else { return sent };
         let ended = clock::of_runtime();
         let took = ended.saturating_duration_since(since);
         let stored = if arrived { self.bytes } else { 0 };
         self.destination.show(|health| {
-            health.goodput.sent(sent, took, ended);
+            health.goodput.sent(sent, ended.saturating_duration_since(alone), ended);
             health.flow.ended(sent, stored, took, ended);
             if as_stored {
                 health.flow_as_stored.ended(sent, stored, took, ended);
@@ -286,12 +299,14 @@ impl Courier {
         }
     }
 
-    /// What of these claims it takes along when it goes. The others were only looked at.
-    pub(super) fn load(&self, mut claims: Vec<Claim>) -> Load {
+    /// What of these claims it takes along when it goes, several of them only if there may be so many and none
+    /// `was_refused` before. The others were only looked at.
+    pub(super) fn load(&self, mut claims: Vec<Claim>, most: usize, was_refused: impl Fn(&Claim) -> bool) -> Load {
         match self {
-            Self::Archive(_) => {
+            Self::Archive(archive) => {
                 let kinds = distinct(claims.iter().map(|claim| Kind::of(&claim.header)));
-                claims.truncate(1);
+                let fits = |claim: &Claim| archive.knows(&Kind::of(&claim.header)) && !was_refused(claim);
+                claims.truncate(pipeline::together(&claims, most.min(archive.operations()), fits));
                 Load { claims, kinds, ..Load::default() }
             }
             Self::Folder(_) => {
@@ -325,10 +340,14 @@ impl Courier {
         if let Some(dialer) = self.dialer() {
             dialer.is_urgent(load.is_urgent());
         }
-        let Load { claims, kinds, as_stored } = load;
+        let Load { mut claims, kinds, as_stored } = load;
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
-            Self::Archive(archive) => send(archive, claims, &kinds, (prove, as_stored), bench).await,
+            Self::Archive(archive) if claims.len() > 1 => send_several(archive, claims, &kinds, bench).await,
+            Self::Archive(archive) => match claims.pop() {
+                Some(claim) => send(archive, claim, &kinds, None, (prove, as_stored), bench).await,
+                None => Attempt::Made(Vec::new()),
+            },
             Self::Web(web) => web.deliver(claims, prove, bench).await,
         }
     }
@@ -388,18 +407,23 @@ impl Courier {
     }
 }
 
+/// How an association broke under an instance that goes again at once, and how much of it had left.
+type Before = (String, u64);
+
+/// Sends one instance. If there is no association for it, one is opened for these kinds, its own first.
 async fn send(
     archive: &mut Archive,
-    mut claims: Vec<Claim>,
+    claim: Claim,
     kinds: &[Kind],
+    before: Option<Before>,
     (prove, as_stored): (bool, bool),
     bench: &Bench,
 ) -> Attempt {
-    let (Some(claim), Some(kind)) = (claims.pop(), kinds.first()) else { return Attempt::Made(Vec::new()) };
+    let kind = Kind::of(&claim.header);
     // What broke on an association that the archive may have ended while nothing was on it: the next one tells.
-    let (mut broke, mut sent) = (None, 0);
+    let (mut broke, mut sent) = before.map_or((None, 0), |(answer, sent)| (Some(answer), sent));
     loop {
-        if !archive.knows(kind) {
+        if !archive.knows(&kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
             let failure = match (bench.unless_stopped(archive.open(kinds, prove, bench)).await, broke.take()) {
                 (Some(Ok(())), _) => {
@@ -418,7 +442,7 @@ async fn send(
             if let Some((error, answer)) = failure {
                 let handed = Box::new(Handed { sent, ..Handed::nothing(claim, Verdict::Kept { answer }) });
                 return match not_opened(&error) {
-                    Attempt::Cut { sentence, .. } => Attempt::Cut { handed: Some(handed), sentence },
+                    Attempt::Cut { sentence, .. } => Attempt::Cut { handed: vec![*handed], sentence },
                     _ => Attempt::Broke { handed, sentence: error.to_string() },
                 };
             }
@@ -431,17 +455,10 @@ async fn send(
         let Delivered { verdict, remark, coerced, sent_as } = match delivered {
             Ok(delivered) => delivered,
             Err(Broken { answer, is_given_up: true }) => {
-                let sentence = answer.clone();
-                let verdict = match claim.attempts < CUTS {
-                    true => Verdict::Kept { answer },
-                    false => Verdict::Later { answer },
-                };
-                let handed = Some(Box::new(Handed { sent, ..Handed::nothing(claim, verdict) }));
-                return Attempt::Cut { handed, sentence };
+                return Attempt::Cut { handed: vec![given_up(claim, sent, &answer)], sentence: answer };
             }
             Err(Broken { answer, .. }) if was_ahead => {
-                let verdict = Verdict::Kept { answer };
-                return Attempt::Dropped(Box::new(Handed { sent, ..Handed::nothing(claim, verdict) }));
+                return Attempt::Dropped(vec![kept(claim, sent, &answer)]);
             }
             Err(Broken { answer, .. }) if was_proven => {
                 broke = Some(answer);
@@ -453,11 +470,71 @@ async fn send(
     }
 }
 
+/// Sends several instances one behind the other over the association that there is.
+async fn send_several(archive: &mut Archive, claims: Vec<Claim>, kinds: &[Kind], bench: &Bench) -> Attempt {
+    let Several { handed: mut made, unanswered, end, was_proven, was_ahead, .. } =
+        archive.deliver_several(claims, bench).await;
+    let Broken { answer, is_given_up } = match end {
+        None => return Attempt::Made(made),
+        Some(StoreError::Payload(_)) => {
+            let answer = "the association was ended, because another instance on it could not be read";
+            made.extend(unanswered.into_iter().map(|(claim, sent)| kept(claim, sent, answer)));
+            return Attempt::Made(made);
+        }
+        Some(StoreError::Association(error)) => Broken::by(&error),
+    };
+    let mut unanswered = unanswered.into_iter();
+    let then = if is_given_up {
+        let handed = unanswered.map(|(claim, sent)| given_up(claim, sent, &answer)).collect();
+        Attempt::Cut { handed, sentence: answer }
+    } else if was_ahead {
+        Attempt::Dropped(unanswered.map(|(claim, sent)| kept(claim, sent, &answer)).collect())
+    } else if !was_proven {
+        let later = |claim| Handed::nothing(claim, Verdict::Later { answer: answer.clone() });
+        Attempt::Made(unanswered.map(|(claim, sent)| Handed { sent, ..later(claim) }).collect())
+    } else {
+        // Each goes again at once and alone, so that if one of them is to blame, the others are not blamed for it.
+        loop {
+            let Some((claim, sent)) = unanswered.next() else { return Attempt::Made(made) };
+            if !pipeline::may_begin(&claim, bench) {
+                made.push(kept(claim, sent, &answer));
+                continue;
+            }
+            let its_own_first = std::iter::once(Kind::of(&claim.header)).chain(kinds.iter().cloned());
+            let (kinds, before) = (distinct(its_own_first), Some((answer.clone(), sent)));
+            match send(archive, claim, &kinds, before, (false, false), bench).await {
+                Attempt::Made(handed) => made.extend(handed),
+                other => {
+                    made.extend(unanswered.map(|(claim, sent)| kept(claim, sent, &answer)));
+                    break other;
+                }
+            }
+        }
+    };
+    Attempt::Partly { made, then: Box::new(then) }
+}
+
+/// An instance whose association has ended for nothing that it is to blame for.
+fn kept(claim: Claim, sent: u64, answer: &str) -> Handed {
+    Handed { sent, ..Handed::nothing(claim, Verdict::Kept { answer: answer.to_owned() }) }
+}
+
+/// An instance whose connection was given up.
+fn given_up(claim: Claim, sent: u64, answer: &str) -> Handed {
+    match claim.attempts < CUTS {
+        true => kept(claim, sent, answer),
+        false => {
+            let verdict = Verdict::Later { answer: answer.to_owned() };
+            Handed { sent, ..Handed::nothing(claim, verdict) }
+        }
+    }
+}
+
 /// What it means that there is no association.
 fn not_opened(error: &OpenError) -> Attempt {
     let sentence = error.to_string();
     match error {
-        OpenError::GivenUp { .. } => Attempt::Cut { handed: None, sentence },
+        OpenError::GivenUp { .. } => Attempt::Cut { handed: Vec::new(), sentence },
         _ => Attempt::DestinationFailed(sentence),
     }
 }

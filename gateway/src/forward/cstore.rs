@@ -22,10 +22,7 @@ pub enum StoreError {
 }
 
 /// Sends one instance on an accepted presentation context and waits up to `patience` for the answer; counts the bytes
-/// that have left in `sent`.
-///
-/// The last fragment is sent only when `pieces` says that its piece is the last. An archive that answers
-/// before is heard out: only a finished message keeps the association. After an error the caller aborts it.
+/// that have left in `sent`. After an error the caller aborts the association.
 ///
 /// # Errors
 /// See [`StoreError`].
@@ -33,10 +30,28 @@ pub async fn store(
     association: &mut Association,
     context: u8,
     request: CStore,
-    mut pieces: mpsc::Receiver<io::Result<Piece>>,
+    pieces: mpsc::Receiver<io::Result<Piece>>,
     sent: &AtomicU64,
     patience: Duration,
 ) -> Result<Response, StoreError> {
+    send(association, context, request, pieces, sent).await?;
+    Ok(association.response(patience).await?)
+}
+
+/// The same without waiting for the answer.
+///
+/// The last fragment is sent only when `pieces` says that its piece is the last. An archive that answers
+/// before is heard out: only a finished message keeps the association.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn send(
+    association: &mut Association,
+    context: u8,
+    request: CStore,
+    mut pieces: mpsc::Receiver<io::Result<Piece>>,
+    sent: &AtomicU64,
+) -> Result<(), StoreError> {
     association.send_command(context, &Command::CStore(request)).await?;
     loop {
         let piece = match pieces.recv().await {
@@ -47,7 +62,7 @@ pub async fn store(
         association.send_data(context, &piece.bytes, piece.last).await?;
         sent.fetch_add(piece.bytes.len() as u64, Ordering::Relaxed);
         if piece.last {
-            return Ok(association.response(patience).await?);
+            return Ok(());
         }
     }
 }

@@ -32,6 +32,7 @@
 //! - [`circuit`], [`verdict`], [`width`], [`stall`], [`lookout`], [`benefit`] and [`crate::retry`]: policy, pure, in virtual
 //!   time; [`goodput`] and [`flow`]: what was measured;
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
+//! - `pipeline`: several C-STORE on one association without waiting for the answers in between, where the archive agrees;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
 //! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one, made ahead and kept;
 //! - [`pace`]: what holds back what leaves, by [`crate::shaping`]; [`pacer`]: what looks after that;
@@ -65,6 +66,7 @@ pub mod open;
 mod out;
 pub mod pace;
 pub mod pacer;
+mod pipeline;
 pub mod pump;
 pub mod reach;
 mod records;

@@ -89,6 +89,14 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the peer may not have got on with something in the request for the association.
+    pub(super) fn may_be_about_the_request(&self) -> bool {
+        let Self::Association { source, .. } = self else { return false };
+        matches!(source, ConnectError::Aborted(_) | ConnectError::Violation(_) | ConnectError::Closed)
+    }
+}
+
 /// How long a connection is waited for that is only to show whether one gets through. The kernel asks three times or so.
 const LOOK: Duration = Duration::from_secs(3);
 

@@ -152,7 +152,8 @@ impl Worker {
                 }
             };
             let was_refused = self.records.was_refused(first.id);
-            let mut load = courier.load(claims);
+            let share = self.share(claims.len());
+            let mut load = courier.load(claims, share, |claim| self.records.was_refused(claim.id));
             load.as_stored = was_refused;
             if errand == Errand::Open {
                 // Whoever is ready before may have them, and what is urgent must be seen to wait.
@@ -161,6 +162,15 @@ impl Worker {
             self.send(courier, errand, load);
         }
         Ok(())
+    }
+
+    /// How many of so many that wait one courier may take at once: where little is left, each has its share of it.
+    fn share(&self, waiting: usize) -> usize {
+        if self.circuit.is_troubled() {
+            return 1;
+        }
+        let free = self.width.wanted(clock::of_runtime()).saturating_sub(self.out.delivering());
+        if waiting < self.route.ahead() { waiting.div_ceil(free.max(1)) } else { waiting }
     }
 
     /// Where instances are made smaller for the way, if they are, and the destination takes them so.
@@ -252,6 +262,13 @@ impl Worker {
         let at_work = delivering + usize::from(errand == Errand::Deliver);
         let now = clock::of_runtime();
         self.idle.push(Idle { courier, since: now });
+        let attempt = match attempt {
+            Attempt::Partly { made, then } => {
+                self.delivered(made, at_work);
+                *then
+            }
+            attempt => attempt,
+        };
         match (errand, attempt) {
             (Errand::Rest, _) | (_, Attempt::Stopped) => {}
             (Errand::Open, Attempt::Made(_)) => {}
@@ -259,27 +276,14 @@ impl Worker {
             // One more is not to be had, for whatever reason; if there is none at all, whoever delivers will find out.
             (Errand::Open, _) => self.no_more(delivering + self.warm()),
             (Errand::Probe, Attempt::Made(_)) => self.succeed(),
-            (Errand::Deliver, Attempt::Made(handed)) => {
-                self.look_for_interruptions();
-                for handed in &handed {
-                    if matches!(handed.verdict, Verdict::Delivered { .. }) {
-                        let destination = &self.bench.destination;
-                        let seen = || width::Seen {
-                            through: destination.wires().volume().arrived,
-                            is_full: destination.pace().is_full(),
-                        };
-                        self.width.answered(at_work, seen, now);
-                    }
-                }
-                self.made(handed);
-            }
+            (Errand::Deliver, Attempt::Made(handed)) => self.delivered(handed, at_work),
             // Others are at work: this one more is not to be had.
             (_, Attempt::DestinationFailed(sentence) | Attempt::PutOff { sentence, .. }) if delivering > 0 => {
                 debug!(destination:% = self.bench.destination.name, at_work = delivering; "no more associations: {sentence}");
                 self.no_more(delivering);
             }
             (_, Attempt::Dropped(handed)) => {
-                self.records.apply(*handed);
+                handed.into_iter().for_each(|handed| self.records.apply(handed));
                 self.no_more(delivering + self.warm());
             }
             (_, Attempt::Broke { handed, .. }) if delivering > 0 => {
@@ -289,6 +293,19 @@ impl Worker {
             (_, other) => self.not_made(other),
         }
         self.show_associations();
+    }
+
+    /// A courier has handed these over while so many were at work, it included.
+    fn delivered(&mut self, handed: Vec<Handed>, at_work: usize) {
+        self.look_for_interruptions();
+        // However many it had: what is measured is how often each of them came back.
+        if handed.iter().any(|handed| matches!(handed.verdict, Verdict::Delivered { .. })) {
+            let destination = &self.bench.destination;
+            let seen =
+                || width::Seen { through: destination.wires().volume().arrived, is_full: destination.pace().is_full() };
+            self.width.answered(at_work, seen, clock::of_runtime());
+        }
+        self.made(handed);
     }
 
     /// Something has begun to leave.
@@ -317,11 +334,9 @@ impl Worker {
     }
 
     /// A connection was given up: what was on it goes again at once.
-    fn cut(&mut self, handed: Option<Box<Handed>>, sentence: &str) {
+    fn cut(&mut self, handed: Vec<Handed>, sentence: &str) {
         self.width.interrupted(clock::of_runtime());
-        if let Some(handed) = handed {
-            self.records.apply(*handed);
-        }
+        handed.into_iter().for_each(|handed| self.records.apply(handed));
         self.cuts += 1;
         if self.cuts > CUTS * self.width.wanted(clock::of_runtime()) {
             self.stumble(sentence);
@@ -513,7 +528,11 @@ impl Worker {
                 self.fail(sentence);
             }
             Attempt::PutOff { sentence, wait } => self.put_off(sentence, wait),
-            Attempt::Made(_) | Attempt::Cut { .. } | Attempt::Dropped(_) | Attempt::Stopped => {}
+            Attempt::Made(_)
+            | Attempt::Cut { .. }
+            | Attempt::Dropped(_)
+            | Attempt::Partly { .. }
+            | Attempt::Stopped => {}
         }
     }
 

@@ -6,6 +6,7 @@ mod away;
 mod coercing;
 mod compact;
 mod held;
+mod pipeline;
 mod several;
 mod stand_in;
 mod stow;
@@ -68,6 +69,10 @@ enum Act {
     AnswerWhen(Arc<Notify>),
     /// Take the whole data set, and never answer.
     Hang,
+    /// Answer with 0000, but only when the next one has been answered.
+    AnswerBehindTheNext,
+    /// Answer another message, which nobody has sent.
+    AnswerAnother,
     /// Take the connection, and never answer the request for an association.
     Silence,
     /// Reject the association.
@@ -92,6 +97,10 @@ struct Script {
     at_first_start: Option<(usize, u32)>,
     /// How many associations it has at the same time; one if nothing is said. One more is rejected.
     at_a_time: usize,
+    /// How many operations it lets be outstanding on an association; one if nothing is said.
+    operations: u16,
+    /// What was proposed for that, for each association.
+    windows: Vec<Option<(u16, u16)>>,
     open: usize,
     most_open: usize,
 }
@@ -186,6 +195,7 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
             return Decision::Reject(Rejection::LOCAL_LIMIT_EXCEEDED);
         }
         script.open += 1;
+        script.windows.push(request.async_operations);
         script.most_open = script.most_open.max(script.open);
         drop(script);
         match accepts.is_empty() {
@@ -193,11 +203,13 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
             false => only(request, accepts),
         }
     };
-    let settings = AcceptorSettings { timeouts: unhurried(), ..AcceptorSettings::default() };
+    let operations = script.lock().unwrap().operations;
+    let settings = AcceptorSettings { timeouts: unhurried(), operations, ..AcceptorSettings::default() };
     let Ok(mut association) = transport::accept(stream, &settings, clock::of_runtime(), decide).await else { return };
     let _open = Open(script);
     let (mut store, mut act) = (None, None);
     let mut data = Vec::new();
+    let mut behind = Vec::new();
     while let Ok(indication) = association.next().await {
         match indication {
             Indication::Command { context, command: command @ Command::CEcho(_) } => {
@@ -229,6 +241,15 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                 let status = match act.take() {
                     Some(Act::Forget) => return,
                     Some(Act::Hang) => continue,
+                    Some(Act::AnswerBehindTheNext) => {
+                        behind.push((context, command));
+                        continue;
+                    }
+                    Some(Act::AnswerAnother) => {
+                        let another = Response { message_id: 0xFFFF, ..Response::to(&command, Status::SUCCESS) };
+                        association.respond(context, &another).await.unwrap();
+                        continue;
+                    }
                     Some(Act::AnswerWhen(told)) => {
                         told.notified().await;
                         Status::SUCCESS
@@ -243,6 +264,9 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                 };
                 script.lock().unwrap().answered += 1;
                 association.respond(context, &Response::to(&command, status)).await.unwrap();
+                for (context, command) in behind.drain(..) {
+                    association.respond(context, &Response::to(&command, Status::SUCCESS)).await.unwrap();
+                }
             }
             Indication::Response { .. } | Indication::Released => return,
         }
