@@ -5,6 +5,7 @@ mod answers;
 mod away;
 mod coercing;
 mod compact;
+mod folders;
 mod held;
 mod pipeline;
 mod several;
@@ -559,19 +560,6 @@ async fn a_series_that_breaks_every_association_does_not_close_the_destination()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_instance_that_cannot_be_filed_is_parked_and_the_others_are_filed() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("1.2"), "in the way of every study 1.2").unwrap();
-    let mut station = Station::new();
-    let (id, _) = station.keep(0, EXPLICIT, &["files"]).await;
-    station.deliver_to("files", Route::Folder(folder.path().to_owned()));
-    let state = station.settled(id, "files").await;
-    let DeliveryState::Parked { reason, .. } = state else { panic!("{state:?}") };
-    assert!(reason.contains("look what is in its way") && reason.ends_with("waystation retry files"), "{reason}");
-    station.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_the_archive_refuses_is_parked_with_a_sentence_and_the_others_flow_on() {
     for status in [0xA900, 0xA9FF, 0xC000, 0xC123, 0x0110, 0x0122, 0xFFFF] {
         let archive = Archive::start([Act::Answer(status)], &[]).await;
@@ -699,21 +687,4 @@ async fn a_destination_that_is_away_holds_nobody_up_and_gets_everything_when_it_
     assert!(script.lock().unwrap().arrived[0].2 == data);
     station.stop().await;
     serving.await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_gets_files_that_hold_the_data_set() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut station = Station::new();
-    let (id, data) = station.keep(0, EXPLICIT, &["files"]).await;
-    station.deliver_to("files", Route::Folder(folder.path().to_owned()));
-    let state = station.settled(id, "files").await;
-    let DeliveryState::Delivered { answer, .. } = state else { panic!("{state:?}") };
-    let path = folder.path().join(answer.strip_prefix("filed as ").unwrap());
-    let (meta, mut rest) = crate::dataset::part10::read_file_meta(std::fs::File::open(path).unwrap()).unwrap();
-    let mut filed = Vec::new();
-    std::io::Read::read_to_end(&mut rest, &mut filed).unwrap();
-    assert_eq!(meta.transfer_syntax, uid(EXPLICIT));
-    assert!(filed == data);
-    station.stop().await;
 }
