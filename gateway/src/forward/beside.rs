@@ -57,7 +57,7 @@ async fn stalls(destination: &Destination, dialer: &Dialer) {
         }
         // A descriptor that is held here would keep a connection open that its user has closed.
         drop(open);
-        show(destination, stalls.stalled() as u64);
+        show(destination, &stalls);
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             Some(done) = dialling.join_next() => match done {
@@ -74,13 +74,19 @@ fn step(stalls: &mut Stalls, open: &[Arc<Gauge>]) -> Vec<Step> {
     stalls.look(clock::of_runtime(), &known)
 }
 
-fn show(destination: &Destination, stalled: u64) {
-    let before = destination.health().stalled;
-    if before != stalled {
-        destination.show(|health| {
-            health.interruptions += u64::from(before == 0);
-            health.stalled = stalled;
-        });
+fn show(destination: &Destination, stalls: &Stalls) {
+    let (stalled, in_grace) = (stalls.stalled() as u64, stalls.in_grace() as u64);
+    let before = destination.health();
+    if (before.stalled, before.in_grace) == (stalled, in_grace) {
+        return;
+    }
+    destination.show(|health| {
+        health.interruptions += u64::from(before.stalled == 0 && stalled > 0);
+        health.stalled = stalled;
+        health.in_grace = in_grace;
+    });
+    if in_grace > before.in_grace {
+        destination.queued();
     }
 }
 

@@ -111,6 +111,8 @@ pub struct Health {
     pub obstacles: BTreeMap<InstanceId, String>,
     /// Connections of which something was waiting for an answer that were stalled when they were looked at last.
     pub stalled: u64,
+    /// Those of them that have not gone on yet although a new connection has got through.
+    pub in_grace: u64,
     /// How often, since the process began, connections began to be stalled.
     pub interruptions: u64,
     /// How often was looked, since the process began, whether it can be reached again.
@@ -148,6 +150,7 @@ impl Destination {
             gain: Gain::default(),
             obstacles: BTreeMap::new(),
             stalled: 0,
+            in_grace: 0,
             interruptions: 0,
             looks: 0,
             cuts: Cuts::default(),

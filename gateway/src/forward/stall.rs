@@ -17,6 +17,7 @@
 //! - In grace a connection has the time in which the kernel sends again, and the round trips for the answer. Whatever comes
 //!   ends the matter; so a connection that only waits for its retransmission is not thrown away.
 //! - Nothing is given up as long as no new connection gets through: it would bring nothing.
+//! - While connections are in grace the link is there and they do not use it: the worker has others opened beside them.
 //! - How long the kernel waits before it sends again is kept short ([`Step::SendAgainWithin`]): a little more than a round
 //!   trip while a connection is stalled, because nothing queues then; otherwise so long that no queue is taken for a loss.
 
@@ -124,6 +125,12 @@ impl Stalls {
     /// None got through.
     pub fn not_connected(&mut self) {
         self.is_dialling = false;
+    }
+
+    /// How many of the stalled connections may go on yet, since it is known that the link is there.
+    #[must_use]
+    pub fn in_grace(&self) -> usize {
+        self.seen.values().filter(|seen| seen.is_stalled && seen.until.is_some()).count()
     }
 
     /// How many connections are stalled.
@@ -240,7 +247,11 @@ mod tests {
         assert_eq!(line.dialled, 0, "nothing is tried beside what moves");
         line.pass(seconds(20), |_| false, false);
         assert!(line.given_up.is_empty() && line.dialled >= 15, "{} tries", line.dialled);
-        line.pass(seconds(5), |_| false, true);
+        assert_eq!(line.stalls.in_grace(), 0, "nobody knows whether the link is there");
+        line.pass(seconds(2), |_| false, true);
+        assert_eq!(line.stalls.in_grace(), 8);
+        line.pass(seconds(3), |_| false, true);
+        assert_eq!(line.stalls.in_grace(), 0);
         line.given_up.sort_unstable();
         assert_eq!(line.given_up, (0..8).collect::<Vec<_>>());
     }

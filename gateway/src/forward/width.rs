@@ -120,6 +120,12 @@ impl Width {
         if self.proven { self.wanted.min(self.limit(now)) } else { 1 }
     }
 
+    /// The same beside so many that stand and do not move although the link is there: what they were to carry others can.
+    #[must_use]
+    pub fn wanted_beside(&self, stalled: usize, now: Instant) -> usize {
+        if self.proven { self.wanted.saturating_add(stalled).min(self.limit(now)) } else { 1 }
+    }
+
     fn limit(&self, now: Instant) -> usize {
         self.ceiling.filter(|(_, until)| *until > now).map_or(self.most, |(ceiling, _)| ceiling.min(self.most))
     }
@@ -316,6 +322,16 @@ mod tests {
         width.refused(2, now);
         width.begun(|| Some(FAR));
         assert_eq!(width.wanted(now), 2, "what was learned stays");
+    }
+
+    #[test]
+    fn what_does_not_move_is_made_up_for_as_far_as_there_may_be_so_many() {
+        let (mut width, now) = (Width::new(10), crate::clock::now());
+        assert_eq!(width.wanted_beside(8, now), 1);
+        width.begun(|| Some(FAR));
+        assert_eq!((width.wanted_beside(0, now), width.wanted_beside(1, now), width.wanted_beside(8, now)), (8, 9, 10));
+        width.refused(8, now);
+        assert_eq!(width.wanted_beside(8, now), 8);
     }
 
     #[test]

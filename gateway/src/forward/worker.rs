@@ -136,7 +136,7 @@ impl Worker {
             let claims = self.set_aside(claims);
             let Some(first) = claims.first() else { continue };
             let ready = self.idle.iter().position(|idle| idle.courier.is_ready_for(first));
-            let is_full = self.associations() >= self.width.wanted(clock::of_runtime());
+            let is_full = self.associations() >= self.wanted(clock::of_runtime());
             let (courier, errand) = match ready {
                 Some(at) => (self.idle.swap_remove(at).courier, Errand::Deliver),
                 // One that is open for something else makes room for it: one more might be one too many.
@@ -218,11 +218,17 @@ impl Worker {
             false => {
                 let opening = if self.warm() > 0 { 0 } else { self.out.count(Errand::Open) };
                 let taken = self.out.delivering() + opening;
-                taken < self.width.wanted(now)
+                taken < self.wanted(now)
             }
         };
         let is_enough = self.is_enough && self.out.count(Errand::Open) > 0;
         has_room && !is_enough && self.circuit.closed_before(now).is_none() && !self.bench.shutdown.is_cancelled()
+    }
+
+    /// How many associations are wanted, besides those that do not move although the link is there.
+    fn wanted(&self, now: Instant) -> usize {
+        let stalled = self.bench.destination.health().in_grace;
+        self.width.wanted_beside(usize::try_from(stalled).unwrap_or(usize::MAX), now)
     }
 
     /// A courier that is free, with an association or without one if there is such a one.
