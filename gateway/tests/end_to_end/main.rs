@@ -23,6 +23,7 @@ mod load;
 mod long_queue;
 mod orthanc_web;
 mod outage;
+mod outstanding;
 mod peers_in;
 mod peers_out;
 mod proof;

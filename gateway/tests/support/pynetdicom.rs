@@ -41,6 +41,7 @@ struct Stored {
     transfer_syntax: String,
     sha256: String,
     length: u64,
+    outstanding: usize,
 }
 
 /// An archive that keeps every data set as it came.
@@ -59,6 +60,9 @@ pub(crate) struct Manners {
     pub(crate) status: u16,
     /// The only transfer syntaxes accepted; empty means all.
     pub(crate) transfer_syntaxes: Vec<String>,
+    /// How many C-STORE may be outstanding on an association; without it, it says nothing of that. With it, the first one
+    /// is answered when it is [told](Scp::go).
+    pub(crate) operations: Option<usize>,
 }
 
 impl Scp {
@@ -73,6 +77,9 @@ impl Scp {
         command.arg(folder);
         for uid in &manners.transfer_syntaxes {
             command.args(["--transfer-syntax", uid]);
+        }
+        if let Some(operations) = manners.operations {
+            command.args(["--operations", &operations.to_string()]);
         }
         with_tls(&mut command, tls);
         let process = Process::spawn("pynetdicom SCP", command);
@@ -89,13 +96,17 @@ impl Scp {
         Target { port: self.port, called: "ARCHIVE".to_owned(), calling: "MODALITY".to_owned(), tls: client.cloned() }
     }
 
-    /// What has arrived, with the files that hold the bare data sets, in the order of arrival.
-    pub(crate) fn stored_files(&self) -> Vec<(DataSet, PathBuf)> {
+    /// What it has said of each instance, in the order of arrival.
+    fn said(&self) -> impl Iterator<Item = Stored> + use<> {
         // It speaks of an instance before it answers; once it has repeated a word of ours, all that has been read.
         let word = format!("caught up {}", self.asked.fetch_add(1, Ordering::Relaxed));
         self.process.write_line(&word);
         self.process.wait_for_line(0, PATIENCE, |line| line.contains(&format!("\"{word}\"")).then_some(()));
-        let parse = |line: String| serde_json::from_str::<Stored>(&line).ok();
+        self.process.lines().into_iter().filter_map(|line| serde_json::from_str(&line).ok())
+    }
+
+    /// What has arrived, with the files that hold the bare data sets, in the order of arrival.
+    pub(crate) fn stored_files(&self) -> Vec<(DataSet, PathBuf)> {
         let arrived = |stored: Stored| {
             let data_set = DataSet {
                 sop_class: stored.sop_class,
@@ -106,7 +117,17 @@ impl Scp {
             };
             (data_set, stored.file)
         };
-        self.process.lines().into_iter().filter_map(parse).map(arrived).collect()
+        self.said().map(arrived).collect()
+    }
+
+    /// It may answer.
+    pub(crate) fn go(&self) {
+        self.process.write_line("go");
+    }
+
+    /// How many C-STORE at most were outstanding on an association.
+    pub(crate) fn most_outstanding(&self) -> Option<usize> {
+        self.said().map(|stored| stored.outstanding).max()
     }
 
     /// What has arrived, in the order of arrival.
