@@ -5,6 +5,9 @@
 //! second segment comes at once. So it is looked every few milliseconds how far each connection has sent, and how far that
 //! was acknowledged; the shortest of what that gives between two questions is what the link took.
 //!
+//! What was under way when the link was lost has waited for the link and not in a queue: what was sent before a connection's
+//! acknowledgement came too late for its kernel tells nothing, however it is acknowledged in the end.
+//!
 //! A longer way and a queue look alike, so the shortest time of all is forgotten after a while.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -62,6 +65,9 @@ impl Delay {
                 Some(mut connection) => {
                     if let Some(took) = connection.look(sent, acknowledged, now) {
                         self.of_late = Some(self.of_late.map_or(took, |shortest| shortest.min(took)));
+                    }
+                    if info.has_timed_out {
+                        connection.marks.clear();
                     }
                     connection
                 }
@@ -145,6 +151,25 @@ mod tests {
         assert_eq!(took(Duration::ZERO, 100 * MS), Some(Duration::ZERO));
         assert_eq!(took(REMEMBERED / 2, 150 * MS), Some(50 * MS));
         assert_eq!(took(REMEMBERED * 2, 150 * MS), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_link_was_lost_shows_no_queue() {
+        let (mut delay, start) = (Delay::default(), crate::clock::now());
+        let mut see = |at: u32, sent, acknowledged, has_timed_out| {
+            let now = start + at * MS;
+            delay.look([(1, TcpInfo { has_timed_out, ..info(sent, acknowledged) })].into_iter(), now);
+            delay.take(now)
+        };
+        assert_eq!(see(0, 0, 0, false), None);
+        assert_eq!(see(4, 2_000, 0, false), None);
+        assert_eq!(see(104, 9_000, 2_000, false), Some(Took { round_trip: 104 * MS, queue: Duration::ZERO }));
+        assert_eq!(see(1_500, 9_000, 2_000, true), None);
+        // Some of it had arrived, and the rest is sent again, while new data is sent.
+        assert_eq!(see(20_000, 9_000, 4_000, false), None);
+        assert_eq!(see(20_004, 12_000, 4_000, false), None);
+        assert_eq!(see(20_100, 12_000, 9_000, false), None);
+        assert_eq!(see(20_204, 12_000, 12_000, false), Some(Took { round_trip: 204 * MS, queue: 100 * MS }));
     }
 
     #[test]

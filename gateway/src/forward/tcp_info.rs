@@ -15,6 +15,8 @@ const LENGTH: usize = offset_of!(tcp_info, tcpi_dsack_dups);
 const TIMESTAMPS: u8 = 1;
 /// `TCP_ESTABLISHED`.
 const ESTABLISHED: u8 = 1;
+/// `TCP_CA_Loss`.
+const LOSS: u8 = 4;
 
 /// The shortest round trip before there was one.
 const UNMEASURED: u32 = u32::MAX;
@@ -36,6 +38,8 @@ pub struct TcpInfo {
     pub since_acknowledgement: Duration,
     /// How long an acknowledgement is waited for at the moment before something is sent again.
     pub retransmission_timeout: Duration,
+    /// Whether an acknowledgement did not come in time, and what was sent by then has not been acknowledged since.
+    pub has_timed_out: bool,
     /// Signs of life that were asked for in vain since something came: by keepalive, or of a peer that takes nothing.
     pub probes: u8,
     /// Whether it stands: neither side has closed it.
@@ -90,6 +94,8 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
         }),
         since_acknowledgement: Duration::from_millis(u64::from(word(offset_of!(tcp_info, tcpi_last_ack_recv)))),
         retransmission_timeout: micros(offset_of!(tcp_info, tcpi_rto)),
+        has_timed_out: byte(offset_of!(tcp_info, tcpi_ca_state)) == LOSS
+            || byte(offset_of!(tcp_info, tcpi_retransmits)) > 0,
         probes: byte(offset_of!(tcp_info, tcpi_probes)),
         is_established: byte(offset_of!(tcp_info, tcpi_state)) == ESTABLISHED,
         segment: word(offset_of!(tcp_info, tcpi_snd_mss)),
