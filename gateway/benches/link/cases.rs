@@ -21,6 +21,8 @@ pub(crate) struct Case {
 pub(crate) struct Goal {
     /// Share of the link, or of the time that it is there.
     pub(crate) share: f64,
+    /// Or of what the processors allow, where that is less.
+    pub(crate) or_busy: bool,
     /// Seconds for 50 CT slices from a cold start.
     pub(crate) seconds: Option<f64>,
     /// Times faster than dcmsend in the same round.
@@ -56,7 +58,7 @@ pub(crate) fn all() -> Vec<Case> {
             Goal { seconds: Some(36.0), ..goal },
         ),
         case("384k", "0.384 Mbit/s, 715 ms, no loss", link(384_000, 715, 0.0), 10, goal),
-        case("100m", "100 Mbit/s, 20 ms, no loss", link(100_000_000, 20, 0.0), 100, goal),
+        case("100m", "100 Mbit/s, 20 ms, no loss", link(100_000_000, 20, 0.0), 100, Goal { or_busy: true, ..goal }),
         case("2m-cuts", "2 Mbit/s, 600 ms, down 20 s of every 60 s", cut(false), 50, Goal { twice: Some(1.0), ..goal }),
         case(
             "2m-nat",

@@ -26,6 +26,9 @@ mod round;
 mod run;
 mod series;
 mod shaping;
+#[path = "../ingest/usage.rs"]
+#[allow(dead_code, reason = "of this benchmark only the whole machine is of interest")]
+mod usage;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -111,7 +111,8 @@ pub(crate) fn links(cases: &[Case], rows: &[Row]) -> String {
 }
 
 fn goals(case: &Case) -> String {
-    let mut goals = vec![format!("≥ {:.0} % of the link while it is there", case.goal.share * 100.0)];
+    let or = if case.goal.or_busy { ", or of what the processors allow" } else { "" };
+    let mut goals = vec![format!("≥ {:.0} % of the link while it is there{or}", case.goal.share * 100.0)];
     goals.extend(case.goal.seconds.map(|seconds| format!("50 CT slices in ≤ {seconds:.0} s")));
     goals.extend(case.goal.ratio.map(|ratio| format!("≥ {ratio:.0} × dcmsend")));
     goals.extend(case.goal.twice.map(|twice| format!("≤ {twice:.0} instance for each association and cut sent twice")));
@@ -136,7 +137,9 @@ fn line(case: &Case, kind: Kind, runs: &[&Outcome], last: &Outcome, ratio: Optio
     let share = if shares.is_empty() {
         "too short".to_owned()
     } else {
-        let goal = if kind.is_ours() { format!(" (goal ≥ {:.0})", case.goal.share * 100.0) } else { String::new() };
+        let or = if case.goal.or_busy { ", or processors busy" } else { "" };
+        let goal =
+            if kind.is_ours() { format!(" (goal ≥ {:.0}{or})", case.goal.share * 100.0) } else { String::new() };
         format!("{:.1} %{goal}", median(shares) * 100.0)
     };
     let ratio = match ratio {
@@ -148,6 +151,9 @@ fn line(case: &Case, kind: Kind, runs: &[&Outcome], last: &Outcome, ratio: Optio
     let instance = float(last.checked.bytes) / float(last.checked.arrived.max(1));
     let twice = format!("{:.1} MB, {:.1} instances", float(last.twice) / 1e6, float(last.twice) / instance.max(1.0));
     let mut remark = vec![format!("{} connections", last.connections)];
+    if kind.is_ours() || case.goal.or_busy {
+        remark.push(format!("processors busy {:.0} %", median(runs.iter().map(|outcome| outcome.busy)) * 100.0));
+    }
     if last.cuts > 0 {
         remark.push(format!("{} outages", last.cuts));
     }

@@ -24,6 +24,7 @@ use super::link::{FAR, Link, Settings};
 use super::orthanc::{Orthanc, Way};
 use super::peer::{PATIENCE, Peer};
 use super::series::Series;
+use super::usage;
 
 /// Where storescp listens.
 const STORESCP: u16 = 11_113;
@@ -106,6 +107,8 @@ pub(crate) struct Outcome {
     pub(crate) queueing: [Duration; 3],
     pub(crate) dropped: u64,
     pub(crate) lost: u64,
+    /// Of the time of all processors of this machine, how much somebody used, whoever it was, from the opening on.
+    pub(crate) busy: f64,
     pub(crate) remark: String,
 }
 
@@ -157,6 +160,7 @@ pub(crate) fn run_beside<B, T>(
     let mut sender = Sender::ready(plan, &link, folder, &arrived)?;
     link.plug(true)?;
     let opened = link.open();
+    let before = usage::of_machine();
     let beside = at_opening(&link)?;
     sender.go(plan, &link, folder)?;
     let remark = loop {
@@ -170,6 +174,7 @@ pub(crate) fn run_beside<B, T>(
         }
     };
     let ended = link.now();
+    let busy = usage::of_machine().saturating_sub(before);
     let beside = at_end(&link, opened, beside)?;
     let (up, down) = (link.up(), link.down());
     let schedule = link.schedule();
@@ -181,6 +186,8 @@ pub(crate) fn run_beside<B, T>(
     outcome.cuts = schedule.cuts_between(opened, ended);
     outcome.is_complete = remark.is_none();
     outcome.remark = remark.unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    outcome.busy = busy.as_secs_f64() / float(processors as u64) / ended.saturating_sub(opened).as_secs_f64();
     let from = up.first_segment.unwrap_or(opened) + START;
     if !outcome.is_complete {
         // What it waited for in vain counts.

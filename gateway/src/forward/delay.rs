@@ -5,6 +5,9 @@
 //! second segment comes at once. So it is looked every few milliseconds how far each connection has sent, and how far that
 //! was acknowledged; the shortest of what that gives between two questions is what the link took.
 //!
+//! The same looks show when a connection has become silent: nothing comes on it, although it should have. Whatever is sent
+//! from then on is lost as well, and would have to be sent again in front of everything else when the link is back.
+//!
 //! What was under way when the link was lost has waited for the link and not in a queue: what was sent before a connection's
 //! acknowledgement came too late for its kernel tells nothing, however it is acknowledged in the end.
 //!
@@ -22,6 +25,9 @@ pub(super) const LONG_STEP: Duration = Duration::from_millis(15);
 const STEPS: usize = 1_024;
 /// So much more is as good as the same.
 const NOISE: Duration = Duration::from_millis(5);
+/// An acknowledgement that comes later than this, and nothing else in that time, does not come: a receiver keeps one back for
+/// less.
+const OVERDUE: Duration = Duration::from_millis(300);
 /// How long the shortest time counts since it was met last.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
@@ -42,11 +48,17 @@ pub(super) struct Delay {
     of_late: Option<Duration>,
     /// The shortest time of all, and since when it is known.
     shortest: Option<(Duration, Instant)>,
+    /// What it took when that was known last.
+    latest: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Connection {
     looked: Instant,
+    /// Segments that had come, and when the last of them was noticed.
+    received: u32,
+    heard: Instant,
+    is_silent: bool,
     /// Bytes that were sent for the first time.
     sent: u64,
     acknowledged: u64,
@@ -59,21 +71,20 @@ impl Delay {
     pub(super) fn look(&mut self, open: impl Iterator<Item = (u64, TcpInfo)>, now: Instant) {
         let mut before = std::mem::take(&mut self.connections);
         for (number, info) in open {
-            let (sent, acknowledged) = (info.bytes_sent.saturating_sub(info.bytes_repeated), info.bytes_acknowledged);
-            let connection = match before.remove(&number) {
-                None => Connection { looked: now, sent, acknowledged, marks: VecDeque::new() },
-                Some(mut connection) => {
-                    if let Some(took) = connection.look(sent, acknowledged, now) {
-                        self.of_late = Some(self.of_late.map_or(took, |shortest| shortest.min(took)));
-                    }
-                    if info.has_timed_out {
-                        connection.marks.clear();
-                    }
-                    connection
-                }
-            };
+            let mut connection = before.remove(&number).unwrap_or_else(|| Connection::new(&info, now));
+            if let Some(took) = connection.look(&info, now) {
+                self.of_late = Some(self.of_late.map_or(took, |shortest| shortest.min(took)));
+            }
+            let due = self.latest.unwrap_or(info.round_trip) + OVERDUE;
+            let is_overdue = info.in_flight > 0 && (info.has_timed_out || connection.waits_since(now) > due);
+            connection.is_silent = is_overdue && now.saturating_duration_since(connection.heard) > OVERDUE;
             self.connections.insert(number, connection);
         }
+    }
+
+    /// Whether nothing comes any more on the connection of this number, although it should have.
+    pub(super) fn is_silent(&self, number: u64) -> bool {
+        self.connections.get(&number).is_some_and(|connection| connection.is_silent)
     }
 
     /// What the link took at best since the last question; nothing if nothing was acknowledged.
@@ -83,15 +94,37 @@ impl Delay {
         let (shortest, since) = kept.filter(|(shortest, _)| *shortest <= round_trip).unwrap_or((round_trip, now));
         let since = if round_trip <= shortest + NOISE { now } else { since };
         self.shortest = Some((shortest, since));
+        self.latest = Some(round_trip);
         Some(Took { round_trip, queue: round_trip - shortest })
     }
 }
 
 impl Connection {
+    fn new(info: &TcpInfo, now: Instant) -> Self {
+        Self {
+            looked: now,
+            received: info.segments_received,
+            heard: now,
+            is_silent: false,
+            sent: first_time(info),
+            acknowledged: info.bytes_acknowledged,
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// For how long what was sent first has been waiting for its acknowledgement.
+    fn waits_since(&self, now: Instant) -> Duration {
+        self.marks.front().map_or(Duration::ZERO, |(_, left)| now.saturating_duration_since(*left))
+    }
+
     /// How long the last byte that is acknowledged now was on the way, if one is.
-    fn look(&mut self, sent: u64, acknowledged: u64, now: Instant) -> Option<Duration> {
+    fn look(&mut self, info: &TcpInfo, now: Instant) -> Option<Duration> {
+        if std::mem::replace(&mut self.received, info.segments_received) != info.segments_received {
+            self.heard = now;
+        }
         // What was sent since the last look may have been sent right after it: what is found is never too short.
         let earliest = std::mem::replace(&mut self.looked, now);
+        let (sent, acknowledged) = (first_time(info), info.bytes_acknowledged);
         if sent > std::mem::replace(&mut self.sent, sent) {
             if self.marks.len() == STEPS {
                 self.marks.pop_front();
@@ -104,8 +137,16 @@ impl Connection {
             last = Some(now.saturating_duration_since(*left));
             self.marks.pop_front();
         }
+        if info.has_timed_out {
+            self.marks.clear();
+        }
         last.filter(|_| is_new)
     }
+}
+
+/// Bytes that were sent for the first time.
+fn first_time(info: &TcpInfo) -> u64 {
+    info.bytes_sent.saturating_sub(info.bytes_repeated)
 }
 
 #[cfg(test)]
@@ -170,6 +211,30 @@ mod tests {
         assert_eq!(see(20_004, 12_000, 4_000, false), None);
         assert_eq!(see(20_100, 12_000, 9_000, false), None);
         assert_eq!(see(20_204, 12_000, 12_000, false), Some(Took { round_trip: 204 * MS, queue: 100 * MS }));
+    }
+
+    #[test]
+    fn a_connection_is_silent_when_nothing_comes_on_it_that_should_have() {
+        let (mut delay, start) = (Delay::default(), crate::clock::now());
+        let mut are_silent = |at: u32, flows: [(u64, u64, u32, bool); 2]| {
+            let infos = flows.map(|(sent, acknowledged, segments_received, has_timed_out)| TcpInfo {
+                segments_received,
+                has_timed_out,
+                in_flight: u32::from(sent > acknowledged),
+                round_trip: 100 * MS,
+                ..info(sent, acknowledged)
+            });
+            delay.look((0..).zip(infos), start + at * MS);
+            [delay.is_silent(0), delay.is_silent(1)]
+        };
+        assert_eq!(are_silent(0, [(0, 0, 1, false), (0, 0, 1, false)]), [false; 2]);
+        assert_eq!(are_silent(10, [(1_000, 0, 1, false), (0, 0, 1, false)]), [false; 2]);
+        assert_eq!(are_silent(400, [(1_000, 0, 1, false), (9_000, 0, 1, false)]), [false; 2], "just in time");
+        assert_eq!(are_silent(420, [(1_000, 0, 1, false), (9_000, 0, 1, false)]), [true, false]);
+        assert_eq!(are_silent(900, [(1_000, 0, 1, true), (9_000, 0, 1, false)]), [true; 2]);
+        assert_eq!(are_silent(9_000, [(1_000, 0, 2, true), (9_000, 0, 1, true)]), [false, true], "something has come");
+        assert_eq!(are_silent(9_320, [(1_000, 0, 2, true), (9_000, 0, 2, false)]), [true, false]);
+        assert_eq!(are_silent(9_700, [(1_000, 1_000, 2, false), (9_000, 9_000, 2, false)]), [false; 2], "all has come");
     }
 
     #[test]

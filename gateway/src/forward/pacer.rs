@@ -160,8 +160,8 @@ impl Pacer {
         let mut step: Option<Duration> = None;
         for one in &mut self.followed {
             one.destination.pace().look_who_waits(since, now);
-            let open = one.destination.wires().open();
-            let open: Vec<_> = open.iter().filter_map(|gauge| Some((gauge.number(), gauge.info()?))).collect();
+            let gauges = one.destination.wires().open();
+            let open: Vec<_> = gauges.iter().filter_map(|gauge| Some((gauge.number(), gauge.info()?))).collect();
             let is_long = open.iter().any(|(_, info)| info.shortest_round_trip >= by_delay::LONG);
             let own = match (one.destination.pace(), is_long) {
                 (pace, _) if pace.is_courteous() => delay::STEP,
@@ -169,6 +169,7 @@ impl Pacer {
                 // Nothing follows the delay of a short link, and looked at once in a tick it would seem a long one.
                 _ => {
                     one.delay.look(std::iter::empty(), now);
+                    gauges.iter().for_each(|gauge| gauge.is_silent(false));
                     continue;
                 }
             };
@@ -176,6 +177,7 @@ impl Pacer {
                 step = Some(step.map_or(own, |step| step.min(own)));
             }
             one.delay.look(open.into_iter(), now);
+            gauges.iter().for_each(|gauge| gauge.is_silent(one.delay.is_silent(gauge.number())));
         }
         step
     }

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -247,6 +247,9 @@ pub struct Gauge {
     /// Bytes that had been written when something came last.
     answered: AtomicU64,
     given_up: OnceLock<GivenUp>,
+    /// Whether nothing comes on it, although it should: what is sent is lost. And who waits for the end of that.
+    silent: AtomicBool,
+    waits: Mutex<Option<Waker>>,
 }
 
 impl Gauge {
@@ -273,7 +276,19 @@ impl Gauge {
         if self.given_up.set(given_up).is_ok() {
             // What is closed already needs no end.
             let _ = socket::abandon(&self.socket);
+            self.is_silent(false);
         }
+    }
+
+    /// Nothing comes on it any more, although it should, and nothing more is sent; or something comes again.
+    pub(super) fn is_silent(&self, is_silent: bool) {
+        if self.silent.swap(is_silent, Ordering::Relaxed) && !is_silent {
+            self.who_waits().take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn who_waits(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the kernel send again within this time what is not acknowledged; one that cannot be told goes on as it does.
@@ -345,6 +360,8 @@ impl Wire {
             written: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             given_up: OnceLock::new(),
+            silent: AtomicBool::new(false),
+            waits: Mutex::new(None),
         });
         state.open.retain(|gauge| gauge.strong_count() > 0);
         state.open.push(Arc::downgrade(&gauge));
@@ -412,8 +429,22 @@ impl Wire {
         }
     }
 
+    /// Waits while nothing comes: what would be sent is lost, and has to be sent again in front of what follows.
+    fn poll_heard(&self, context: &Context<'_>) -> Poll<()> {
+        let is_silent = || self.gauge.silent.load(Ordering::Relaxed) && !self.gauge.is_given_up();
+        if is_silent() {
+            *self.gauge.who_waits() = Some(context.waker().clone());
+            // It may have ended before anybody was told who waits.
+            if is_silent() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Waits until something may leave, and says how many bytes of so many.
     fn poll_granted(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<usize> {
+        ready!(self.poll_heard(context));
         if !self.wires.pace.is_limited() {
             self.let_wait(socket::UNSENT);
             return Poll::Ready(wanted);
@@ -566,6 +597,29 @@ mod tests {
         // An end or a reset, as the kernel has it.
         drop(there.read_to_end(&mut rest).await);
         assert!(rest.is_empty() && wires.open().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_while_nothing_comes_until_something_does_or_it_is_given_up() {
+        for is_given_up in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let wires = Arc::new(Wires::default());
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (_there, _) = listener.accept().await.unwrap();
+            let mut wire = Wire::new(stream, &wires, &Arc::default()).unwrap();
+            let gauge = Arc::clone(&wires.open()[0]);
+            gauge.is_silent(true);
+            let writing = tokio::spawn(async move { wire.write_all(b"one").await });
+            while gauge.who_waits().is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(gauge.info().unwrap().bytes_sent, 0);
+            match is_given_up {
+                true => gauge.give_up(GivenUp { quiet: Duration::from_secs(7) }),
+                false => gauge.is_silent(false),
+            }
+            assert_eq!(writing.await.unwrap().is_err(), is_given_up);
+        }
     }
 
     #[tokio::test]
