@@ -229,6 +229,7 @@ mod tests {
         };
         assert_eq!(are_silent(0, [(0, 0, 1, false), (0, 0, 1, false)]), [false; 2]);
         assert_eq!(are_silent(10, [(1_000, 0, 1, false), (0, 0, 1, false)]), [false; 2]);
+        assert_eq!(are_silent(390, [(1_000, 0, 1, false), (0, 0, 1, false)]), [false; 2]);
         assert_eq!(are_silent(400, [(1_000, 0, 1, false), (9_000, 0, 1, false)]), [false; 2], "just in time");
         assert_eq!(are_silent(420, [(1_000, 0, 1, false), (9_000, 0, 1, false)]), [true, false]);
         assert_eq!(are_silent(900, [(1_000, 0, 1, true), (9_000, 0, 1, false)]), [true; 2]);

@@ -11,9 +11,10 @@ use crate::shaping::{Monthly, Shaping};
 const NOVEMBER: DateTime = date(2026, 11, 28).at(12, 0, 0, 0);
 const DECEMBER: DateTime = date(2026, 12, 1).at(0, 0, 0, 0);
 
-/// A destination that may take nothing more once something has gone, and who looks after it.
-fn with_a_byte_a_month(urgent_overrules: bool) -> (Arc<Destination>, Pacer) {
-    let monthly = Some(Monthly { volume: 1, begins: 1 });
+/// A destination that may take nothing more once an instance has gone, and who looks after it. Acknowledgements that come
+/// in the next month do not use up that one.
+fn with_little_a_month(urgent_overrules: bool) -> (Arc<Destination>, Pacer) {
+    let monthly = Some(Monthly { volume: 1_000, begins: 1 });
     let link = Pace::of_box(Shaping::default());
     let pace = Pace::of_destination(Shaping { monthly, urgent_overrules, ..Shaping::default() }, &link);
     let destination = Arc::new(Destination::paced(name("central"), pace));
@@ -32,7 +33,7 @@ struct Spent {
 impl Spent {
     async fn new(urgent_overrules: bool) -> Self {
         let archive = Archive::start([], &[]).await;
-        let (destination, mut pacer) = with_a_byte_a_month(urgent_overrules);
+        let (destination, mut pacer) = with_little_a_month(urgent_overrules);
         let mut station = Station::new();
         let (first, _) = station.keep(0, EXPLICIT, &["central"]).await;
         let dialer = Dialer::new(&[], Arc::clone(destination.wires()));
@@ -47,7 +48,7 @@ impl Spent {
 async fn when_the_volume_is_used_up_only_what_is_urgent_goes_until_the_month_ends() {
     let Spent { archive: _archive, destination, mut pacer, station } = Spent::new(true).await;
     assert_eq!(destination.pace().closed(false), Some(Closed::Volume { until: DECEMBER.date() }));
-    assert!(destination.pace().standing(NOVEMBER).used > 1);
+    assert!(destination.pace().standing(NOVEMBER).used > 1_000);
 
     let (waits, _) = station.keep(1, EXPLICIT, &["central"]).await;
     let urgent = station.keep_as(b"urgent", uid("1.2.9.1"), ("1.2.9", Priority::Stat), EXPLICIT, &["central"]).await;
