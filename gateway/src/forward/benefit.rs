@@ -1,9 +1,9 @@
 //! Whether it pays to make an instance smaller for a destination, and in which transfer syntax. Pure: time is an argument.
 //!
-//! Making smaller runs beside the sending, one instance at a time, so of both the slower one decides:
+//! Making smaller runs beside the sending, so of both the slower one decides:
 //!
 //! ```text
-//! carried in a transfer syntax = the lesser of  speed of the codec,  what leaves in a second / ratio
+//! carried in a transfer syntax = the lesser of  speed of the codec on all processors,  what leaves in a second / ratio
 //! carried as stored            =                what leaves in a second
 //! ```
 //!
@@ -68,7 +68,7 @@ impl Kind {
 pub struct Measured {
     /// Bytes of the results for each byte as stored.
     pub ratio: f64,
-    /// Bytes, as stored, that are made smaller in a second.
+    /// Bytes, as stored, that are made smaller in a second; of an [`Experience`] by one processor.
     pub speed: f64,
     /// When that was measured last.
     pub at: Instant,

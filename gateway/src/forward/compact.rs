@@ -2,15 +2,16 @@
 //! takes one ([`crate::pixels`]) and it pays ([`super::benefit`]).
 //!
 //! ```text
-//!  worker: what comes next ──▶ plans ──▶ in the background ──┐ one at a time,      ┌─▶ cache ──▶ courier: on the wire
-//!                                        gives way           ├─ in the whole box ──┤     ▲
+//!  worker: what comes next ──▶ plans ──▶ in the background ──┐ one for each        ┌─▶ cache ──▶ courier: on the wire
+//!                                        gives way           ├─ processor, four ───┤     ▲
 //!  courier: what is wanted now ──────────────────────────────┘                     └─────┘ until it has arrived
 //! ```
 //!
 //! - What is written is proved equal to the stored data set, frame by frame, while it is written, into a file that has no
 //!   name and goes with whoever holds it. What is then read from it is hashed again before its last fragment leaves.
-//! - One instance at a time in the whole box: one core, one file, the memory of one frame or so. Who waits for his turn has
-//!   an association of his own, and others send meanwhile.
+//! - One instance at a time for each processor, four at most, and no more in the whole box: each has a core, a file, and the
+//!   memory of a frame or so, and all frames together have the memory of the longest that there may be. Who waits for his
+//!   turn has an association of his own, and others send meanwhile.
 //! - While instances are on the wire, the next ones of each queue are made smaller in the background (`Workshop::prepare`):
 //!   so many and no more, as far as it pays. That gives way to whatever is wanted now, and ends with the gateway.
 //! - Results stay in a cache until the instance has arrived everywhere, or is parked: a second attempt, or a second
@@ -18,6 +19,7 @@
 //! - In doubt the stored data set leaves as it otherwise would: if the result saves less than a twentieth, if the disk has no
 //!   room to spare, if a codec disagrees with itself. Each reason is counted.
 
+mod bench;
 mod cache;
 mod plans;
 mod result;
@@ -25,6 +27,7 @@ mod result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,11 +37,12 @@ use log::{debug, warn};
 use nix::sys::statvfs::statvfs;
 use tokio_util::sync::CancellationToken;
 
+use self::bench::Benches;
 use self::cache::{Bounds, Cache, Key};
 use self::plans::{Plan, Plans};
 use self::result::Capped;
 pub(super) use self::result::Made;
-use super::benefit::{Experience, Kind, WORTH_IT};
+use super::benefit::{Experience, Kind, Measured, WORTH_IT};
 use super::coerce::{Coercions, Payload};
 use super::destination::Destination;
 use crate::clock;
@@ -79,16 +83,15 @@ struct Shared {
     changed: Condvar,
     /// Is asked before an instance is encoded, whether that fails.
     #[cfg(test)]
-    sabotage: Mutex<Option<Box<Sabotage>>>,
+    sabotage: Mutex<Option<Arc<Sabotage>>>,
 }
 
 #[cfg(test)]
 pub(super) type Sabotage = dyn Fn(InstanceId) -> Option<LeftAlone> + Send + Sync;
 
-#[derive(Default)]
 struct State {
     /// What is being made.
-    at_work: Option<AtWork>,
+    benches: Benches,
     /// How many are about to need the bench for an instance that is wanted now.
     wanted: usize,
     cache: Cache<Arc<Made>>,
@@ -96,16 +99,10 @@ struct State {
     left: BTreeMap<InstanceId, ContentHash>,
     experience: Experience,
     plans: Plans<Ahead>,
-    /// Whether somebody works on the plans.
-    preparing: bool,
+    /// How many work on the plans.
+    preparing: usize,
     /// Destinations for which results are kept.
     served: BTreeSet<DestinationName>,
-}
-
-struct AtWork {
-    key: Key,
-    /// How to tell that it is to give way; nothing if it is wanted now.
-    ahead: Option<Arc<AtomicBool>>,
 }
 
 /// What is to be made smaller, for whom.
@@ -213,7 +210,7 @@ struct Working<'a>(&'a Shared);
 impl Drop for Working<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.lock().preparing = false;
+            self.0.lock().preparing -= 1;
         }
     }
 }
@@ -238,6 +235,7 @@ impl Drop for Wanted<'_> {
 /// The right to encode, until it is dropped.
 struct Bench<'a> {
     shared: &'a Shared,
+    key: Key,
     gives_way: Option<Arc<AtomicBool>>,
 }
 
@@ -250,7 +248,7 @@ impl Bench<'_> {
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        self.shared.lock().at_work = None;
+        self.shared.lock().benches.end(&self.key);
         self.shared.changed.notify_all();
     }
 }
@@ -265,17 +263,34 @@ impl Workshop {
     /// In this folder, of which only the disk matters. With `shutdown` the work ahead ends.
     #[must_use]
     pub fn new(folder: PathBuf, metrics: Metrics, shutdown: CancellationToken) -> Self {
-        Self::sparing(TO_SPARE, folder, metrics, shutdown)
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self::sparing(TO_SPARE, processors, folder, metrics, shutdown)
     }
 
-    /// One that leaves so many bytes free on the disk.
-    pub(super) fn sparing(spare: u64, folder: PathBuf, metrics: Metrics, shutdown: CancellationToken) -> Self {
+    /// One that leaves so many bytes free on the disk, and makes so many smaller at a time.
+    pub(super) fn sparing(
+        spare: u64,
+        at_a_time: usize,
+        folder: PathBuf,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let state = State {
+            benches: Benches::new(at_a_time, FRAME),
+            wanted: 0,
+            cache: Cache::default(),
+            left: BTreeMap::new(),
+            experience: Experience::default(),
+            plans: Plans::default(),
+            preparing: 0,
+            served: BTreeSet::new(),
+        };
         let shared = Shared {
             folder,
             metrics,
             shutdown,
             spare,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             #[cfg(test)]
             sabotage: Mutex::default(),
@@ -317,8 +332,9 @@ impl Workshop {
         let bounds = self.shared.bounds(state.cache.bytes());
         state.cache.trim(bounds);
         self.shared.metrics.cached(state.cache.bytes());
-        if !state.preparing && !self.shared.shutdown.is_cancelled() && state.plans.is_waiting() {
-            state.preparing = true;
+        let hands = if state.plans.is_waiting() { state.benches.most() } else { 0 };
+        while state.preparing < hands && !self.shared.shutdown.is_cancelled() {
+            state.preparing += 1;
             let workshop = self.clone();
             tokio::task::spawn_blocking(move || workshop.work_ahead());
         }
@@ -350,15 +366,15 @@ impl Workshop {
         let mut state = self.shared.lock();
         loop {
             if self.shared.shutdown.is_cancelled() {
-                state.preparing = false;
+                state.preparing -= 1;
                 return None;
             }
-            if state.at_work.is_some() || state.wanted > 0 {
+            if !state.benches.has_place() || state.wanted > 0 {
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let Some(plan) = state.plans.next() else {
-                state.preparing = false;
+                state.preparing -= 1;
                 return None;
             };
             // What was prepared is not to make room for what is to be prepared.
@@ -419,9 +435,12 @@ impl Workshop {
         let candidates = pixels::candidates(&facts, from, &limits);
         let possible = candidates.iter().filter_map(|syntax| accepted.iter().find(|to| to.as_str() == *syntax));
         let kind = Kind::of(header);
+        let frame = facts.shape(&limits).map_or(0, |shape| shape.frame());
         let options: Vec<_> = {
             let state = self.shared.lock();
-            possible.map(|to| (to.clone(), state.experience.of(&kind, to))).collect()
+            let at_a_time = f64::from(state.benches.at_a_time(frame));
+            let together = |measured: Measured| Measured { speed: measured.speed * at_a_time, ..measured };
+            possible.map(|to| (to.clone(), state.experience.of(&kind, to).map(together))).collect()
         };
         if options.is_empty() {
             return Err(Why::NotPossible);
@@ -431,7 +450,7 @@ impl Workshop {
             return Err(Why::NoRoom);
         }
         let key = Key::new(id, &content, &to);
-        let bench = match self.shared.turn(order, &key, when) {
+        let bench = match self.shared.turn(order, &key, frame, when) {
             Turn::Made(made) => return Ok(self.hit(made, when)),
             Turn::GiveWay => return Err(Why::GaveWay),
             Turn::Mine(bench) => bench,
@@ -515,7 +534,7 @@ impl Workshop {
 impl Workshop {
     /// Has everything that is to be encoded from now on go through this first.
     pub(super) fn sabotage(&self, sabotage: impl Fn(InstanceId) -> Option<LeftAlone> + Send + Sync + 'static) {
-        *self.shared.sabotage.lock().unwrap() = Some(Box::new(sabotage));
+        *self.shared.sabotage.lock().unwrap() = Some(Arc::new(sabotage));
     }
 
     /// It has made an instance smaller so before: from so many bytes to so many, in so long.
@@ -526,18 +545,17 @@ impl Workshop {
 
     /// Whether what is being prepared has been told to give way.
     pub(super) fn gives_way(&self) -> bool {
-        let state = self.shared.lock();
-        let ahead = state.at_work.as_ref().and_then(|at_work| at_work.ahead.as_ref());
-        ahead.is_some_and(|gives_way| gives_way.load(Ordering::Relaxed))
+        self.shared.lock().benches.told() > 0
     }
 
     /// Whether somebody works ahead.
     pub(super) fn is_preparing(&self) -> bool {
-        self.shared.lock().preparing
+        self.shared.lock().preparing > 0
     }
 
     fn sabotaged(&self, id: InstanceId) -> Option<LeftAlone> {
-        self.shared.sabotage.lock().unwrap().as_ref().and_then(|sabotage| sabotage(id))
+        let sabotage = self.shared.sabotage.lock().unwrap().clone();
+        sabotage.and_then(|sabotage| sabotage(id))
     }
 }
 
@@ -556,27 +574,26 @@ impl Shared {
     }
 
     /// Waits for the bench, or for a result that somebody else makes.
-    fn turn(&self, order: &Order<'_>, key: &Key, when: When) -> Turn<'_> {
+    fn turn(&self, order: &Order<'_>, key: &Key, frame: usize, when: When) -> Turn<'_> {
         let mut state = self.lock();
-        let ahead = (when == When::Soon).then(Arc::default);
-        // It may be on the wire, or there, by now.
-        let is_soon = || state.plans.has_taken(&order.through.name, order.id);
-        if when == When::Soon && (state.at_work.is_some() || state.wanted > 0 || !is_soon()) {
-            return Turn::GiveWay;
-        }
+        let ahead: Option<Arc<AtomicBool>> = (when == When::Soon).then(Arc::default);
         loop {
+            // It may be on the wire, or there, by now.
+            let is_soon = state.plans.has_taken(&order.through.name, order.id) && !self.shutdown.is_cancelled();
+            if when == When::Soon && (state.wanted > 0 || !is_soon) {
+                return Turn::GiveWay;
+            }
             if let Some(made) = state.cache.get(key) {
                 return Turn::Made(made);
             }
-            match &state.at_work {
-                None => {
-                    state.at_work = Some(AtWork { key: key.clone(), ahead: ahead.clone() });
-                    return Turn::Mine(Bench { shared: self, gives_way: ahead });
+            if !state.benches.makes(key) {
+                if state.benches.is_free_for(frame) {
+                    state.benches.begin(key.clone(), frame, ahead.clone());
+                    return Turn::Mine(Bench { shared: self, key: key.clone(), gives_way: ahead });
                 }
-                Some(AtWork { key: other, ahead: Some(gives_way) }) if other != key => {
-                    gives_way.store(true, Ordering::Relaxed);
+                if when == When::Now {
+                    state.benches.make_room(state.wanted);
                 }
-                Some(_) => {}
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

@@ -20,13 +20,13 @@ struct Made {
 
 impl Made {
     fn at(station: &Station) -> Self {
-        Self::sparing(station, 0)
+        Self::with(station, 0, 1)
     }
 
-    fn sparing(station: &Station, spare: u64) -> Self {
+    fn with(station: &Station, spare: u64, at_a_time: usize) -> Self {
         let metrics = Metrics::new();
         let folder = station.data.path().to_owned();
-        let workshop = Workshop::sparing(spare, folder, metrics.clone(), station.shutdown.clone());
+        let workshop = Workshop::sparing(spare, at_a_time, folder, metrics.clone(), station.shutdown.clone());
         let made = Self { workshop, metrics, encoded: Arc::default() };
         made.has(|_| None);
         made
@@ -291,6 +291,42 @@ async fn what_is_prepared_gives_way_to_what_is_wanted_now() {
     station.stop().await;
 }
 
+/// As many as there are processors, and one of them makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_are_prepared_at_a_time_and_one_of_them_gives_way_to_what_is_wanted_now() {
+    let told = Arc::new(Notify::new());
+    let archive = Archive::start([Act::AnswerWhen(Arc::clone(&told))], &[EXPLICIT, JPEG_LS]).await;
+    let other = Archive::start([], &[EXPLICIT, JPEG_LS]).await;
+    let mut station = Station::new();
+    let mut kept = vec![];
+    for slice in 0..4 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
+    }
+    tokio::task::block_in_place(|| station.spool.settle()).unwrap();
+    let made = Made::with(&station, 0, 2);
+    let (begun, go) = stopped(&made, kept[0]);
+    made.work(&mut station, "central", &archive);
+    let both = [begun.recv().unwrap(), begun.recv().unwrap()];
+    assert_eq!(BTreeSet::from(both), BTreeSet::from([kept[1], kept[2]]));
+    let urgent = station.keep(9, EXPLICIT, &["second"]).await.0;
+    made.work(&mut station, "second", &other);
+    while !made.workshop.gives_way() {
+        tokio::task::yield_now().await;
+    }
+    assert!(begun.try_recv().is_err(), "no more at a time");
+    for _ in 0..6 {
+        go.send(()).unwrap();
+    }
+    assert!(is_delivered(&station.settled(urgent, "second").await));
+    told.notify_one();
+    for id in &kept {
+        assert!(is_delivered(&station.settled(*id, "central").await));
+    }
+    // The first, the urgent one, two beside each other of which one began anew, and the last.
+    assert_eq!((syntaxes(&archive), made.encoded()), (vec![JPEG_LS.to_owned(); 4], 6));
+    station.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn preparing_ends_when_the_gateway_stops() {
     let told = Arc::new(Notify::new());
@@ -342,7 +378,7 @@ async fn on_a_disk_without_room_instances_leave_as_they_are_stored() {
     let archive = Archive::start([], &[EXPLICIT, JPEG_LS]).await;
     let mut station = Station::new();
     let (id, _) = station.keep(0, EXPLICIT, &["central"]).await;
-    let made = Made::sparing(&station, u64::MAX / 2);
+    let made = Made::with(&station, u64::MAX / 2, 1);
     made.work(&mut station, "central", &archive);
     assert!(is_delivered(&station.settled(id, "central").await));
     assert_eq!((syntaxes(&archive), made.encoded()), (vec![EXPLICIT.to_owned()], 0));
