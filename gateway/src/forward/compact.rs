@@ -202,6 +202,7 @@ enum Turn<'a> {
     Made(Arc<Made>),
     Mine(Bench<'a>),
     GiveWay,
+    NoRoom,
 }
 
 /// Whoever works ahead. If that panics, somebody else may begin.
@@ -446,13 +447,11 @@ impl Workshop {
             return Err(Why::NotPossible);
         }
         let to = order.through.choose(&kind, &options, clock::of_runtime()).ok_or(Why::DoesNotPay)?;
-        if !self.shared.has_room(length) {
-            return Err(Why::NoRoom);
-        }
         let key = Key::new(id, &content, &to);
         let bench = match self.shared.turn(order, &key, frame, when) {
             Turn::Made(made) => return Ok(self.hit(made, when)),
             Turn::GiveWay => return Err(Why::GaveWay),
+            Turn::NoRoom => return Err(Why::NoRoom),
             Turn::Mine(bench) => bench,
         };
         drop(wanted);
@@ -588,12 +587,17 @@ impl Shared {
             }
             if !state.benches.makes(key) {
                 if state.benches.is_free_for(frame) {
-                    state.benches.begin(key.clone(), frame, ahead.clone());
+                    if !self.has_room(order.length.saturating_add(state.benches.bytes())) {
+                        return Turn::NoRoom;
+                    }
+                    state.benches.begin(key.clone(), (frame, order.length), ahead.clone());
                     return Turn::Mine(Bench { shared: self, key: key.clone(), gives_way: ahead });
                 }
                 if when == When::Now {
                     state.benches.make_room(state.wanted);
                 }
+            } else if when == When::Now {
+                state.benches.keep(key);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

@@ -21,8 +21,9 @@ pub(super) struct Benches {
 #[derive(Debug)]
 struct AtWork {
     key: Key,
-    /// Bytes of a frame.
+    /// Bytes of a frame, and of the instance as it is stored: so many it writes at the most.
     frame: usize,
+    length: u64,
     /// How to tell that it is to give way; nothing if it is wanted now.
     ahead: Option<Arc<AtomicBool>>,
 }
@@ -61,8 +62,21 @@ impl Benches {
     }
 
     /// Somebody begins with this; `ahead` tells him to give way, if it is not wanted now.
-    pub(super) fn begin(&mut self, key: Key, frame: usize, ahead: Option<Arc<AtomicBool>>) {
-        self.at_work.push(AtWork { key, frame, ahead });
+    pub(super) fn begin(&mut self, key: Key, (frame, length): (usize, u64), ahead: Option<Arc<AtomicBool>>) {
+        self.at_work.push(AtWork { key, frame, length, ahead });
+    }
+
+    /// How many bytes those may still write that are being made.
+    pub(super) fn bytes(&self) -> u64 {
+        self.at_work.iter().fold(0, |sum, at_work| sum.saturating_add(at_work.length))
+    }
+
+    /// This is wanted now, and gives way no longer if it has not been told to.
+    pub(super) fn keep(&mut self, key: &Key) {
+        let is_told = |ahead: &Arc<AtomicBool>| ahead.load(Ordering::Relaxed);
+        for at_work in self.at_work.iter_mut().filter(|at_work| at_work.key == *key) {
+            at_work.ahead.take_if(|ahead| !is_told(ahead));
+        }
     }
 
     /// Whoever made this has finished.
@@ -100,10 +114,11 @@ mod tests {
         let mut benches = Benches::new(3, 100);
         assert_eq!([0, 10, 50, 51, 1_000].map(|frame| benches.at_a_time(frame)), [3, 3, 2, 1, 1]);
         assert!(benches.is_free_for(1_000), "alone");
-        benches.begin(key(1), 40, None);
+        benches.begin(key(1), (40, 1 << 20), None);
         assert!(benches.is_free_for(60) && !benches.is_free_for(61));
-        benches.begin(key(2), 10, None);
-        benches.begin(key(3), 10, None);
+        benches.begin(key(2), (10, 1), None);
+        benches.begin(key(3), (10, u64::MAX), None);
+        assert_eq!(benches.bytes(), u64::MAX);
         assert!(!benches.is_free_for(0) && !benches.has_place() && benches.makes(&key(2)));
         benches.end(&key(2));
         assert!(benches.is_free_for(50) && !benches.makes(&key(2)));
@@ -114,9 +129,9 @@ mod tests {
     fn as_many_give_way_as_are_wanted_and_none_that_is_wanted_itself() {
         let mut benches = Benches::new(4, 100);
         let ahead: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
-        benches.begin(key(9), 1, None);
+        benches.begin(key(9), (1, 1), None);
         for (id, gives_way) in (0..).zip(&ahead) {
-            benches.begin(key(id), 1, Some(Arc::clone(gives_way)));
+            benches.begin(key(id), (1, 1), Some(Arc::clone(gives_way)));
         }
         let told = || ahead.iter().map(|gives_way| gives_way.load(Ordering::Relaxed)).collect::<Vec<_>>();
         benches.make_room(1);
@@ -124,7 +139,9 @@ mod tests {
         assert_eq!(told(), [false, false, true]);
         benches.make_room(2);
         assert_eq!(told(), [false, true, true]);
+        benches.keep(&key(0));
+        benches.keep(&key(1));
         benches.make_room(9);
-        assert_eq!((told(), benches.told()), (vec![true; 3], 3));
+        assert_eq!((told(), benches.told()), (vec![false, true, true], 2), "the first is wanted itself by now");
     }
 }
