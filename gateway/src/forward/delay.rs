@@ -76,8 +76,13 @@ impl Delay {
                 self.of_late = Some(self.of_late.map_or(took, |shortest| shortest.min(took)));
             }
             let due = self.latest.unwrap_or(info.round_trip) + OVERDUE;
-            let is_overdue = info.in_flight > 0 && (info.has_timed_out || connection.waits_since(now) > due);
-            connection.is_silent = is_overdue && now.saturating_duration_since(connection.heard) > OVERDUE;
+            let quiet = now.saturating_duration_since(connection.heard);
+            // One that has begun anew hears something once in a round trip.
+            connection.is_silent = info.in_flight > 0
+                && match info.has_timed_out {
+                    true => quiet > due,
+                    false => quiet > OVERDUE && connection.waits_since(now) > due,
+                };
             self.connections.insert(number, connection);
         }
     }
@@ -234,7 +239,8 @@ mod tests {
         assert_eq!(are_silent(420, [(1_000, 0, 1, false), (9_000, 0, 1, false)]), [true, false]);
         assert_eq!(are_silent(900, [(1_000, 0, 1, true), (9_000, 0, 1, false)]), [true; 2]);
         assert_eq!(are_silent(9_000, [(1_000, 0, 2, true), (9_000, 0, 1, true)]), [false, true], "something has come");
-        assert_eq!(are_silent(9_320, [(1_000, 0, 2, true), (9_000, 0, 2, false)]), [true, false]);
+        assert_eq!(are_silent(9_320, [(1_000, 0, 2, true), (9_000, 0, 2, false)]), [false; 2], "once in a round trip");
+        assert_eq!(are_silent(9_420, [(1_000, 0, 2, true), (9_000, 0, 2, false)]), [true, false]);
         assert_eq!(are_silent(9_700, [(1_000, 1_000, 2, false), (9_000, 9_000, 2, false)]), [false; 2], "all has come");
     }
 

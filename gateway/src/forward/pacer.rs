@@ -242,6 +242,9 @@ impl Pacer {
                 }
             }
             if over {
+                // What is under way is finished, and nobody looks any more whether something comes.
+                let wires = self.followed.iter().flat_map(|one| one.destination.wires().open());
+                wires.for_each(|gauge| gauge.is_silent(false));
                 return;
             }
             tokio::select! {
@@ -399,6 +402,43 @@ mod tests {
         assert!(destination.pace().reshape(Shaping::default()) && !destination.pace().reshape(Shaping::default()));
         pacer.tick(NOON, clock::of_runtime());
         assert_eq!(destination.pace().standing(NOON).rate, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_full_while_somebody_nearly_always_waits_here_or_above() {
+        for (own, link) in [(limited(), Shaping::default()), (Shaping::default(), limited())] {
+            let (destination, pacer, _listener) = ready(own, link).await;
+            let (pace, step) = (destination.pace(), Duration::from_millis(20));
+            let mut now = clock::of_runtime();
+            let mut pass = |looks: usize, bytes: u64| {
+                for _ in 0..looks {
+                    now += step;
+                    pace.grant(bytes, false, now);
+                    pacer.whole.look_who_waits(step, now);
+                    pace.look_who_waits(step, now);
+                }
+                pace.is_full()
+            };
+            // A megabyte goes in a second: 20,000 bytes in each step.
+            assert!(!pass(500, 10_000), "nobody waits");
+            assert!(!pass(50, 40_000), "not for long");
+            assert!(pass(500, 40_000));
+            assert!(!pass(2_000, 10), "what waited has gone");
+        }
+    }
+
+    /// What leaves the box over any link gives way, however well a destination's own link is known.
+    #[tokio::test(start_paused = true)]
+    async fn a_box_that_lets_others_come_first_holds_a_destination_back_that_fills_its_link() {
+        let courteous = Shaping { courteous: Some(Duration::from_millis(50)), ..Shaping::default() };
+        let (destination, pacer, _listener) = ready(Shaping::default(), courteous).await;
+        let pace = destination.pace();
+        assert!(pace.is_courteous() && pace.is_limited());
+        let rate = pacer.whole.standing(NOON).rate.unwrap();
+        let now = clock::of_runtime();
+        pace.grant(rate.bits() / 8, false, now);
+        assert!(pace.grant(1, false, now) >= now + Duration::from_millis(990), "a second's worth goes in a second");
+        assert_eq!((pace.standing(NOON).rate, pace.standing(NOON).carries), (None, None));
     }
 
     #[tokio::test]
