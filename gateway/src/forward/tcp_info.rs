@@ -81,10 +81,9 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let (sent, repeated) =
         (long(offset_of!(tcp_info, tcpi_bytes_sent)), long(offset_of!(tcp_info, tcpi_bytes_retrans)));
     let acknowledged = long(offset_of!(tcp_info, tcpi_bytes_acked));
-    let (segments, arrived) =
+    let (segments, delivered) =
         (word(offset_of!(tcp_info, tcpi_data_segs_out)), word(offset_of!(tcp_info, tcpi_delivered)));
-    let arrived = u128::from(arrived) * u128::from(sent) / u128::from(segments.max(1));
-    let arrived = u64::try_from(arrived).unwrap_or(u64::MAX).min(sent.saturating_sub(repeated)).max(acknowledged);
+    let arrived = arrived((sent, repeated), acknowledged, (segments, delivered));
     let micros = |at| Duration::from_micros(u64::from(word(at)));
     Ok(TcpInfo {
         round_trip: micros(offset_of!(tcp_info, tcpi_rtt)),
@@ -112,7 +111,28 @@ pub(super) fn of(socket: &impl AsFd) -> io::Result<TcpInfo> {
     })
 }
 
+/// Bytes that have arrived, of so many sent and so many of them again, if so many are acknowledged and of so many segments so
+/// many have been delivered: never fewer than are acknowledged, nor more than there are.
+fn arrived((sent, repeated): (u64, u64), acknowledged: u64, (segments, delivered): (u32, u32)) -> u64 {
+    let arrived = u128::from(delivered) * u128::from(sent) / u128::from(segments.max(1));
+    u64::try_from(arrived).unwrap_or(u64::MAX).min(sent.saturating_sub(repeated)).max(acknowledged)
+}
+
 /// Some bytes of a structure, or zeros.
 fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..at + N).and_then(|part| part.try_into().ok()).unwrap_or([0; N])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_a_gap_has_arrived() {
+        assert_eq!(arrived((20_000, 0), 1_000, (20, 15)), 15_000, "all but five segments, of which the second is lost");
+        assert_eq!(arrived((21_000, 1_000), 20_000, (21, 20)), 20_000, "it was sent again, and all is there");
+        assert_eq!(arrived((20_500, 0), 20_500, (21, 20)), 20_500, "the request for the connection is none");
+        assert_eq!(arrived((1_000, 500), 0, (2, u32::MAX)), 500, "no more than there is");
+        assert_eq!(arrived((0, 0), 0, (0, 0)), 0);
+    }
 }
