@@ -28,6 +28,7 @@ pub fn run(input: &[u8]) {
         return;
     }
     let ct = uid("1.2.840.10008.5.1.4.1.1.2");
+    let settings = RequestorSettings { operations: 4, ..settings };
     let settings = settings.propose(&ct, [uid("1.2.840.10008.1.2"), uid("1.2.840.10008.1.2.1")]);
     let data = vec![0x55; 20_000];
     in_virtual_time(async {

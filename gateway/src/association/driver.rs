@@ -235,6 +235,22 @@ impl Driver {
         }
     }
 
+    /// Waits until an answer is at hand; gives the end if there is one instead, which is the caller's to
+    /// [`Driver::finish`]. It may be dropped at any moment.
+    pub(super) async fn hear(&mut self) -> Result<Option<End>, Failure> {
+        while self.early.is_empty() {
+            let read = poll_fn(|task| poll_read(&mut *self.io, &mut self.channel, task)).await;
+            let length = read.map_err(|error| self.broken(error))?;
+            if let Some(end) = self.handle_while_sending(length) {
+                return Ok(Some(end));
+            }
+            if length == 0 {
+                return Ok(Some(End::Closed { received_anything: true }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Keeps an answer until it is asked for. The channel lets no more through than were asked for; only a query may have
     /// any number, and of those the latest counts here.
     fn keep(&mut self, response: Response) {

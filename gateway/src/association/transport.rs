@@ -179,6 +179,15 @@ pub async fn echo(stream: impl Stream + 'static, settings: &RequestorSettings) -
     echoed
 }
 
+/// What came first.
+#[derive(Debug)]
+pub enum Heard<T> {
+    /// An answer.
+    Response(Response),
+    /// What else was waited for.
+    Other(T),
+}
+
 impl Association {
     fn new(driver: Driver, request: AssociateRequest) -> Self {
         Self { driver, request, sending: false }
@@ -365,6 +374,30 @@ impl Association {
             };
             let failure = self.driver.finish(end).await;
             return Err(self.driver.error(failure));
+        }
+    }
+
+    /// The next answer to what was sent, or what comes of `other` if that is there before.
+    ///
+    /// # Errors
+    /// The association is over.
+    pub async fn response_or<T>(
+        &mut self,
+        other: &mut (impl Future<Output = T> + Unpin),
+    ) -> Result<Heard<T>, AssociationError> {
+        self.driver.check_alive()?;
+        loop {
+            if let Some(response) = self.response_at_hand() {
+                return Ok(Heard::Response(response));
+            }
+            let end = tokio::select! {
+                done = &mut *other => return Ok(Heard::Other(done)),
+                end = self.driver.hear() => end.map_err(|failure| self.driver.error(failure))?,
+            };
+            if let Some(end) = end {
+                let failure = self.driver.finish(end).await;
+                return Err(self.driver.error(failure));
+            }
         }
     }
 

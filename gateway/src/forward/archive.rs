@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use rustls::ClientConfig;
@@ -40,10 +39,6 @@ const MOST_CONTEXTS: usize = 128;
 
 /// C-STORE that may be outstanding on one association, if the archive agrees (PS3.7 D.3.3.3).
 const OPERATIONS: u16 = 4;
-
-/// For how long one at a time goes to an archive that has ended an association while several were outstanding, or did not
-/// get on with the request for it: it may be the several that it does not bear.
-const ONE_AT_A_TIME: Duration = Duration::from_secs(600);
 
 /// In what an instance has left, if that is not what is stored.
 pub(super) struct SentAs {
@@ -108,14 +103,12 @@ pub(super) struct Archive {
     /// Whether it was opened in advance.
     ahead: bool,
     offered: HashSet<Kind>,
-    /// Until when no more than one at a time is asked for.
-    one_at_a_time: Option<Instant>,
 }
 
 impl Archive {
     pub(super) fn new(peer: DicomPeer, tls: Option<Current<ClientConfig>>, settings: Settings) -> Self {
         let offered = HashSet::new();
-        Self { peer, tls, settings, association: None, proven: false, ahead: false, offered, one_at_a_time: None }
+        Self { peer, tls, settings, association: None, proven: false, ahead: false, offered }
     }
 
     /// Whether an association is open that has carried an instance before. If such a one breaks before the archive has
@@ -164,8 +157,10 @@ impl Archive {
         if prove {
             settings = settings.propose_verification();
         }
-        if !kinds.is_empty() && self.one_at_a_time.is_none_or(|until| until <= clock::of_runtime()) {
+        if !kinds.is_empty() && bench.destination.bears_several(clock::of_runtime()) {
             settings.operations = OPERATIONS;
+            // An archive that thinks about one instance may not read the next one meanwhile.
+            settings.timeouts.write = settings.timeouts.write.max(self.settings.patience);
         }
         let most = MOST_CONTEXTS - settings.contexts.len();
         self.offered.clear();
@@ -190,11 +185,23 @@ impl Archive {
             self.offered.insert(kind.clone());
         }
         let connector = self.tls.as_ref().map(Current::connector);
-        let opened = open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, &settings).await;
-        if settings.operations > 1 && opened.as_ref().is_err_and(OpenError::may_be_about_the_request) {
-            self.goes_one_at_a_time();
-        }
-        let mut association = opened?;
+        let associate = async |settings: RequestorSettings| {
+            open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, &settings).await
+        };
+        let mut association = match associate(settings.clone()).await {
+            // There are archives that do not get on with a sub-item that they do not know.
+            Err(error) if settings.operations > 1 && error.may_be_about_the_request() => {
+                let without = RequestorSettings { operations: 1, ..settings };
+                let Ok(association) = associate(without).await else {
+                    // What came of the first request counts, and that one has got through.
+                    self.settings.dialer.wires.got_through();
+                    return Err(error);
+                };
+                bench.destination.takes_one_at_a_time(clock::of_runtime());
+                association
+            }
+            opened => opened?,
+        };
         if prove {
             match association.echo(self.settings.timeouts.association).await {
                 // Not every archive takes C-ECHO on an association for storage; its associations are proof enough then.
@@ -268,24 +275,15 @@ impl Archive {
         (several.was_proven, several.was_ahead) = (self.is_proven(), self.is_ahead());
         match &several.end {
             None => {}
-            Some(StoreError::Payload(error)) => {
-                self.abort().await;
-                warn!(destination:% = self.peer.host; "sending stopped, the archive was sent an A-ABORT: {error}");
-            }
+            Some(StoreError::Payload(_)) => self.abort().await,
             Some(StoreError::Association(error)) => {
-                let is_the_link = matches!(error, AssociationError::Io(_) | AssociationError::WriteStalled(_));
-                if several.unanswered.len() > 1 && !is_the_link {
-                    self.goes_one_at_a_time();
+                if several.unanswered.len() > 1 && !is_the_link(error) {
+                    bench.destination.takes_one_at_a_time(clock::of_runtime());
                 }
                 self.abort().await;
             }
         }
         several
-    }
-
-    fn goes_one_at_a_time(&mut self) {
-        debug!(destination:% = self.peer.host; "one instance at a time goes over an association for a while");
-        self.one_at_a_time = Some(clock::of_runtime() + ONE_AT_A_TIME);
     }
 
     /// Releases the association, if there is one.
@@ -302,6 +300,13 @@ impl Archive {
             association.abort(Abort::BY_USER).await;
         }
     }
+}
+
+/// Whether an association has ended because nothing got through, and not because the archive wanted it to.
+fn is_the_link(error: &AssociationError) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+    let AssociationError::Io(error) = error else { return false };
+    GivenUp::is_behind(error) || matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown)
 }
 
 /// The presentation context that was accepted for this SOP class and transfer syntax.

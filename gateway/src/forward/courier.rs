@@ -61,6 +61,11 @@ impl Route {
         matches!(self, Self::Plain(_) | Self::Tls(..))
     }
 
+    /// Whether several deliveries are one request, and what is said of one of them shows that it works.
+    pub(super) fn is_judged_together(&self) -> bool {
+        matches!(self, Self::Web(_))
+    }
+
     /// How many deliveries are looked at together: what goes in one request, or what one association is to be good for.
     pub(super) fn ahead(&self) -> usize {
         match self {
@@ -343,9 +348,9 @@ impl Courier {
         let Load { mut claims, kinds, as_stored } = load;
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
-            Self::Archive(archive) if claims.len() > 1 => send_several(archive, claims, &kinds, bench).await,
+            Self::Archive(archive) if claims.len() > 1 => send_several(archive, claims, bench).await,
             Self::Archive(archive) => match claims.pop() {
-                Some(claim) => send(archive, claim, &kinds, None, (prove, as_stored), bench).await,
+                Some(claim) => send(archive, claim, &kinds, (prove, as_stored), bench).await,
                 None => Attempt::Made(Vec::new()),
             },
             Self::Web(web) => web.deliver(claims, prove, bench).await,
@@ -407,21 +412,17 @@ impl Courier {
     }
 }
 
-/// How an association broke under an instance that goes again at once, and how much of it had left.
-type Before = (String, u64);
-
 /// Sends one instance. If there is no association for it, one is opened for these kinds, its own first.
 async fn send(
     archive: &mut Archive,
     claim: Claim,
     kinds: &[Kind],
-    before: Option<Before>,
     (prove, as_stored): (bool, bool),
     bench: &Bench,
 ) -> Attempt {
     let kind = Kind::of(&claim.header);
     // What broke on an association that the archive may have ended while nothing was on it: the next one tells.
-    let (mut broke, mut sent) = before.map_or((None, 0), |(answer, sent)| (Some(answer), sent));
+    let (mut broke, mut sent) = (None, 0);
     loop {
         if !archive.knows(&kind) {
             bench.destination.show(|health| health.activity = Activity::Connecting);
@@ -471,7 +472,7 @@ async fn send(
 }
 
 /// Sends several instances one behind the other over the association that there is.
-async fn send_several(archive: &mut Archive, claims: Vec<Claim>, kinds: &[Kind], bench: &Bench) -> Attempt {
+async fn send_several(archive: &mut Archive, claims: Vec<Claim>, bench: &Bench) -> Attempt {
     let Several { handed: mut made, unanswered, end, was_proven, was_ahead, .. } =
         archive.deliver_several(claims, bench).await;
     let Broken { answer, is_given_up } = match end {
@@ -483,35 +484,21 @@ async fn send_several(archive: &mut Archive, claims: Vec<Claim>, kinds: &[Kind],
         }
         Some(StoreError::Association(error)) => Broken::by(&error),
     };
-    let mut unanswered = unanswered.into_iter();
-    let then = if is_given_up {
+    let unanswered = unanswered.into_iter();
+    if is_given_up {
         let handed = unanswered.map(|(claim, sent)| given_up(claim, sent, &answer)).collect();
-        Attempt::Cut { handed, sentence: answer }
-    } else if was_ahead {
-        Attempt::Dropped(unanswered.map(|(claim, sent)| kept(claim, sent, &answer)).collect())
-    } else if !was_proven {
-        let later = |claim| Handed::nothing(claim, Verdict::Later { answer: answer.clone() });
-        Attempt::Made(unanswered.map(|(claim, sent)| Handed { sent, ..later(claim) }).collect())
-    } else {
-        // Each goes again at once and alone, so that if one of them is to blame, the others are not blamed for it.
-        loop {
-            let Some((claim, sent)) = unanswered.next() else { return Attempt::Made(made) };
-            if !pipeline::may_begin(&claim, bench) {
-                made.push(kept(claim, sent, &answer));
-                continue;
-            }
-            let its_own_first = std::iter::once(Kind::of(&claim.header)).chain(kinds.iter().cloned());
-            let (kinds, before) = (distinct(its_own_first), Some((answer.clone(), sent)));
-            match send(archive, claim, &kinds, before, (false, false), bench).await {
-                Attempt::Made(handed) => made.extend(handed),
-                other => {
-                    made.extend(unanswered.map(|(claim, sent)| kept(claim, sent, &answer)));
-                    break other;
-                }
-            }
-        }
-    };
-    Attempt::Partly { made, then: Box::new(then) }
+        return Attempt::Partly { made, then: Box::new(Attempt::Cut { handed, sentence: answer }) };
+    }
+    if was_ahead {
+        let dropped = Attempt::Dropped(unanswered.map(|(claim, sent)| kept(claim, sent, &answer)).collect());
+        return Attempt::Partly { made, then: Box::new(dropped) };
+    }
+    // Each goes again at once, and alone: if one of them is to blame, the others are not blamed for it.
+    made.extend(unanswered.map(|(claim, sent)| match was_proven {
+        true => kept(claim, sent, &answer),
+        false => Handed { sent, ..Handed::nothing(claim, Verdict::Later { answer: answer.clone() }) },
+    }));
+    Attempt::Made(made)
 }
 
 /// An instance whose association has ended for nothing that it is to blame for.

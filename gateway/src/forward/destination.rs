@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use log::debug;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -22,6 +23,8 @@ const OBSTACLES: usize = 8;
 const KINDS: usize = 128;
 /// For how long a transfer syntax is not used in which an archive has refused what it then took as stored.
 const SHUNNED: Duration = Duration::from_secs(24 * 3_600);
+/// For how long one C-STORE at a time goes over an association with an archive that does not seem to bear several.
+const ONE_AT_A_TIME: Duration = Duration::from_secs(600);
 
 /// What a destination is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,8 @@ pub struct Destination {
     accepted: Mutex<BTreeMap<Kind, Vec<Uid>>>,
     /// In which of them it has refused it all the same, and until when that is believed.
     shunned: Mutex<BTreeMap<(Kind, Uid), Instant>>,
+    /// Until when no association with it is to have several C-STORE outstanding.
+    one_at_a_time: Mutex<Option<Instant>>,
 }
 
 /// How much smaller the instances were that left than they are on this disk. Since the start.
@@ -173,6 +178,7 @@ impl Destination {
             benefit: Mutex::default(),
             accepted: Mutex::default(),
             shunned: Mutex::default(),
+            one_at_a_time: Mutex::default(),
         }
     }
 
@@ -307,6 +313,19 @@ impl Destination {
     /// Whether it has accepted anything in a smaller transfer syntax of late.
     pub(super) fn accepts_smaller(&self) -> bool {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).values().any(|accepted| !accepted.is_empty())
+    }
+
+    /// Whether an association with it may have several C-STORE outstanding, as far as is known.
+    pub(super) fn bears_several(&self, now: Instant) -> bool {
+        let until = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_none_or(|until| until <= now)
+    }
+
+    /// It has ended an association while several were outstanding, or did not get on with the request for it: it may be the
+    /// several that it does not bear.
+    pub(super) fn takes_one_at_a_time(&self, now: Instant) {
+        debug!(destination:% = self.name; "one instance at a time goes over an association for a while");
+        *self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + ONE_AT_A_TIME);
     }
 
     /// Notes what keeps an instance from arriving, or that nothing does any more.

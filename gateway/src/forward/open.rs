@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::socket;
 use super::wire::{GivenUp, Wire, Wires};
 use crate::association::transport::{self, Stream};
-use crate::association::{Association, ConnectError, EchoError, RequestorSettings};
+use crate::association::{Association, ConnectError, EchoError, Rejection, RequestorSettings};
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::tls;
@@ -92,8 +92,18 @@ pub enum OpenError {
 impl OpenError {
     /// Whether the peer may not have got on with something in the request for the association.
     pub(super) fn may_be_about_the_request(&self) -> bool {
-        let Self::Association { source, .. } = self else { return false };
-        matches!(source, ConnectError::Aborted(_) | ConnectError::Violation(_) | ConnectError::Closed)
+        match self {
+            // Over TLS an end of the connection without a word comes as an error of TLS.
+            Self::Tls { .. } => true,
+            Self::Association { source, .. } => match source {
+                ConnectError::Rejected { rejection, .. } => rejection.reason == Rejection::NO_REASON.reason,
+                ConnectError::Aborted(_) | ConnectError::Violation(_) | ConnectError::Closed | ConnectError::Io(_) => {
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 }
 

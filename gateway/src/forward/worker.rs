@@ -169,7 +169,7 @@ impl Worker {
         if self.circuit.is_troubled() {
             return 1;
         }
-        let free = self.width.wanted(clock::of_runtime()).saturating_sub(self.out.delivering());
+        let free = self.wanted(clock::of_runtime()).saturating_sub(self.out.delivering());
         if waiting < self.route.ahead() { waiting.div_ceil(free.max(1)) } else { waiting }
     }
 
@@ -311,7 +311,11 @@ impl Worker {
                 || width::Seen { through: destination.wires().volume().arrived, is_full: destination.pace().is_full() };
             self.width.answered(at_work, seen, clock::of_runtime());
         }
-        self.made(handed);
+        match self.route.is_judged_together() {
+            true => self.made(handed),
+            // Each is an answer of its own: the last one tells how it stands with the archive.
+            false => handed.into_iter().for_each(|handed| self.made(vec![handed])),
+        }
     }
 
     /// Something has begun to leave.
@@ -385,11 +389,10 @@ impl Worker {
         let mut back = self.bench.destination.back.subscribe();
         let is_away = closed.is_some() && self.bench.destination.away.borrow().is_some();
         let (destination, shutdown) = (&self.bench.destination, &self.bench.shutdown);
-        let looks_ahead = self.workshop().is_some();
         tokio::select! {
             () = shutdown.cancelled() => {}
             Some(back) = self.out.back() => self.ended(back),
-            () = destination.queued.notified(), if has_room || looks_ahead => {}
+            () = destination.queued.notified() => {}
             () = destination.moving.notified() => self.begun(),
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}

@@ -59,7 +59,8 @@ async fn archive(arrived: watch::Sender<Arrived>) {
 
 async fn serve(stream: tokio::net::TcpStream, arrived: Arc<watch::Sender<Arrived>>) {
     stream.set_nodelay(true).unwrap();
-    let settings = AcceptorSettings { timeouts: Timeouts::default(), ..AcceptorSettings::default() };
+    // As nearly all archives: with several outstanding, several would have left over each connection.
+    let settings = AcceptorSettings { timeouts: Timeouts::default(), operations: 1, ..AcceptorSettings::default() };
     let decide = |request: &_| Decision::accept_storage(request, &Preference::default());
     let Ok(mut association) = transport::accept(stream, &settings, clock::of_runtime(), decide).await else { return };
     let mut store = None;

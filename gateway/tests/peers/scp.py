@@ -1,7 +1,7 @@
 """An archive made of pynetdicom: accepts every storage SOP class and writes the data set exactly as it came.
 
-Prints one JSON line when it listens and one for each instance, also how many were outstanding on its association then; `NUMBER.ds` in the output folder holds the bytes of the
-data set, without a file meta group. Repeats each line of its standard input, and ends with it.
+Prints one JSON line when it listens and one for each instance, which also says how many were outstanding on its association
+then; `NUMBER.ds` in the output folder holds the bytes of the data set, without a file meta group. Repeats each line of its standard input, and ends with it.
 """
 
 import argparse

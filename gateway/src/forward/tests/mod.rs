@@ -74,6 +74,8 @@ enum Act {
     AnswerBehindTheNext,
     /// Answer another message, which nobody has sent.
     AnswerAnother,
+    /// Answer the one that was to be answered behind this one, with the instance of this one.
+    AnswerMixedUp,
     /// Take the connection, and never answer the request for an association.
     Silence,
     /// Reject the association.
@@ -249,6 +251,12 @@ async fn serve(stream: TcpStream, script: &Mutex<Script>, accepts: &[&str]) {
                     Some(Act::AnswerAnother) => {
                         let another = Response { message_id: 0xFFFF, ..Response::to(&command, Status::SUCCESS) };
                         association.respond(context, &another).await.unwrap();
+                        continue;
+                    }
+                    Some(Act::AnswerMixedUp) => {
+                        let message_id = behind.pop().unwrap().1.message_id();
+                        let mixed_up = Response { message_id, ..Response::to(&command, Status::SUCCESS) };
+                        association.respond(context, &mixed_up).await.unwrap();
                         continue;
                     }
                     Some(Act::AnswerWhen(told)) => {

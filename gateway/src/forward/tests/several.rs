@@ -38,6 +38,32 @@ async fn an_instance_over_which_the_archive_takes_long_does_not_hold_up_the_othe
     station.stop().await;
 }
 
+/// Also where nothing is made smaller, so that nobody looks at the queue for another reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_associations_that_do_not_move_although_the_link_is_there_others_are_opened() {
+    let told = Arc::new(Notify::new());
+    let archive = archive(8, vec![Act::AnswerWhen(Arc::clone(&told)); 8]).await;
+    let mut station = Station::new();
+    let kept = keep(&station, 8).await;
+    let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 8);
+    let on_their_way = async |count| {
+        while destination.health().sending < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    on_their_way(4).await;
+    destination.show(|health| health.in_grace = 2);
+    destination.queued();
+    on_their_way(6).await;
+    for id in kept {
+        while !station.state(id, "central").is_some_and(|state| is_delivered(&state)) {
+            told.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+    }
+    station.stop().await;
+}
+
 /// Many archives have a limit on associations, and some take one at a time and let the next one wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_takes_no_second_association_gets_everything_over_one_and_is_in_no_trouble() {
