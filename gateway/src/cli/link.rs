@@ -227,7 +227,7 @@ mod tests {
         assert!(text.contains("4.3 times") && text.contains("under 3 connections, and 1.2 MB were"), "{text}");
         assert!(text.contains("archive: no more than 2Mbit/s"), "{text}");
         assert!(text.contains("warning: archive: 24.0 GB are to be expected"), "{text}");
-        for (carries, is_said) in [("1.5Mbit/s", true), ("3Mbit/s", false)] {
+        for (carries, is_said) in [("1500kbit/s", true), ("3Mbit/s", false)] {
             let carries = Some(carries.parse().unwrap());
             let to = To { standing: Standing { carries, ..standing() }, ..to.clone() };
             let text = page(&Link { destinations: vec![to], ..link.clone() });
