@@ -181,10 +181,7 @@ async fn what_comes_next_is_made_smaller_while_the_present_one_is_on_the_wire() 
     let told = Arc::new(Notify::new());
     let archive = Archive::start([Act::AnswerWhen(Arc::clone(&told))], &[EXPLICIT, JPEG_LS]).await;
     let mut station = Station::new();
-    let mut kept = vec![];
-    for slice in 0..20 {
-        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
-    }
+    let kept = station.keep_slices(20).await;
     let before = names(station.data.path());
     let made = Made::at(&station);
     let encoded = Arc::new(Mutex::new(Vec::new()));
@@ -298,10 +295,7 @@ async fn several_are_prepared_at_a_time_and_one_of_them_gives_way_to_what_is_wan
     let archive = Archive::start([Act::AnswerWhen(Arc::clone(&told))], &[EXPLICIT, JPEG_LS]).await;
     let other = Archive::start([], &[EXPLICIT, JPEG_LS]).await;
     let mut station = Station::new();
-    let mut kept = vec![];
-    for slice in 0..4 {
-        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
-    }
+    let kept = station.keep_slices(4).await;
     tokio::task::block_in_place(|| station.spool.settle()).unwrap();
     let made = Made::with(&station, 0, 2);
     let (begun, go) = stopped(&made, kept[0]);

@@ -393,6 +393,15 @@ impl Station {
         (id, data)
     }
 
+    /// Keeps the first so many for "central".
+    pub(super) async fn keep_slices(&self, count: u32) -> Vec<InstanceId> {
+        let mut kept = vec![];
+        for slice in 0..count {
+            kept.push(self.keep(slice, EXPLICIT, &["central"]).await.0);
+        }
+        kept
+    }
+
     /// Keeps `data` as an instance of this study and class.
     async fn keep_as(
         &self,
@@ -514,10 +523,7 @@ async fn every_kind_of_broken_attempt_ends_in_one_whole_delivery() {
 async fn an_archive_that_leaves_after_each_answer_costs_no_attempt() {
     let archive = Archive::start(vec![Act::AnswerAndLeave; 5], &[]).await;
     let mut station = Station::new();
-    let mut kept = vec![];
-    for slice in 0..5 {
-        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
-    }
+    let kept = station.keep_slices(5).await;
     let destination = station.deliver_to("central", archive.route());
     for id in kept {
         let state = station.settled(id, "central").await;
@@ -554,10 +560,7 @@ async fn an_attempt_that_breaks_before_the_archive_goes_away_is_told_and_keeps_i
 async fn a_series_that_breaks_every_association_does_not_close_the_destination() {
     let archive = Archive::start(vec![Act::AbortMidway; 12], &[]).await;
     let mut station = Station::new();
-    let mut kept = vec![];
-    for slice in 0..12 {
-        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
-    }
+    let kept = station.keep_slices(12).await;
     let destination = station.deliver_to("central", archive.route());
     for id in kept {
         assert!(is_delivered(&station.settled(id, "central").await));

@@ -23,10 +23,7 @@ fn arrivals<const N: usize>(archive: &Archive, slices: [u32; N]) -> [usize; N] {
 
 /// Keeps so many, and waits until all are in the queue: what goes together is looked at once.
 async fn keep(station: &Station, slices: u32) -> Vec<InstanceId> {
-    let mut kept = vec![];
-    for slice in 0..slices {
-        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
-    }
+    let kept = station.keep_slices(slices).await;
     station.spool.settle().unwrap();
     kept
 }

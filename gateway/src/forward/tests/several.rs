@@ -7,20 +7,12 @@ async fn archive(at_a_time: usize, acts: impl IntoIterator<Item = Act>) -> Archi
     Archive::with(Script { at_a_time, acts: acts.into_iter().collect(), ..Script::default() }, &[]).await
 }
 
-async fn keep(station: &Station, slices: u32) -> Vec<InstanceId> {
-    let mut kept = vec![];
-    for slice in 0..slices {
-        kept.push(station.keep(slice, EXPLICIT, &["central"]).await.0);
-    }
-    kept
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_over_which_the_archive_takes_long_does_not_hold_up_the_others() {
     let told = Arc::new(Notify::new());
     let archive = archive(8, [Act::Answer(0x0000), Act::AnswerWhen(Arc::clone(&told))]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 12).await;
+    let kept = station.keep_slices(12).await;
     let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
     let changed = Arc::new(Notify::new());
     let listener = Arc::clone(&changed);
@@ -44,7 +36,7 @@ async fn beside_associations_that_do_not_move_although_the_link_is_there_others_
     let told = Arc::new(Notify::new());
     let archive = archive(8, vec![Act::AnswerWhen(Arc::clone(&told)); 8]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 8).await;
+    let kept = station.keep_slices(8).await;
     let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 8);
     let on_their_way = async |count| {
         while destination.health().sending < count {
@@ -70,7 +62,7 @@ async fn an_archive_that_takes_no_second_association_gets_everything_over_one_an
     for at_a_time in [0, 1] {
         let archive = archive(at_a_time, []).await;
         let mut station = Station::new();
-        let kept = keep(&station, 12).await;
+        let kept = station.keep_slices(12).await;
         let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
         for id in kept {
             assert!(is_delivered(&station.settled(id, "central").await));
@@ -85,7 +77,7 @@ async fn an_archive_that_takes_no_second_association_gets_everything_over_one_an
 async fn associations_that_break_close_nothing_and_nothing_arrives_twice() {
     let archive = archive(8, vec![Act::AbortMidway; 6]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 20).await;
+    let kept = station.keep_slices(20).await;
     let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
     for id in kept {
         assert!(is_delivered(&station.settled(id, "central").await));
@@ -101,7 +93,7 @@ async fn what_is_in_flight_is_finished_when_the_gateway_stops() {
     let wait = || Act::AnswerWhen(Arc::clone(&told));
     let archive = archive(8, [Act::Answer(0x0000), wait(), wait()]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 3).await;
+    let kept = station.keep_slices(3).await;
     let destination = station.deliver_with("central", archive.route(), |settings| settings.associations = 4);
     let mut changes = destination.changes();
     while changes.borrow_and_update().sending < 2 {
@@ -132,7 +124,7 @@ async fn what_is_in_flight_is_finished_when_the_gateway_stops() {
 async fn after_a_failure_one_association_proves_itself_before_there_are_several_again() {
     let first = archive(8, vec![Act::Answer(0x0000); 8]).await;
     let mut station = Station::new();
-    let mut kept = keep(&station, 8).await;
+    let mut kept = station.keep_slices(8).await;
     let destination = station.deliver_with("central", first.route(), |settings| settings.associations = 4);
     for id in kept.drain(..) {
         assert!(is_delivered(&station.settled(id, "central").await));
@@ -165,7 +157,7 @@ async fn where_the_archive_could_only_not_be_reached_it_is_not_asked_whether_it_
     let route = first.route();
     drop(first);
     let mut station = Station::new();
-    let kept = keep(&station, 12).await;
+    let kept = station.keep_slices(12).await;
     let destination = station.deliver_with("central", route, |settings| settings.associations = 4);
     let mut changes = destination.changes();
     changes.wait_for(|health| health.failures > 0).await.unwrap();
@@ -185,7 +177,7 @@ async fn no_more_associations_are_opened_than_instances_wait() {
     let told = Arc::new(Notify::new());
     let archive = archive(8, [Act::AnswerWhen(Arc::clone(&told)), Act::AnswerWhen(Arc::clone(&told))]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 2).await;
+    let kept = station.keep_slices(2).await;
     station.deliver_with("central", archive.route(), |settings| settings.associations = 8);
     while archive.arrived().len() < 2 {
         tokio::task::yield_now().await;
@@ -204,7 +196,7 @@ async fn no_more_associations_are_opened_than_instances_wait() {
 async fn what_broke_before_the_gateway_stopped_is_in_the_ledger() {
     let archive = archive(0, [Act::Answer(0x0000), Act::Forget, Act::Silence]).await;
     let mut station = Station::new();
-    let kept = keep(&station, 2).await;
+    let kept = station.keep_slices(2).await;
     let destination = station.deliver_to("central", archive.route());
     let mut changes = destination.changes();
     while archive.arrived().len() < 2 {
