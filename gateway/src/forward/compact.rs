@@ -79,7 +79,7 @@ struct Shared {
     /// What stays free on the disk, in bytes.
     spare: u64,
     state: Mutex<State>,
-    /// The bench may be free, or a result there.
+    /// A bench may be free, or a result there.
     changed: Condvar,
     /// Is asked before an instance is encoded, whether that fails.
     #[cfg(test)]
@@ -92,7 +92,7 @@ pub(super) type Sabotage = dyn Fn(InstanceId) -> Option<LeftAlone> + Send + Sync
 struct State {
     /// What is being made.
     benches: Benches,
-    /// How many are about to need the bench for an instance that is wanted now.
+    /// How many are about to need a bench for an instance that is wanted now.
     wanted: usize,
     cache: Cache<Arc<Made>>,
     /// What leaves as stored although it is accepted otherwise, each with the content of which that was found out.
@@ -196,7 +196,7 @@ enum When {
     Soon,
 }
 
-/// What came of waiting for the bench.
+/// What came of waiting for a bench.
 enum Turn<'a> {
     /// Somebody else has made it meanwhile.
     Made(Arc<Made>),
@@ -216,7 +216,7 @@ impl Drop for Working<'_> {
     }
 }
 
-/// An instance is wanted now: nothing else is begun, until it is on the bench or needs none.
+/// An instance is wanted now: nothing else is begun, until it is on a bench or needs none.
 struct Wanted<'a>(&'a Shared);
 
 impl<'a> Wanted<'a> {
@@ -572,7 +572,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the bench, or for a result that somebody else makes.
+    /// Waits for a bench, or for a result that somebody else makes.
     fn turn(&self, order: &Order<'_>, key: &Key, frame: usize, when: When) -> Turn<'_> {
         let mut state = self.lock();
         let ahead: Option<Arc<AtomicBool>> = (when == When::Soon).then(Arc::default);

@@ -28,6 +28,13 @@ struct AtWork {
     ahead: Option<Arc<AtomicBool>>,
 }
 
+impl AtWork {
+    /// Whether it is made ahead and has been told to give way.
+    fn is_told(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|gives_way| gives_way.load(Ordering::Relaxed))
+    }
+}
+
 impl Benches {
     /// So many, of which all together may work on so many bytes of frames, or one alone on more.
     pub(super) fn new(count: usize, frames: usize) -> Self {
@@ -73,10 +80,8 @@ impl Benches {
 
     /// This is wanted now, and gives way no longer if it has not been told to.
     pub(super) fn keep(&mut self, key: &Key) {
-        let is_told = |ahead: &Arc<AtomicBool>| ahead.load(Ordering::Relaxed);
-        for at_work in self.at_work.iter_mut().filter(|at_work| at_work.key == *key) {
-            at_work.ahead.take_if(|ahead| !is_told(ahead));
-        }
+        let at_work = self.at_work.iter_mut().find(|at_work| at_work.key == *key && !at_work.is_told());
+        at_work.into_iter().for_each(|at_work| at_work.ahead = None);
     }
 
     /// Whoever made this has finished.
@@ -86,17 +91,15 @@ impl Benches {
 
     /// So many are wanted now: as many of those that are made ahead are to give way, the latest first.
     pub(super) fn make_room(&self, wanted: usize) {
-        let ahead = || self.at_work.iter().rev().filter_map(|at_work| at_work.ahead.as_ref());
-        let told = ahead().filter(|gives_way| gives_way.load(Ordering::Relaxed)).count();
-        let others = ahead().filter(|gives_way| !gives_way.load(Ordering::Relaxed));
-        others.take(wanted.saturating_sub(told)).for_each(|gives_way| gives_way.store(true, Ordering::Relaxed));
+        let others = self.at_work.iter().rev().filter(|at_work| !at_work.is_told());
+        let ahead = others.filter_map(|at_work| at_work.ahead.as_ref());
+        let more = wanted.saturating_sub(self.told());
+        ahead.take(more).for_each(|gives_way| gives_way.store(true, Ordering::Relaxed));
     }
 
     /// How many have been told to give way.
-    #[cfg(test)]
     pub(super) fn told(&self) -> usize {
-        let is_told = |ahead: &Arc<AtomicBool>| ahead.load(Ordering::Relaxed);
-        self.at_work.iter().filter(|at_work| at_work.ahead.as_ref().is_some_and(is_told)).count()
+        self.at_work.iter().filter(|at_work| at_work.is_told()).count()
     }
 }
 
