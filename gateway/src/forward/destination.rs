@@ -193,6 +193,11 @@ impl Destination {
         self.health.borrow().goodput
     }
 
+    /// How many connections have not gone on yet although a new one has got through.
+    pub(super) fn in_grace(&self) -> usize {
+        usize::try_from(self.health.borrow().in_grace).unwrap_or(usize::MAX)
+    }
+
     /// To wait for what it does next.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Health> {

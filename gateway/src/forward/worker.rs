@@ -227,8 +227,7 @@ impl Worker {
 
     /// How many associations are wanted, besides those that do not move although the link is there.
     fn wanted(&self, now: Instant) -> usize {
-        let stalled = self.bench.destination.health().in_grace;
-        self.width.wanted_beside(usize::try_from(stalled).unwrap_or(usize::MAX), now)
+        self.width.wanted_beside(self.bench.destination.in_grace(), now)
     }
 
     /// A courier that is free, with an association or without one if there is such a one.
