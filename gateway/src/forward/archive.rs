@@ -29,7 +29,7 @@ use crate::association::{Abort, Association, AssociationError, Context, ContextR
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::transfer_syntax;
-use crate::dimse::CStore;
+use crate::dimse::{CStore, Response};
 use crate::model::Uid;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
@@ -185,14 +185,14 @@ impl Archive {
             self.offered.insert(kind.clone());
         }
         let connector = self.tls.as_ref().map(Current::connector);
-        let associate = async |settings: RequestorSettings| {
-            open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, &settings).await
+        let associate = async |settings: &RequestorSettings| {
+            open::associate(&self.peer, connector.as_ref(), &self.settings.dialer, settings).await
         };
-        let mut association = match associate(settings.clone()).await {
+        let mut association = match associate(&settings).await {
             // There are archives that do not get on with a sub-item that they do not know.
             Err(error) if settings.operations > 1 && error.may_be_about_the_request() => {
                 let without = RequestorSettings { operations: 1, ..settings };
-                let Ok(association) = associate(without).await else {
+                let Ok(association) = associate(&without).await else {
                     // What came of the first request counts, and that one has got through.
                     self.settings.dialer.wires.got_through();
                     return Err(error);
@@ -239,19 +239,16 @@ impl Archive {
             return Ok(Delivered::nothing(Verdict::Later { answer: "there is no association".into() }));
         };
         let prepared = prepare(association, claim, &self.settings, bench, as_stored).await;
-        let mut ready = match ready(association, claim, prepared) {
+        let Ready { context, pieces, coerced, sent_as } = match ready(association, claim, prepared) {
             Ok(ready) => ready,
             Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
-        sending.begins(ready.is_as_stored());
-        let request = request(claim, message_id(claim));
-        let (pieces, patience) = (ready.pieces(association, claim), self.settings.patience);
-        let Ready { context, coerced, sent_as, .. } = ready;
+        sending.begins(is_as_stored(sent_as.as_ref()));
+        let (request, patience) = (request(claim, message_id(claim)), self.settings.patience);
         match cstore::store(association, context, request, pieces, sending.meter(), patience).await {
             Ok(response) => {
                 self.proven = true;
-                // Asked of the index now: the other content may have come, and arrived there, since this one was claimed.
-                let verdict = Verdict::of(&response, || claim.ambiguous || is_ambiguous(&bench.spool, claim));
+                let verdict = verdict(&response, claim, &bench.spool);
                 Ok(Delivered { verdict, remark: response.comment, coerced, sent_as })
             }
             Err(StoreError::Payload(error)) => {
@@ -358,27 +355,18 @@ pub(super) struct Opened {
     sent_as: Option<SentAs>,
 }
 
-/// An instance that can leave at once.
+/// An instance that leaves now.
 pub(super) struct Ready {
     /// The presentation context on which it leaves.
     pub(super) context: u8,
+    pub(super) pieces: mpsc::Receiver<io::Result<Piece>>,
     pub(super) coerced: Option<Coerced>,
     pub(super) sent_as: Option<SentAs>,
-    syntax: Uid,
-    source: Option<Box<dyn Read + Send>>,
 }
 
-impl Ready {
-    /// Whether it leaves as large as it is stored.
-    pub(super) fn is_as_stored(&self) -> bool {
-        self.sent_as.as_ref().is_none_or(|sent_as| sent_as.smaller.is_none())
-    }
-
-    /// Its pieces, once.
-    pub(super) fn pieces(&mut self, association: &Association, claim: &Claim) -> mpsc::Receiver<io::Result<Piece>> {
-        let source = self.source.take().unwrap_or_else(|| Box::new(io::empty()));
-        pump::pump(source, pump::made_even(&self.syntax, claim.attempts), pump::piece_size(association))
-    }
+/// Whether what leaves so is as large as it is stored.
+pub(super) fn is_as_stored(sent_as: Option<&SentAs>) -> bool {
+    sent_as.is_none_or(|sent_as| sent_as.smaller.is_none())
 }
 
 /// Gets an instance ready that leaves over this association, in a thread of its own; with `as_stored`, it is not made
@@ -411,7 +399,7 @@ pub(super) fn prepare(
     open_payload(claim, bench, smaller, plain)
 }
 
-/// What was prepared, with the presentation context on which it leaves.
+/// What was prepared, with the presentation context on which it leaves; the reading of its pieces begins.
 pub(super) fn ready(
     association: &Association,
     claim: &Claim,
@@ -422,12 +410,22 @@ pub(super) fn ready(
     let header = &claim.header;
     let syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax).clone();
     match accepted(association, &header.sop_class_uid, syntax.as_str()).map(|context| context.id) {
-        Some(context) => Ok(Ready { context, coerced, sent_as, syntax, source: Some(source) }),
+        Some(context) => {
+            let made_even = pump::made_even(&syntax, claim.attempts);
+            let pieces = pump::pump(source, made_even, pump::piece_size(association));
+            Ok(Ready { context, pieces, coerced, sent_as })
+        }
         None => {
             let answer = format!("the archive has not accepted {syntax}, in which it was to leave");
             Err(Verdict::Later { answer })
         }
     }
+}
+
+/// What an answer means for an instance. It is asked of the index now whether its UID stands for one content: the other one
+/// may have come, and arrived there, since this one was claimed.
+pub(super) fn verdict(response: &Response, claim: &Claim, spool: &Spool) -> Verdict {
+    Verdict::of(response, || is_ambiguous(spool, claim))
 }
 
 /// The request with which an instance leaves.
@@ -494,7 +492,7 @@ pub(super) fn open_prepared(payload: &Payload, from: &Uid, to: Option<&Uid>) -> 
     Ok(Box::new(converter))
 }
 
-/// Whether another content with the same SOP Instance UID is known by now. If that cannot be found out, it is as if.
+/// Whether another content with the same SOP Instance UID was known when it was claimed, or is by now. If that cannot be found out, it is as if.
 pub(super) fn is_ambiguous(spool: &Spool, claim: &Claim) -> bool {
-    blocking(|| spool.is_ambiguous(claim.id).unwrap_or(true))
+    claim.ambiguous || blocking(|| spool.is_ambiguous(claim.id).unwrap_or(true))
 }

@@ -165,14 +165,13 @@ impl<'a> Line<'a> {
     }
 
     /// Sends one instance, behind those that are under way.
-    async fn begin(&mut self, association: &mut Association, claim: Claim, mut ready: Ready) -> Result<(), StoreError> {
+    async fn begin(&mut self, association: &mut Association, claim: Claim, ready: Ready) -> Result<(), StoreError> {
         let message_id = self.message_id(&claim);
         let request = archive::request(&claim, message_id);
         let mut sending = self.bench.sending(1, claim.length);
-        let pieces = ready.pieces(association, &claim);
-        sending.begins(ready.is_as_stored());
+        let Ready { context, pieces, coerced, sent_as } = ready;
+        sending.begins(archive::is_as_stored(sent_as.as_ref()));
         let meter = sending.meter().clone();
-        let Ready { context, coerced, sent_as, .. } = ready;
         self.underway.push(Underway { claim, message_id, coerced, sent_as, sending });
         match cstore::send(association, context, request, pieces, &meter).await {
             Ok(()) => self.hear_but(association, None),
@@ -207,8 +206,7 @@ impl<'a> Line<'a> {
             self.several.unanswered.push((claim, sending.ended(false)));
             return Err(AssociationError::Violation(violation).into());
         }
-        let is_ambiguous = || claim.ambiguous || archive::is_ambiguous(&self.bench.spool, &claim);
-        let verdict = Verdict::of(&response, is_ambiguous);
+        let verdict = archive::verdict(&response, &claim, &self.bench.spool);
         if let Some(answered) = self.answered.replace(clock::of_runtime()) {
             sending.was_behind_another(answered);
         }

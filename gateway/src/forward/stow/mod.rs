@@ -335,7 +335,7 @@ impl Web {
             }
             Fate::Duplicate(answer) => {
                 self.alone.remove(&claim.id);
-                Some(Verdict::of_duplicate(answer, claim.ambiguous || is_ambiguous(spool, claim)))
+                Some(Verdict::of_duplicate(answer, is_ambiguous(spool, claim)))
             }
             Fate::Unclear(answer) => Some(self.look_for(spool, claim, answer).await),
             Fate::Syntax(answer) => {
@@ -366,7 +366,7 @@ impl Web {
         };
         match self.session.ask(Method::GET, &query).await {
             Ok(found) if found.status.is_success() && answer::finds(&found.body, uid) => {
-                let ambiguous = claim.ambiguous || is_ambiguous(spool, claim);
+                let ambiguous = is_ambiguous(spool, claim);
                 Verdict::of_duplicate(format!("{answer}; a query finds it there"), ambiguous)
             }
             Ok(found) if found.status.is_success() => {
