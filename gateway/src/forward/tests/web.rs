@@ -1,6 +1,6 @@
 //! A DICOMweb service that follows a script, over HTTPS on loopback. Strange services of other makes are in `tests/`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
