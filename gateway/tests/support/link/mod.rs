@@ -209,14 +209,17 @@ fn side(name: &str, own: Ipv4Addr, other: Ipv4Addr) -> io::Result<(Namespace, Fi
 }
 
 /// Makes CUBIC the congestion control of those who ask for none. Where another one is the machine's, CUBIC may not be
-/// among those that a namespace can choose from; it is put there for the moment that it takes. (A route could choose it,
-/// too, but would overrule what a program has asked for before it connects.)
+/// among those that a namespace can choose from; it is put there for the moment that it takes, and by one link at a time,
+/// whatever process makes it. (A route could choose it, too, but would overrule what a program has asked for before it
+/// connects.)
 fn use_cubic(namespace: &Namespace) -> io::Result<()> {
     const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
     let set = || namespace.set("ipv4/tcp_congestion_control", "cubic");
     if set().is_ok() {
         return Ok(());
     }
+    let one_at_a_time = File::open(ALLOWED)?;
+    one_at_a_time.lock()?;
     let allowed = std::fs::read_to_string(ALLOWED)?;
     std::fs::write(ALLOWED, format!("{} cubic", allowed.trim()))?;
     let done = set();
