@@ -88,6 +88,8 @@ pub(crate) fn links(cases: &[Case], rows: &[Row]) -> String {
             shown.push((row.case, row.modality));
         }
     }
+    // They come as they end, several at a time.
+    shown.sort_unstable();
     for (number, modality) in shown {
         let Some(case) = cases.get(number) else { continue };
         let of: Vec<&Row> = rows.iter().filter(|row| row.case == number && row.modality == modality).collect();
@@ -98,34 +100,42 @@ pub(crate) fn links(cases: &[Case], rows: &[Row]) -> String {
              remark |\n|---|---|---|---|---|---|---|---|---|---|\n",
             case.what,
             modality.name(),
-            goals(case),
+            goals(case, modality),
         );
         for kind in Kind::ALL {
             let runs: Vec<&Outcome> = of.iter().filter(|row| row.kind == kind).map(|row| &row.outcome).collect();
             if let Some(last) = runs.last() {
-                let _ = writeln!(text, "{}", line(case, kind, &runs, last, ratio(&of, kind)));
+                let _ = writeln!(text, "{}", line(case, (modality, kind), &runs, last, ratio(&of, kind)));
             }
         }
     }
     text
 }
 
-fn goals(case: &Case) -> String {
+fn goals(case: &Case, modality: Modality) -> String {
     let or = if case.goal.or_busy { ", or of what the processors allow" } else { "" };
     let mut goals = vec![format!("≥ {:.0} % of the link while it is there{or}", case.goal.share * 100.0)];
-    goals.extend(case.goal.seconds.map(|seconds| format!("50 CT slices in ≤ {seconds:.0} s")));
-    goals.extend(case.goal.ratio.map(|ratio| format!("≥ {ratio:.0} × dcmsend")));
+    if modality == Modality::Ct {
+        goals.extend(case.goal.seconds.map(|seconds| format!("50 slices in ≤ {seconds:.0} s")));
+        goals.extend(case.goal.ratio.map(|ratio| format!("≥ {ratio:.0} × dcmsend")));
+    }
     goals.extend(case.goal.twice.map(|twice| format!("≤ {twice:.0} instance for each association and cut sent twice")));
     format!("Goals: {}; every instance with its pixels.\n", goals.join(", "))
 }
 
-fn line(case: &Case, kind: Kind, runs: &[&Outcome], last: &Outcome, ratio: Option<(f64, bool)>) -> String {
+fn line(
+    case: &Case,
+    (modality, kind): (Modality, Kind),
+    runs: &[&Outcome],
+    last: &Outcome,
+    ratio: Option<(f64, bool)>,
+) -> String {
     let seconds = |what: fn(&Outcome) -> Duration| median(runs.iter().map(|outcome| what(outcome).as_secs_f64()));
     let (took, from_opening) = (seconds(|outcome| outcome.took), seconds(|outcome| outcome.took_from_opening));
     let is_complete = runs.iter().all(|outcome| outcome.is_complete);
     let is_long = kind == Kind::WaystationLong;
     let goal = |goal: Option<f64>, sign: &str| match goal {
-        Some(goal) if kind.is_ours() && !is_long => format!(" ({sign} {goal:.0})"),
+        Some(goal) if kind.is_ours() && !is_long && modality == Modality::Ct => format!(" ({sign} {goal:.0})"),
         _ => String::new(),
     };
     let time = match (is_complete, is_long) {

@@ -184,6 +184,10 @@ pub(crate) fn run_beside<B, T>(
     let checked = check::of(&plan.series.folder, &arrived)?;
     let mut outcome = outcome(&up, &down, opened, ended, checked);
     outcome.cuts = schedule.cuts_between(opened, ended);
+    let remark = remark.or_else(|| match outcome.checked.sent.saturating_sub(outcome.checked.arrived) {
+        0 => None,
+        missing => Some(format!("it says that all is well, and {missing} did not arrive")),
+    });
     outcome.is_complete = remark.is_none();
     outcome.remark = remark.unwrap_or_default();
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -10,7 +10,7 @@ use waystation::model::Uid;
 use waystation::phantom::Phantom;
 
 /// Which series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Modality {
     Ct,
     Mr,
