@@ -72,7 +72,9 @@ pub(super) fn read(reader: &mut Reader, warnings: &mut Vec<Finding>) -> Vec<Give
         let table = ("to", name.as_str());
         let (stands_in, limits) = (stand_in(reader, table), limits(reader, table));
         let associations = associations(reader, table);
-        let compress = reader.switch(table.0, table.1, "compress").is_none_or(|given| given.value);
+        // A DICOMweb service cannot be asked what it takes.
+        let is_asked = !matches!(url, DestinationUrl::Dicomweb(_));
+        let compress = reader.switch(table.0, table.1, "compress").map_or(is_asked, |given| given.value);
         let shaping = shaping(reader, &name, &url);
         if let Some(name) = destination_name {
             let (max_instance, max_transfer) = limits;

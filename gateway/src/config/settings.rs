@@ -85,6 +85,7 @@ pub struct Destination {
     /// `associations`: how many there are with it at most at the same time. Of no meaning for others than DICOM archives.
     pub associations: usize,
     /// `compress`: whether instances are made smaller for the way where it takes a transfer syntax for that, and it pays.
+    /// A DICOMweb service is believed to take it if this is said, and only then.
     pub compress: bool,
     /// How much of the link may be used by what goes there.
     pub shaping: Shaping,

@@ -61,6 +61,18 @@ fn instances_are_made_smaller_unless_the_destination_says_otherwise() {
     for (more, expected) in [("", true), ("compress = true\n", true), ("compress = false\n", false)] {
         assert_eq!(read(&with(more)).unwrap().destinations[0].compress, expected, "{more}");
     }
+    // Nobody can ask a DICOMweb service what it takes.
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    for (more, expected) in [("", false), ("compress = true\n", true), ("compress = false\n", false)] {
+        let text = with(more).replace("file:///srv/dicom", "https://pacs.example/rs");
+        let text = text.replace("listen =", "ca = \"ca.pem\"\nlisten =");
+        let file = folder.path().join("waystation.toml");
+        let config = Config::from_text(&file, &text, &Flags::default(), &here()).unwrap();
+        assert_eq!(config.destinations[0].compress, expected, "{more}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::pipeline::{self, Several};
 use super::pump::{self, Piece};
 use super::transcode::{self, Converter, TranscodeError};
 use super::verdict::Verdict;
-use super::wire::GivenUp;
+use super::wire::EndedBy;
 use super::worker::blocking;
 use crate::association::{Abort, Association, AssociationError, Context, ContextRefusal, EchoError, RequestorSettings};
 use crate::clock;
@@ -59,7 +59,7 @@ pub(super) struct Broken {
 
 impl Broken {
     pub(super) fn by(error: &AssociationError) -> Self {
-        let is_given_up = matches!(error, AssociationError::Io(error) if GivenUp::is_behind(error));
+        let is_given_up = matches!(error, AssociationError::Io(error) if EndedBy::of(error) == EndedBy::Us);
         Self { answer: format!("the association broke while the instance was being sent: {error}"), is_given_up }
     }
 }
@@ -301,9 +301,7 @@ impl Archive {
 
 /// Whether an association has ended because nothing got through, and not because the archive wanted it to.
 fn is_the_link(error: &AssociationError) -> bool {
-    use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
-    let AssociationError::Io(error) = error else { return false };
-    GivenUp::is_behind(error) || matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown)
+    matches!(error, AssociationError::Io(error) if EndedBy::of(error) != EndedBy::Peer)
 }
 
 /// The presentation context that was accepted for this SOP class and transfer syntax.

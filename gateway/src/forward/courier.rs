@@ -30,7 +30,7 @@ use crate::association::Timeouts;
 use crate::clock;
 use crate::config::DicomPeer;
 use crate::dataset::part10::FileMeta;
-use crate::model::{AeTitle, Priority};
+use crate::model::{AeTitle, InstanceId, Priority};
 use crate::retry::Backoff;
 use crate::spool::{Claim, Spool};
 use crate::tls::Current;
@@ -269,8 +269,8 @@ pub(super) struct Load {
     claims: Vec<Claim>,
     /// What an association is to be good for: the kind of the first, and of those that come next.
     kinds: Vec<Kind>,
-    /// Whether it is to leave as it is stored: it was refused before.
-    pub(super) as_stored: bool,
+    /// What of it was refused before: it is to leave as it is stored.
+    refused: HashSet<InstanceId>,
 }
 
 impl Load {
@@ -307,19 +307,18 @@ impl Courier {
     /// What of these claims it takes along when it goes, several of them only if there may be so many and none
     /// `was_refused` before. The others were only looked at.
     pub(super) fn load(&self, mut claims: Vec<Claim>, most: usize, was_refused: impl Fn(&Claim) -> bool) -> Load {
+        let refused = claims.iter().filter(|claim| was_refused(claim)).map(|claim| claim.id).collect();
+        let mut load = Load { refused, ..Load::default() };
         match self {
             Self::Archive(archive) => {
-                let kinds = distinct(claims.iter().map(|claim| Kind::of(&claim.header)));
-                let fits = |claim: &Claim| archive.knows(&Kind::of(&claim.header)) && !was_refused(claim);
+                load.kinds = distinct(claims.iter().map(|claim| Kind::of(&claim.header)));
+                let fits = |claim: &Claim| archive.knows(&Kind::of(&claim.header)) && !load.refused.contains(&claim.id);
                 claims.truncate(pipeline::together(&claims, most.min(archive.operations()), fits));
-                Load { claims, kinds, ..Load::default() }
             }
-            Self::Folder(_) => {
-                claims.truncate(1);
-                Load { claims, ..Load::default() }
-            }
-            Self::Web(_) => Load { claims, ..Load::default() },
+            Self::Folder(_) => claims.truncate(1),
+            Self::Web(_) => {}
         }
+        Load { claims, ..load }
     }
 
     /// Whether it can hand this over without having to open anything first.
@@ -345,15 +344,18 @@ impl Courier {
         if let Some(dialer) = self.dialer() {
             dialer.is_urgent(load.is_urgent());
         }
-        let Load { mut claims, kinds, as_stored } = load;
+        let Load { mut claims, kinds, refused } = load;
         match self {
             Self::Folder(root) => file(root, claims, bench).await,
             Self::Archive(archive) if claims.len() > 1 => send_several(archive, claims, bench).await,
             Self::Archive(archive) => match claims.pop() {
-                Some(claim) => send(archive, claim, &kinds, (prove, as_stored), bench).await,
+                Some(claim) => {
+                    let as_stored = refused.contains(&claim.id);
+                    send(archive, claim, &kinds, (prove, as_stored), bench).await
+                }
                 None => Attempt::Made(Vec::new()),
             },
-            Self::Web(web) => web.deliver(claims, prove, bench).await,
+            Self::Web(web) => web.deliver(claims, &refused, prove, bench).await,
         }
     }
 
@@ -508,13 +510,14 @@ fn kept(claim: Claim, sent: u64, answer: &str) -> Handed {
 
 /// An instance whose connection was given up.
 fn given_up(claim: Claim, sent: u64, answer: &str) -> Handed {
-    match claim.attempts < CUTS {
-        true => kept(claim, sent, answer),
-        false => {
-            let verdict = Verdict::Later { answer: answer.to_owned() };
-            Handed { sent, ..Handed::nothing(claim, verdict) }
-        }
-    }
+    let verdict = verdict_of_cut(&claim, answer);
+    Handed { sent, ..Handed::nothing(claim, verdict) }
+}
+
+/// What it means for an instance that its connection was given up.
+pub(super) fn verdict_of_cut(claim: &Claim, answer: &str) -> Verdict {
+    let answer = answer.to_owned();
+    if claim.attempts < CUTS { Verdict::Kept { answer } } else { Verdict::Later { answer } }
 }
 
 /// What it means that there is no association.

@@ -105,6 +105,29 @@ impl GivenUp {
     }
 }
 
+/// Who has ended a connection that broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// The other side, or something that has nothing to do with the link.
+    Peer,
+    /// Nothing got through any more.
+    Link,
+    /// We: it did not move, and a new one got through.
+    Us,
+}
+
+impl EndedBy {
+    /// What an error of the connection says.
+    pub(super) fn of(error: &io::Error) -> Self {
+        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+        match error.kind() {
+            _ if GivenUp::is_behind(error) => Self::Us,
+            TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown => Self::Link,
+            _ => Self::Peer,
+        }
+    }
+}
+
 /// The connections with one destination.
 #[derive(Debug, Default)]
 pub struct Wires {

@@ -151,10 +151,8 @@ impl Worker {
                     return Ok(());
                 }
             };
-            let was_refused = self.records.was_refused(first.id);
             let share = self.share(claims.len());
             let mut load = courier.load(claims, share, |claim| self.records.was_refused(claim.id));
-            load.as_stored = was_refused;
             if errand == Errand::Open {
                 // Whoever is ready before may have them, and what is urgent must be seen to wait.
                 load.release();

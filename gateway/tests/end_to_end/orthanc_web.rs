@@ -8,6 +8,7 @@ use crate::support::dcmtk::all_succeed;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::orthanc::Orthanc;
 use crate::support::orthanc_web::{OrthancWeb, PASSWORD, USER};
+use crate::support::part10::data_sets;
 use crate::support::pki::Pki;
 use crate::support::pynetdicom::{self, same_elements};
 use crate::support::{Scratch, phantom, studies, until};
@@ -16,11 +17,16 @@ const TRANSFER: Duration = Duration::from_secs(180);
 
 /// A gateway that stores there, up to twenty instances in a request, and asks for them afterwards.
 fn gateway_to(scratch: &Scratch, pki: &Pki, orthanc: &OrthancWeb) -> Gateway {
+    gateway_with(scratch, pki, orthanc, "")
+}
+
+/// The same, with these lines in the table of the destination.
+fn gateway_with(scratch: &Scratch, pki: &Pki, orthanc: &OrthancWeb, lines: &str) -> Gateway {
     let password = scratch.path().join("password");
     std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
     let settings = format!(
         "[retry]\nfirst-delay = \"1s\"\nmax-delay = \"2s\"\n[to.archive]\nurl = \"{}\"\nuser = \"{USER}\"\n\
-         password-file = {password:?}\nmax-instances = 20\nverify = \"query\"\nverify-after = \"1s\"\n",
+         password-file = {password:?}\nmax-instances = 20\nverify = \"query\"\nverify-after = \"1s\"\n{lines}",
         orthanc.url()
     );
     let setup = Setup::new(scratch.folder("data")).tls(&pki.identity("gateway"));
@@ -71,6 +77,23 @@ fn orthanc_gets_every_element_by_stow_rs_and_a_second_time_nothing_is_added() {
     let total = u64::try_from(files.len()).unwrap();
     assert_eq!((counters.delivered, counters.parked), (total, 0), "{}", gateway.parked_text());
     assert_eq!(orthanc.server.instances().len(), files.len());
+}
+
+/// Where the configuration says that it takes that.
+#[test]
+fn orthanc_gets_every_pixel_by_stow_rs_in_a_smaller_transfer_syntax() {
+    let scratch = Scratch::new();
+    let pki = Pki::new(scratch.path(), "pki");
+    let orthanc = start(&scratch, &pki);
+    let mut gateway = gateway_with(&scratch, &pki, &orthanc, "compress = true\n");
+    let files = phantom::ct_series(&scratch.folder("series"), 40, 256);
+    all_succeed(&pynetdicom::send(&gateway.target(), &files), &files);
+    let counters = gateway.drained("archive", TRANSFER);
+    assert_eq!((counters.delivered, counters.parked), (40, 0), "{}", gateway.parked_text());
+    let arrived = orthanc.server.fetch_all(&scratch.folder("fetched"));
+    // The first ones in any case: nothing is known of the link yet.
+    assert!(data_sets(&arrived).iter().any(|arrived| arrived.transfer_syntax == "1.2.840.10008.1.2.4.80"));
+    same_elements(&paired_by_instance(&files, &arrived)).unwrap();
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! How much goes in one request. Pure.
 //!
 //! A request takes the best claims of the queue, in their order, as long as they have one priority: what is urgent never
-//! waits behind what is not for longer than one request takes. How long that is, is watched: requests grow while they
-//! take less than a quarter of a minute, and shrink when they take more than half a minute, between a mebibyte and what
-//! the configuration allows. An instance that is larger goes alone.
+//! waits behind what is not for longer than one request takes. How long that is, is watched: requests begin small, grow
+//! while they take less than ten seconds, and shrink when they take more than twenty, or when the link is cut under one,
+//! between a mebibyte and what the configuration allows. So the wait for an answer between two of them is a small part of
+//! the time on any link, and what a cut costs is some seconds. An instance that is larger goes alone.
 //!
 //! No request holds two instances with one SOP Instance UID: its answer speaks of UIDs, and could not tell them apart.
 //!
@@ -19,16 +20,16 @@ use crate::model::Priority;
 const HEAD: u64 = 1 << 10;
 
 /// A request that takes longer makes the next one smaller.
-const SLOW: Duration = Duration::from_secs(30);
+const SLOW: Duration = Duration::from_secs(20);
 
 /// A request that takes less lets the next one be larger.
-const QUICK: Duration = Duration::from_secs(15);
+const QUICK: Duration = Duration::from_secs(10);
 
 /// The size from which requests are no longer made smaller because they are slow.
 const LEAST: u64 = 1 << 20;
 
 /// The size of the first requests.
-const FIRST: u64 = 16 << 20;
+const FIRST: u64 = 2 << 20;
 
 /// How long what was too large is believed to be so.
 const BELIEVED: Duration = Duration::from_secs(86_400);
@@ -55,7 +56,7 @@ pub(super) struct Sizes {
     limit: u64,
     /// When the limit was last found to be, or made, another one than `max-request`.
     limited: Option<Instant>,
-    /// What takes half a minute at most.
+    /// What takes neither much less than ten seconds nor more than twenty.
     aim: u64,
 }
 
@@ -89,10 +90,15 @@ impl Sizes {
     /// A request with so many bytes of data sets was answered after this time.
     pub(super) fn took(&mut self, bytes: u64, time: Duration) {
         if time > SLOW {
-            self.aim = (self.aim.min(bytes.max(LEAST)) / 2).max(LEAST);
+            self.cut(bytes);
         } else if time < QUICK && bytes >= self.aim / 2 {
             self.aim = self.aim.saturating_mul(2).min(self.limit.max(LEAST));
         }
+    }
+
+    /// The link was cut under a request with so many bytes of data sets, all of which go again.
+    pub(super) fn cut(&mut self, bytes: u64) {
+        self.aim = (self.aim.min(bytes.max(LEAST)) / 2).max(LEAST);
     }
 
     /// A request with so many bytes of data sets was too large (413). Returns the limit that holds from now on.
@@ -162,20 +168,34 @@ mod tests {
     fn requests_grow_and_shrink_with_the_line() {
         let mut sizes = Sizes::new(100 << 20, 500);
         let mib = |sizes: &Sizes| count(sizes, 200, (1 << 20) - HEAD);
-        assert_eq!(mib(&sizes), 16);
-        sizes.took(16 << 20, Duration::from_secs(2));
-        assert_eq!(mib(&sizes), 32);
+        assert_eq!(mib(&sizes), 2);
+        for (bytes, expected) in [(2 << 20, 4), (4 << 20, 8), (8 << 20, 16), (16 << 20, 32)] {
+            sizes.took(bytes, Duration::from_secs(2));
+            assert_eq!(mib(&sizes), expected);
+        }
         sizes.took(1 << 20, Duration::from_secs(1));
         assert_eq!(mib(&sizes), 32, "a small one proves nothing");
         for _ in 0..5 {
             sizes.took(100 << 20, Duration::from_secs(2));
         }
         assert_eq!(mib(&sizes), 100, "no more than max-request");
-        sizes.took(100 << 20, Duration::from_secs(20));
+        sizes.took(100 << 20, Duration::from_secs(15));
         assert_eq!(mib(&sizes), 100);
         for expected in [50, 25, 12, 6, 3, 1, 1] {
             sizes.took(1 << 30, Duration::from_secs(40));
             assert_eq!(mib(&sizes), expected);
+        }
+    }
+
+    #[test]
+    fn a_cut_halves_what_goes_together_and_no_less_than_a_mebibyte() {
+        let mut sizes = Sizes::new(100 << 20, 500);
+        sizes.took(2 << 20, Duration::from_secs(1));
+        sizes.took(4 << 20, Duration::from_secs(1));
+        assert_eq!(sizes.aim, 8 << 20);
+        for expected in [4, 2, 1, 1] {
+            sizes.cut(sizes.aim);
+            assert_eq!(sizes.aim, expected << 20);
         }
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock;
 use crate::forward::pump::Piece;
+use crate::forward::wire::EndedBy;
 
 /// What is sent with a request.
 #[derive(Debug)]
@@ -136,8 +137,16 @@ struct State {
     pending: bool,
     /// When the last byte of the request left.
     left: Option<Instant>,
-    /// What TLS said when the connection broke.
-    failure: Option<String>,
+    /// Why the connection broke, where that is known better than HTTP tells it.
+    failure: Option<Failure>,
+}
+
+/// Why a connection broke.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// Cause and remedy, in a sentence.
+    pub(super) sentence: String,
+    pub(super) ended_by: EndedBy,
 }
 
 impl State {
@@ -180,14 +189,14 @@ impl Progress {
         self.gone.notified().await;
     }
 
-    /// What TLS said when the connection broke, with cause and remedy.
-    pub(super) fn failure(&self) -> Option<String> {
+    /// Why the connection broke, if more is known of it than HTTP tells.
+    pub(super) fn failure(&self) -> Option<Failure> {
         self.state().failure.clone()
     }
 
     /// The connection broke. What is said first is the cause, and the rest follows from it.
-    pub(super) fn failed(&self, explained: String) {
-        self.state().failure.get_or_insert(explained);
+    pub(super) fn failed(&self, failure: Failure) {
+        self.state().failure.get_or_insert(failure);
     }
 
     /// When the other side has taken too long: `stall` for the next bytes of a request, `patience` for the answer.

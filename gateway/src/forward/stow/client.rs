@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::answer;
-use super::body::{Body, Progress};
+use super::body::{Body, Failure, Progress};
 use super::frames::Frames;
 use super::judgement::Answer;
 use super::wire::{Explained, Watched};
@@ -33,7 +33,7 @@ use super::{proxy, retry_after};
 use crate::clock;
 use crate::config::{Proxy, WebUrl};
 use crate::forward::open::{Dialer, OpenError, joined};
-use crate::forward::wire::Wire;
+use crate::forward::wire::{EndedBy, Wire};
 use crate::tls::{self, Current, Edition};
 
 /// What the service may choose from, the best first.
@@ -73,6 +73,14 @@ pub(super) struct Broken {
     /// The connection had carried a request before: the service may have ended it for its own reasons a while ago, and a
     /// new one is worth a try at once.
     pub(super) stale: bool,
+    pub(super) ended_by: EndedBy,
+}
+
+impl Broken {
+    /// One of which nothing else is known.
+    pub(super) fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), stale: false, ended_by: EndedBy::Peer }
+    }
 }
 
 /// How connections are made.
@@ -177,7 +185,7 @@ impl Connection {
     /// request had left, the connection is of no use any more.
     pub(super) async fn ask(&mut self, request: Result<Request<Body>, hyper::http::Error>) -> Result<Answer, Broken> {
         let stale = std::mem::replace(&mut self.used, true);
-        let request = request.map_err(|error| Broken { sentence: error.to_string(), stale: false })?;
+        let request = request.map_err(|error| Broken::new(error.to_string()))?;
         let (progress, stall, patience) = (Arc::clone(&self.progress), self.stall, self.patience);
         let answered = self.exchange(request);
         let mut answered = std::pin::pin!(answered);
@@ -186,20 +194,23 @@ impl Connection {
             tokio::select! {
                 biased;
                 answered = &mut answered => {
-                    let explained = |sentence| progress.failure().unwrap_or(sentence);
-                    return answered.map_err(|sentence| Broken { sentence: explained(sentence), stale });
+                    return answered.map_err(|sentence| {
+                        let told = Failure { sentence, ended_by: EndedBy::Peer };
+                        let Failure { sentence, ended_by } = progress.failure().unwrap_or(told);
+                        Broken { sentence, stale, ended_by }
+                    });
                 }
                 () = tokio::time::sleep_until(deadline.into()) => {}
                 () = progress.leaves() => {}
             }
             let now = clock::of_runtime();
             if progress.deadline(now, stall, patience) <= now {
-                let sentence = if progress.has_left() {
-                    format!("no answer within {} s of the last byte", patience.as_secs())
+                return Err(if progress.has_left() {
+                    Broken::new(format!("no answer within {} s of the last byte", patience.as_secs()))
                 } else {
-                    format!("the connection took nothing for {} s", stall.as_secs())
-                };
-                return Err(Broken { sentence, stale: false });
+                    let sentence = format!("the connection took nothing for {} s", stall.as_secs());
+                    Broken { ended_by: EndedBy::Link, ..Broken::new(sentence) }
+                });
             }
         }
     }

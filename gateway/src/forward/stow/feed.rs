@@ -1,6 +1,6 @@
 //! Feeds the body of a request: for each instance its head, then its payload from the disk.
 
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,12 +9,14 @@ use tokio::sync::mpsc;
 
 use super::multipart::Boundary;
 use crate::dataset::part10::FileMeta;
-use crate::forward::archive::open_prepared;
+use crate::forward::archive::{SentAs, open_prepared};
 use crate::forward::coerce::{Coerced, Payload};
+use crate::forward::compact::{Made, Order, Workshop};
 use crate::forward::courier::Settings;
+use crate::forward::destination::Destination;
 use crate::forward::pump::{self, Piece};
 use crate::forward::verdict::Verdict;
-use crate::model::{InstanceId, Uid};
+use crate::model::{ContentHash, DestinationName, InstanceId, Uid};
 use crate::spool::{Claim, InstanceHeader, Spool};
 
 /// Bytes that are read from the disk at a time.
@@ -25,14 +27,41 @@ pub(super) const AHEAD: usize = 1;
 
 /// An instance on its way.
 pub(super) struct Parcel {
-    payload: Payload,
-    stored: Uid,
+    source: Source,
     pub(super) meta: FileMeta,
-    /// The transfer syntax into which it is converted on the way.
-    to: Option<Uid>,
     made_even: bool,
     /// Bytes of its data set, if that is known before.
     pub(super) length: Option<u64>,
+    pub(super) part: Part,
+}
+
+/// From where its data set comes.
+enum Source {
+    /// It was made smaller for the way.
+    Smaller(Arc<Made>),
+    /// What is stored in `from`, changed if necessary, converted into `to` if that is there.
+    Stored { payload: Box<Payload>, from: Uid, to: Option<Uid> },
+}
+
+impl Source {
+    /// Blocking.
+    fn open(&self) -> Result<Box<dyn Read + Send>, Verdict> {
+        match self {
+            Self::Smaller(made) => Ok(Box::new(BufReader::new(made.open()))),
+            Self::Stored { payload, from, to } => open_prepared(payload, from, to.as_ref()),
+        }
+    }
+}
+
+/// What there is to say of an instance that leaves with others.
+#[derive(Default)]
+pub(super) struct Part {
+    /// Bytes of its data set, or of the one that is stored if that is not known before.
+    pub(super) length: u64,
+    /// What is changed in it on the way.
+    pub(super) coerced: Option<Coerced>,
+    /// In what it leaves, if that is not what is stored.
+    pub(super) sent_as: Option<SentAs>,
 }
 
 impl Parcel {
@@ -41,42 +70,76 @@ impl Parcel {
     /// # Errors
     /// It cannot be read, or not be changed as the configuration asks for.
     pub(super) fn prepare(claim: &Unpacked, spool: &Spool, settings: &Settings) -> Result<Self, Verdict> {
-        let Unpacked { id, header, length, attempts, to } = claim;
+        let Unpacked { id, header, length, attempts, to, .. } = claim;
         let payload = Payload::prepare(spool, *id, header, &settings.coercions)?;
-        let transfer_syntax = to.clone().unwrap_or_else(|| header.transfer_syntax.clone());
+        let coerced = payload.coerced.clone();
+        let length = coerced.as_ref().map_or(*length, |coerced| coerced.proven.length);
+        let made = claim.made_smaller(&payload);
+        let (sent_as, known) = match (made.as_deref(), to) {
+            (Some(Made { syntax, bytes, .. }), _) => {
+                (Some(SentAs { syntax: syntax.clone(), smaller: Some(*bytes) }), Some(*bytes))
+            }
+            (None, Some(to)) => (Some(SentAs { syntax: to.clone(), smaller: None }), None),
+            (None, None) => (None, Some(length)),
+        };
+        let transfer_syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax).clone();
         let made_even = pump::made_even(&transfer_syntax, *attempts);
-        let length = payload.coerced.as_ref().map_or(*length, |coerced| coerced.proven.length);
-        let length = to.is_none().then(|| length + u64::from(made_even && length % 2 == 1));
+        let known = known.map(|length| length + u64::from(made_even && length % 2 == 1));
+        let source = match made {
+            Some(made) => Source::Smaller(made),
+            None => Source::Stored { payload: Box::new(payload), from: header.transfer_syntax.clone(), to: to.clone() },
+        };
         let meta = FileMeta {
             sop_class_uid: header.sop_class_uid.clone(),
             sop_instance_uid: header.sop_instance_uid.clone(),
             transfer_syntax,
             source_ae: Some(settings.calling.clone()),
         };
-        Ok(Self { payload, stored: header.transfer_syntax.clone(), meta, to: to.clone(), made_even, length })
-    }
-
-    /// What is changed in it on the way.
-    pub(super) fn coerced(&self) -> Option<Coerced> {
-        self.payload.coerced.clone()
+        let part = Part { length: known.unwrap_or(length), coerced, sent_as };
+        Ok(Self { source, meta, made_even, length: known, part })
     }
 }
 
 /// What of a claim is needed to read its payload.
-#[derive(Debug, Clone)]
 pub(super) struct Unpacked {
     id: InstanceId,
     header: InstanceHeader,
     length: u64,
+    hash: ContentHash,
     attempts: u32,
+    owed: DestinationName,
     to: Option<Uid>,
+    smaller: Option<Smaller>,
+}
+
+/// Where an instance is made smaller, for whom, and in which transfer syntaxes it may leave.
+pub(super) struct Smaller {
+    pub(super) workshop: Workshop,
+    pub(super) through: Arc<Destination>,
+    pub(super) accepted: Vec<Uid>,
 }
 
 impl Unpacked {
-    /// `to` is the transfer syntax into which it is to be converted.
-    pub(super) fn of(claim: &Claim, to: Option<Uid>) -> Self {
-        let Claim { id, header, length, attempts, .. } = claim;
-        Self { id: *id, header: header.clone(), length: *length, attempts: *attempts, to }
+    /// `to` is the transfer syntax into which it is to be converted, if it is not made smaller.
+    pub(super) fn of(claim: &Claim, to: Option<Uid>, smaller: Option<Smaller>) -> Self {
+        let Claim { id, header, length, hash, attempts, destination, .. } = claim;
+        Self {
+            id: *id,
+            header: header.clone(),
+            length: *length,
+            hash: *hash,
+            attempts: *attempts,
+            owed: destination.clone(),
+            to,
+            smaller,
+        }
+    }
+
+    fn made_smaller(&self, payload: &Payload) -> Option<Arc<Made>> {
+        let Smaller { workshop, through, accepted } = self.smaller.as_ref()?;
+        let Self { id, header, length, hash, owed, .. } = self;
+        let order = Order { id: *id, header, hash: *hash, length: *length, owed, through, accepted };
+        workshop.make(&order, payload)
     }
 }
 
@@ -89,8 +152,8 @@ pub(super) enum Stopped {
     NotTaken,
 }
 
-/// Feeds everything, in order, and counts what of the data sets is taken. The end of the body is sent only after each payload has been read to its verified end;
-/// whatever goes wrong before is an error in the body.
+/// Feeds everything, in order, and counts what of the data sets is taken. The end of the body is sent only after each
+/// payload has been read to its verified end; whatever goes wrong before is an error in the body.
 pub(super) async fn feed(
     parcels: Vec<Parcel>,
     boundary: Boundary,
@@ -107,8 +170,8 @@ pub(super) async fn feed(
         Stopped::Unreadable(place, verdict)
     };
     for (place, parcel) in parcels.into_iter().enumerate() {
-        let Parcel { payload, stored, meta, to, made_even, .. } = parcel;
-        let opened = tokio::task::spawn_blocking(move || open_prepared(&payload, &stored, to.as_ref())).await;
+        let Parcel { source, meta, made_even, .. } = parcel;
+        let opened = tokio::task::spawn_blocking(move || source.open()).await;
         let payload = match opened {
             Ok(Ok(payload)) => payload,
             Ok(Err(verdict)) => return Err(unreadable(place, verdict).await),

@@ -3,7 +3,8 @@
 //! # Promises
 //!
 //! - What was received leaves as it is: each part is a Part 10 file with the payload behind its file meta information.
-//!   Another, lossless transfer syntax is taken only after the archive has refused the stored one.
+//!   Another, lossless transfer syntax is taken only after the archive has refused the stored one, or where the
+//!   configuration says that it takes smaller ones ([`mod@smaller`]).
 //! - A request ends as a whole one only after every payload in it has been read back and has matched its hash. Otherwise
 //!   it is broken off.
 //! - What the answer says counts for each instance by itself. Where it says nothing of one, the status does; where that
@@ -37,9 +38,10 @@ mod proxy;
 mod retry_after;
 mod search;
 mod session;
+mod smaller;
 mod wire;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,19 +57,21 @@ use self::batch::{Candidate, Sizes};
 use self::body::Body;
 use self::client::{Broken, Line};
 use self::credentials::Keyring;
-use self::feed::{Parcel, Stopped, Unpacked, feed};
+use self::feed::{Parcel, Part, Smaller, Stopped, Unpacked, feed};
 use self::judgement::{About, Answer, Fate, Judgement};
 use self::multipart::Boundary;
 pub(super) use self::search::{Found, MOST_INSTANCES as MOST_SEARCHED, Search, Silence};
 use self::session::{Session, Trouble};
-use super::archive::is_ambiguous;
+use self::smaller::Doubts;
+use super::archive::{is_ambiguous, is_as_stored};
 use super::benefit::Kind;
-use super::coerce::Coerced;
-use super::courier::{Attempt, Bench, Handed, Settings};
+use super::compact;
+use super::courier::{self, Attempt, Bench, Handed, Settings};
 use super::destination::Activity;
 use super::open::Dialer;
 use super::transcode;
 use super::verdict::Verdict;
+use super::wire::EndedBy;
 use crate::clock;
 use crate::config::{WebSettings, WebUrl};
 use crate::dataset::transfer_syntax::EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT;
@@ -99,6 +103,9 @@ pub async fn probe(service: Service, patience: Duration) -> Result<(), String> {
     session.ready(true).await.map_err(|trouble| trouble.sentence)
 }
 
+/// So many instances of a request are looked at, and made smaller, at a time.
+const AT_A_TIME: usize = 4;
+
 /// Instances, and kinds of instances, of which something is remembered; forgetting costs a request or two.
 const REMEMBERED: usize = 10_000;
 
@@ -111,6 +118,7 @@ pub(super) struct Web {
     alone: HashSet<InstanceId>,
     /// What the archive takes, if at all, only in Explicit VR Little Endian.
     converted: HashSet<Kind>,
+    doubts: Doubts,
 }
 
 /// Why there is no answer to a request with instances.
@@ -138,6 +146,7 @@ impl Web {
             settings,
             alone: HashSet::new(),
             converted: HashSet::new(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -156,8 +165,14 @@ impl Web {
         self.session.close();
     }
 
-    /// Sends the first of `claims` and those that go with it.
-    pub(super) async fn deliver(&mut self, mut claims: Vec<Claim>, prove: bool, bench: &Bench) -> Attempt {
+    /// Sends the first of `claims` and those that go with it; what was `refused` before leaves as it is stored.
+    pub(super) async fn deliver(
+        &mut self,
+        mut claims: Vec<Claim>,
+        refused: &HashSet<InstanceId>,
+        prove: bool,
+        bench: &Bench,
+    ) -> Attempt {
         if let Some(limit) = self.sizes.relent(clock::of_runtime()) {
             self.note_limit(limit, bench);
         }
@@ -178,28 +193,27 @@ impl Web {
                 Some(Err(trouble)) => return failed(trouble),
             }
             let mut sending = bench.sending(claims.len() as u64, total(&claims));
-            sending.begins(true);
-            let answered = self.send(&claims, bench, Arc::clone(sending.meter())).await;
-            let sent = sending.ended(answered.as_ref().is_ok_and(|(answer, _)| answer.status.is_success()));
+            let parcels = match self.prepare(&claims, refused, bench).await {
+                Ok(parcels) => parcels,
+                Err((place, verdict)) => return not_readable(claims, place, verdict),
+            };
+            sending.begins(parcels.iter().all(|parcel| is_as_stored(parcel.part.sent_as.as_ref())));
+            let (parts, answered) = self.send(parcels, &claims, Arc::clone(sending.meter())).await;
+            let sent = sending.ended(answered.as_ref().is_ok_and(|answer| answer.status.is_success()));
             match answered {
                 // The archive may have ended the connection while nothing was on it.
-                Err(Failure::Broken(Broken { stale: true, .. })) if again => again = false,
-                Ok((answer, _)) if answer.status == StatusCode::UNAUTHORIZED && again && self.session.renew() => {
+                Err(Failure::Broken(Broken { stale: true, ended_by: EndedBy::Peer, .. })) if again => again = false,
+                Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && again && self.session.renew() => {
                     again = false;
                 }
-                Ok((answer, coerced)) => {
-                    let handed = shared(claims, sent).zip(coerced).map(|((claim, sent), coerced)| Handed {
-                        claim,
-                        // What it really is, the answer tells.
-                        verdict: Verdict::Later { answer: "it was sent".to_owned() },
-                        sent,
-                        remark: None,
-                        coerced,
-                        sent_as: None,
-                    });
-                    return self.made(handed.collect(), &answer, bench).await;
+                Ok(answer) => {
+                    // What it really is, the answer tells.
+                    let sent_so_far = Verdict::Later { answer: "it was sent".to_owned() };
+                    return self.made(handed(claims, parts, sent, &sent_so_far), &answer, bench).await;
                 }
-                Err(failure) => return self.not_made(claims, sent, failure),
+                Err(Failure::Destination(trouble)) => return failed(trouble),
+                Err(Failure::Unreadable(place, verdict)) => return not_readable(claims, place, verdict),
+                Err(Failure::Broken(broken)) => return self.broken(claims, parts, sent, broken),
             }
         }
     }
@@ -213,15 +227,23 @@ impl Web {
         }
     }
 
-    /// Makes one request with these instances. Gives the answer, and what was changed in each of them.
+    /// Makes one request with these instances. Gives the answer, and what there is to say of each of them.
     async fn send(
         &mut self,
+        mut parcels: Vec<Parcel>,
         claims: &[Claim],
-        bench: &Bench,
         meter: Arc<AtomicU64>,
-    ) -> Result<(Answer, Vec<Option<Coerced>>), Failure> {
-        let parcels = self.prepare(claims, &bench.spool).await?;
-        let coerced = parcels.iter().map(Parcel::coerced).collect();
+    ) -> (Vec<Part>, Result<Answer, Failure>) {
+        let parts = parcels.iter_mut().map(|parcel| std::mem::take(&mut parcel.part)).collect();
+        (parts, self.request(parcels, claims, meter).await)
+    }
+
+    async fn request(
+        &mut self,
+        parcels: Vec<Parcel>,
+        claims: &[Claim],
+        meter: Arc<AtomicU64>,
+    ) -> Result<Answer, Failure> {
         let boundary = boundary().map_err(Failure::Destination)?;
         let lengths = parcels.iter().map(|parcel| (&parcel.meta, parcel.length));
         let length =
@@ -247,21 +269,45 @@ impl Web {
         if answer.status.is_success() {
             self.sizes.took(total(claims), clock::of_runtime().saturating_duration_since(began));
         }
-        Ok((answer, coerced))
+        Ok(answer)
     }
 
-    /// Looks what is to be read of each instance, before the first byte of the request leaves.
-    async fn prepare(&self, claims: &[Claim], spool: &Spool) -> Result<Vec<Parcel>, Failure> {
-        let unpacked: Vec<_> = claims.iter().map(|claim| Unpacked::of(claim, self.conversion(claim))).collect();
-        let (spool, settings) = (spool.clone(), self.settings.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
-            let prepare = |(place, claim)| {
-                Parcel::prepare(claim, &spool, &settings).map_err(|verdict| Failure::Unreadable(place, verdict))
-            };
-            unpacked.iter().enumerate().map(prepare).collect()
-        });
-        let later = || Verdict::Later { answer: "reading the instance failed".to_owned() };
-        prepared.await.unwrap_or_else(|_| Err(Failure::Unreadable(0, later())))
+    /// Looks what is to be read of each instance, and makes smaller what may leave so, before the first byte of the request
+    /// leaves. One that cannot be read is told of by its place.
+    async fn prepare(
+        &self,
+        claims: &[Claim],
+        refused: &HashSet<InstanceId>,
+        bench: &Bench,
+    ) -> Result<Vec<Parcel>, (usize, Verdict)> {
+        let (mut parcels, mut at_work) = (Vec::with_capacity(claims.len()), VecDeque::new());
+        let mut waiting = claims.iter();
+        loop {
+            while at_work.len() < AT_A_TIME
+                && let Some(claim) = waiting.next()
+            {
+                let smaller = self.smaller(claim, bench).filter(|_| !refused.contains(&claim.id));
+                let unpacked = Unpacked::of(claim, self.conversion(claim), smaller);
+                let (spool, settings) = (bench.spool.clone(), self.settings.clone());
+                at_work.push_back(tokio::task::spawn_blocking(move || Parcel::prepare(&unpacked, &spool, &settings)));
+            }
+            let Some(prepared) = at_work.pop_front() else { return Ok(parcels) };
+            let later = || Err(Verdict::Later { answer: "reading the instance failed".to_owned() });
+            let parcel = prepared.await.unwrap_or_else(|_| later());
+            parcels.push(parcel.map_err(|verdict| (parcels.len(), verdict))?);
+        }
+    }
+
+    /// In what an instance may leave to be smaller, if it may.
+    fn smaller(&self, claim: &Claim, bench: &Bench) -> Option<Smaller> {
+        let workshop = self.settings.workshop.clone().filter(|_| !self.doubts.are_about(claim.id))?;
+        let (kind, destination) = (Kind::of(&claim.header), &bench.destination);
+        let all: Vec<Uid> =
+            compact::smaller(&kind.transfer_syntax).iter().filter_map(|syntax| syntax.parse().ok()).collect();
+        // Nobody can be asked: what the configuration says counts until an answer says otherwise.
+        destination.note_accepted(kind.clone(), all.clone());
+        let accepted = destination.taken(&kind, all, clock::of_runtime());
+        Some(Smaller { workshop, through: Arc::clone(destination), accepted })
     }
 
     /// What another transfer syntax is needed for, as far as that is known.
@@ -280,14 +326,15 @@ impl Web {
         );
         match judgement {
             Judgement::Destination { sentence, wait } if judgement::may_be_about_a_body(answer) => {
-                self.suspicious(handed, answer, Trouble { sentence, wait }, bench).await
+                self.suspicious(handed, answer, Trouble { wait, ..Trouble::new(sentence) }, bench).await
             }
-            Judgement::Destination { sentence, wait } => failed(Trouble { sentence, wait }),
+            Judgement::Destination { sentence, wait } => failed(Trouble { wait, ..Trouble::new(sentence) }),
             Judgement::TooLarge => self.too_large(handed, bench),
             Judgement::Each(fates) => {
                 let mut settled = Vec::with_capacity(handed.len());
                 for (handed, fate) in handed.into_iter().zip(fates) {
-                    if let Some(verdict) = self.settle(&bench.spool, &handed.claim, fate).await {
+                    if let Some(verdict) = self.settle(bench, &handed, fate).await {
+                        self.learn(bench, &handed, &verdict);
                         settled.push(Handed { verdict, ..handed });
                     }
                 }
@@ -321,7 +368,8 @@ impl Web {
     }
 
     /// What is recorded of an instance; nothing if it is tried again at once.
-    async fn settle(&mut self, spool: &Spool, claim: &Claim, fate: Fate) -> Option<Verdict> {
+    async fn settle(&mut self, bench: &Bench, handed: &Handed, fate: Fate) -> Option<Verdict> {
+        let (spool, claim) = (&bench.spool, &handed.claim);
         match fate {
             Fate::Settled(verdict) => {
                 if matches!(verdict, Verdict::Delivered { .. }) {
@@ -338,6 +386,13 @@ impl Web {
                 Some(Verdict::of_duplicate(answer, is_ambiguous(spool, claim)))
             }
             Fate::Unclear(answer) => Some(self.look_for(spool, claim, answer).await),
+            Fate::Syntax(_) if smaller_syntax(handed).is_some() => {
+                if let Some(syntax) = smaller_syntax(handed) {
+                    note_refused(bench, claim, syntax.clone());
+                }
+                remember(&mut self.alone, claim.id);
+                None
+            }
             Fate::Syntax(answer) => {
                 let (kind, stored) = (Kind::of(&claim.header), &claim.header.transfer_syntax);
                 let is_offered = transcode::conversions(stored).contains(&EXPLICIT);
@@ -354,6 +409,20 @@ impl Web {
                     ),
                 })
             }
+        }
+    }
+
+    /// What the archive makes of smaller transfer syntaxes.
+    fn learn(&mut self, bench: &Bench, handed: &Handed, verdict: &Verdict) {
+        let (claim, smaller) = (&handed.claim, smaller_syntax(handed));
+        match (verdict, smaller) {
+            (Verdict::Later { .. }, Some(syntax)) => self.doubts.stumbled(claim.id, syntax),
+            (Verdict::Delivered { .. }, _) => {
+                if let Some(syntax) = self.doubts.arrived(claim.id, &Kind::of(&claim.header), smaller) {
+                    note_refused(bench, claim, syntax);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -405,34 +474,65 @@ impl Web {
     }
 
     /// No answer came.
-    fn not_made(&mut self, mut claims: Vec<Claim>, sent: u64, failure: Failure) -> Attempt {
-        match failure {
-            Failure::Destination(trouble) => failed(trouble),
-            Failure::Unreadable(place, verdict) if place < claims.len() => {
-                let claim = claims.swap_remove(place);
-                warn!(id:% = claim.id; "the request was broken off: an instance in it cannot be read");
-                Attempt::Made(vec![Handed::nothing(claim, verdict)])
-            }
-            Failure::Unreadable(..) => Attempt::Made(Vec::new()),
-            Failure::Broken(Broken { sentence, .. }) => {
-                if claims.len() > 1 {
-                    for claim in &claims {
-                        remember(&mut self.alone, claim.id);
+    fn broken(&mut self, claims: Vec<Claim>, parts: Vec<Part>, sent: u64, broken: Broken) -> Attempt {
+        let Broken { sentence, ended_by, .. } = broken;
+        let (bytes, is_alone) = (total(&claims), claims.len() <= 1);
+        let later = Verdict::Later { answer: sentence.clone() };
+        let mut handed = handed(claims, parts, sent, &later);
+        match ended_by {
+            EndedBy::Us => {
+                self.sizes.cut(bytes);
+                for handed in &mut handed {
+                    handed.verdict = courier::verdict_of_cut(&handed.claim, &sentence);
+                    // A way that drops a connection without a word again and again may do so for what is in one of them.
+                    if !is_alone && matches!(handed.verdict, Verdict::Later { .. }) {
+                        remember(&mut self.alone, handed.claim.id);
                     }
                 }
-                let later = Verdict::Later { answer: sentence };
-                let handed = |(claim, sent)| Handed {
-                    claim,
-                    verdict: later.clone(),
-                    sent,
-                    remark: None,
-                    coerced: None,
-                    sent_as: None,
-                };
-                Attempt::Made(shared(claims, sent).map(handed).collect())
+                Attempt::Cut { handed, sentence }
+            }
+            EndedBy::Link => {
+                self.sizes.cut(bytes);
+                for handed in &mut handed {
+                    handed.verdict = Verdict::Kept { answer: sentence.clone() };
+                }
+                Attempt::Partly { made: handed, then: Box::new(Attempt::DestinationFailed(sentence)) }
+            }
+            EndedBy::Peer => {
+                for handed in &handed {
+                    if let Some(syntax) = smaller_syntax(handed) {
+                        self.doubts.stumbled(handed.claim.id, syntax);
+                    }
+                    if !is_alone {
+                        remember(&mut self.alone, handed.claim.id);
+                    }
+                }
+                Attempt::Made(handed)
             }
         }
     }
+}
+
+/// An instance of the request cannot be read: it was broken off, or not begun.
+fn not_readable(mut claims: Vec<Claim>, place: usize, verdict: Verdict) -> Attempt {
+    if place >= claims.len() {
+        return Attempt::Made(Vec::new());
+    }
+    let claim = claims.swap_remove(place);
+    warn!(id:% = claim.id; "no request is made, or it was broken off: an instance in it cannot be read");
+    Attempt::Made(vec![Handed::nothing(claim, verdict)])
+}
+
+/// The transfer syntax in which an instance has left smaller, if it has.
+fn smaller_syntax(handed: &Handed) -> Option<&Uid> {
+    handed.sent_as.as_ref().filter(|sent_as| sent_as.smaller.is_some()).map(|sent_as| &sent_as.syntax)
+}
+
+/// Instances of this kind are not offered in this transfer syntax any more, for a while.
+fn note_refused(bench: &Bench, claim: &Claim, syntax: Uid) {
+    let destination = &bench.destination;
+    info!(destination:% = destination.name, syntax:%; "the archive does not take instances of this kind in this smaller transfer syntax");
+    destination.shun(Kind::of(&claim.header), syntax, clock::of_runtime());
 }
 
 /// A boundary that nobody knows.
@@ -443,7 +543,7 @@ fn boundary() -> Result<Boundary, Trouble> {
 }
 
 fn of_this_box(what: &dyn std::fmt::Display) -> Trouble {
-    Trouble { sentence: format!("no request could be made on this box: {what}"), wait: None }
+    Trouble::new(format!("no request could be made on this box: {what}"))
 }
 
 /// Bytes of the data sets of all of them.
@@ -451,20 +551,22 @@ fn total(claims: &[Claim]) -> u64 {
     claims.iter().map(|claim| claim.length).fold(0, u64::saturating_add)
 }
 
-/// What of the bytes that have left together belongs to each: they go one behind the other.
-fn shared(claims: Vec<Claim>, sent: u64) -> impl Iterator<Item = (Claim, u64)> {
+/// What was handed over together, all with this verdict. The bytes that have left belong to one behind the other.
+fn handed(claims: Vec<Claim>, parts: Vec<Part>, sent: u64, verdict: &Verdict) -> Vec<Handed> {
     let mut left = sent;
-    claims.into_iter().map(move |claim| {
-        let its = claim.length.min(left);
-        left -= its;
-        (claim, its)
-    })
+    let each = claims.into_iter().zip(parts).map(|(claim, Part { length, coerced, sent_as })| {
+        let sent = length.min(left);
+        left -= sent;
+        Handed { claim, verdict: verdict.clone(), sent, remark: None, coerced, sent_as }
+    });
+    each.collect()
 }
 
 fn failed(trouble: Trouble) -> Attempt {
-    match trouble.wait {
-        Some(wait) => Attempt::PutOff { sentence: trouble.sentence, wait },
-        None => Attempt::DestinationFailed(trouble.sentence),
+    match trouble {
+        Trouble { sentence, is_given_up: true, .. } => Attempt::Cut { handed: Vec::new(), sentence },
+        Trouble { sentence, wait: Some(wait), .. } => Attempt::PutOff { sentence, wait },
+        Trouble { sentence, .. } => Attempt::DestinationFailed(sentence),
     }
 }
 

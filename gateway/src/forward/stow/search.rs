@@ -55,7 +55,7 @@ pub(in crate::forward) enum Silence {
 }
 
 impl From<Trouble> for Silence {
-    fn from(Trouble { sentence, wait }: Trouble) -> Self {
+    fn from(Trouble { sentence, wait, .. }: Trouble) -> Self {
         Self::Trouble { sentence, wait }
     }
 }

@@ -16,12 +16,14 @@ use hyper::{Method, Request, StatusCode};
 use log::debug;
 
 use super::body::{Body, Progress};
-use super::client::{Broken, Connection, Line, small};
+use super::client::{Broken, ConnectError, Connection, Line, small};
 use super::credentials::{Keyring, Show, TokenRequest};
 use super::judgement::{self, About, Answer, Judgement};
 use super::multipart::Boundary;
 use crate::clock;
 use crate::config::WebUrl;
+use crate::forward::open::OpenError;
+use crate::forward::wire::EndedBy;
 
 /// Answers are asked for in this form.
 pub(super) const JSON: &str = "application/dicom+json";
@@ -33,11 +35,13 @@ pub(super) struct Trouble {
     pub(super) sentence: String,
     /// How long it wants to be left in peace.
     pub(super) wait: Option<Duration>,
+    /// The connection was given up because a new one gets through, which is nobody's failure.
+    pub(super) is_given_up: bool,
 }
 
 impl Trouble {
-    fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), wait: None }
+    pub(super) fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), wait: None, is_given_up: false }
     }
 }
 
@@ -92,8 +96,10 @@ impl Session {
     }
 
     async fn connect(&mut self) -> Result<(), Trouble> {
-        let connection =
-            Connection::open(&self.line, &self.url).await.map_err(|error| Trouble::new(error.to_string()))?;
+        let connection = Connection::open(&self.line, &self.url).await.map_err(|error| Trouble {
+            is_given_up: matches!(error, ConnectError::Open(OpenError::GivenUp { .. })),
+            ..Trouble::new(error.to_string())
+        })?;
         debug!(destination:% = self.url.host; "connection established");
         self.connection = Some(connection);
         Ok(())
@@ -139,7 +145,7 @@ impl Session {
     fn not_to_blame(&self, answer: &Answer) -> Result<(), Trouble> {
         let (url, credentials) = (self.url.to_string(), self.credentials());
         match judgement::of_destination(answer, About { url: &url, credentials: &credentials }) {
-            Some(Judgement::Destination { sentence, wait }) => Err(Trouble { sentence, wait }),
+            Some(Judgement::Destination { sentence, wait }) => Err(Trouble { wait, ..Trouble::new(sentence) }),
             _ => Ok(()),
         }
     }
@@ -147,10 +153,8 @@ impl Session {
     fn blamed(&self, answer: &Answer) -> Result<(), Trouble> {
         self.not_to_blame(answer)?;
         let said = judgement::shown(answer.status);
-        Err(Trouble {
-            sentence: format!("{} gives no good sign of life ({said}); nothing is sent yet", self.url),
-            wait: answer.wait,
-        })
+        let sentence = format!("{} gives no good sign of life ({said}); nothing is sent yet", self.url);
+        Err(Trouble { wait: answer.wait, ..Trouble::new(sentence) })
     }
 
     /// A request without a body; made once more on a new connection if the old one was stale, or with a new token if the
@@ -168,7 +172,10 @@ impl Session {
                 .await?;
             match answer {
                 Err(Broken { stale: true, .. }) if again => again = false,
-                Err(broken) => return Err(Trouble::new(format!("{}: {}", self.url, broken.sentence))),
+                Err(Broken { sentence, ended_by, .. }) => {
+                    let sentence = format!("{}: {sentence}", self.url);
+                    return Err(Trouble { is_given_up: ended_by == EndedBy::Us, ..Trouble::new(sentence) });
+                }
                 Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && again && self.renew() => again = false,
                 Ok(answer) => return Ok(answer),
             }
@@ -187,7 +194,7 @@ impl Session {
     ) -> Result<Result<Answer, Broken>, Trouble> {
         let authorization = self.authorization().await?;
         let Some(connection) = &mut self.connection else {
-            return Ok(Err(Broken { sentence: "there is no connection".to_owned(), stale: true }));
+            return Ok(Err(Broken { stale: true, ..Broken::new("there is no connection") }));
         };
         let progress = connection.begin();
         let draft = Draft { connection, url: &self.url, authorization, method: Method::GET, path: "" };

@@ -1,6 +1,6 @@
 //! What is noticed of a connection below HTTP: that the network takes something of a request, when it has taken the last of
-//! it, and what TLS says when it breaks. A TLS 1.3 service tells that it refuses our certificate only when we read for the first time (RFC 8446 4.4), and HTTP/2 keeps
-//! nothing of such an error but a word.
+//! it, what TLS says when it breaks, and whether it was given up. A TLS 1.3 service tells that it refuses our certificate
+//! only when we read for the first time (RFC 8446 4.4), and HTTP/2 keeps nothing of such an error but a word.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::body::Progress;
+use super::body::{Failure, Progress};
 use super::frames::Frames;
+use crate::forward::wire::EndedBy;
 use crate::tls;
 
 /// A connection that tells when the network takes something.
@@ -67,7 +68,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// A TLS stream that keeps what it said when it broke, and tells what goes into it of a request.
+/// A TLS stream that keeps why it broke, and tells what goes into it of a request.
 #[derive(Debug)]
 pub(super) struct Explained<S> {
     stream: S,
@@ -93,10 +94,12 @@ impl<S> Explained<S> {
     }
 
     fn note<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &done
-            && error.kind() == io::ErrorKind::InvalidData
-        {
-            self.progress.failed(tls::explain(error));
+        if let Poll::Ready(Err(error)) = &done {
+            let ended_by = EndedBy::of(error);
+            // Of the rest HTTP knows more.
+            if ended_by != EndedBy::Peer || error.kind() == io::ErrorKind::InvalidData {
+                self.progress.failed(Failure { sentence: tls::explain(error), ended_by });
+            }
         }
         done
     }

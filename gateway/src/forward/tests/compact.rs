@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use super::web::{self, Web};
 use super::*;
 use crate::dataset::sample;
 use crate::forward::benefit::Kind;
@@ -62,7 +63,11 @@ impl Made {
     }
 
     fn work(&self, station: &mut Station, destination: &str, archive: &Archive) -> Arc<Destination> {
-        station.deliver_with(destination, archive.route(), |settings| settings.workshop = Some(self.workshop.clone()))
+        self.work_over(station, destination, archive.route())
+    }
+
+    fn work_over(&self, station: &mut Station, destination: &str, route: Route) -> Arc<Destination> {
+        station.deliver_with(destination, route, |settings| settings.workshop = Some(self.workshop.clone()))
     }
 }
 
@@ -123,6 +128,67 @@ async fn what_is_refused_in_a_smaller_transfer_syntax_is_offered_as_it_is_stored
     assert!(matches!(state, DeliveryState::Delivered { attempts: 1, .. }), "{state:?}");
     assert_eq!(syntaxes(&archive), [JPEG_LS, EXPLICIT, EXPLICIT]);
     station.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_leave_smaller_in_one_request_to_a_service_that_is_said_to_take_that() {
+    let service = Web::start(|_| {}).await;
+    let mut station = Station::new();
+    let mut kept = Vec::new();
+    for slice in 0..10 {
+        kept.push(station.keep(slice, EXPLICIT, &["central"]).await);
+    }
+    station.spool.settle().unwrap();
+    let destination = Made::at(&station).work_over(&mut station, "central", service.route(10));
+    station.nothing_queued().await;
+    let arrived = service.state().arrived.clone();
+    assert_eq!(service.state().stores.iter().map(|(_, instances)| *instances).collect::<Vec<_>>(), [10]);
+    assert_eq!(service.state().syntaxes, [JPEG_LS; 10]);
+    for ((id, data), (_, result)) in kept.iter().zip(&arrived) {
+        let stored = Cursor::new(data);
+        pixels::verify(stored, &uid(EXPLICIT), Cursor::new(result), &uid(JPEG_LS), &PixelLimits::default()).unwrap();
+        let told = station.spool.ledger(*id).unwrap();
+        let sent_as = told.iter().find_map(|line| match &line.entry {
+            Some(Entry::Attempted(attempted)) => Some((attempted.transfer_syntax.clone(), attempted.bytes)),
+            _ => None,
+        });
+        assert_eq!(sent_as, Some((Some(uid(JPEG_LS)), result.len() as u64)));
+    }
+    let bytes = |all: &mut dyn Iterator<Item = usize>| all.sum::<usize>() as u64;
+    let gain = destination.health().gain;
+    assert_eq!(gain.stored, bytes(&mut kept.iter().map(|(_, data)| data.len())));
+    assert_eq!(gain.sent, bytes(&mut arrived.iter().map(|(_, data)| data.len())));
+    station.stop().await;
+}
+
+/// Whatever it says to that: 415 and 0122 are about the transfer syntax, the others may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_takes_nothing_smaller_gets_everything_as_it_is_stored_and_soon_at_once() {
+    use web::Act::{FailSmaller, RefuseSmaller};
+    for (act, first) in [
+        (RefuseSmaller(415), 1),
+        (FailSmaller(0x0122), 1),
+        (RefuseSmaller(400), 2),
+        (FailSmaller(0xC000), 2),
+        (RefuseSmaller(500), 2),
+        (FailSmaller(0xA700), 2),
+    ] {
+        let service = Web::at_first(act, u32::MAX).await;
+        let mut station = Station::new();
+        Made::at(&station).work_over(&mut station, "central", service.route(10));
+        let mut attempted = Vec::new();
+        for slice in 0..12 {
+            let (id, data) = station.keep(slice, EXPLICIT, &["central"]).await;
+            let DeliveryState::Delivered { attempts, .. } = station.settled(id, "central").await else { panic!() };
+            attempted.push(attempts);
+            assert_eq!(service.state().arrived.last().unwrap().1, data);
+        }
+        assert_eq!(service.state().syntaxes[0], JPEG_LS, "it is tried");
+        assert_eq!((attempted[0], attempted[11]), (first, 1), "{act:?}: {attempted:?}");
+        let offers = service.state().syntaxes.len();
+        assert!(offers <= 12 + 9, "{act:?}: {offers} offers of 12");
+        station.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,9 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::config::{WebSettings, WebUrl};
 use crate::dataset::part10::read_file_meta;
+use crate::dataset::transfer_syntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED;
 use crate::forward::Service;
+use crate::pixels::{JPEG_LS, RLE};
 use crate::tls::{self, Current, Live, Purpose, TlsFiles};
 
 /// What the service does with a request to store.
@@ -38,7 +40,11 @@ pub(in crate::forward) enum Act {
     Refuse(u16),
     /// The same, if it is offered the instance whose UID ends in this.
     RefuseIfThereIs(&'static str, u16),
-    /// The same, with Retry-After.
+    /// The same, if one of them was made smaller.
+    RefuseSmaller(u16),
+    /// Names those that were made smaller as failed for this reason, with 200, and keeps the others.
+    FailSmaller(u16),
+    /// The same as refusing, with Retry-After.
     Wait(u16, &'static str),
     /// Answers with this status, and names everything as failed for this reason.
     Fail(u16, u16),
@@ -88,6 +94,8 @@ pub(in crate::forward) struct WebState {
     has: BTreeSet<String>,
     /// Every instance that came whole, as often as it came, with its data set.
     pub(in crate::forward) arrived: Vec<(String, Vec<u8>)>,
+    /// The transfer syntax of every instance that came, whatever became of it.
+    pub(in crate::forward) syntaxes: Vec<String>,
     /// How many UIDs each query had.
     pub(in crate::forward) asked: Vec<usize>,
     /// When each request to store came, and how many instances it had.
@@ -217,6 +225,9 @@ fn say(status: u16, kind: &str, body: impl Into<Bytes>) -> Response<Said> {
 
 const JSON: &str = "application/dicom+json";
 
+/// What nothing is stored in that the tests make smaller.
+const SMALLER: [&str; 3] = [JPEG_LS, RLE, DEFLATED];
+
 /// The answer; nothing if there is none.
 async fn answer(request: Request<Incoming>, state: &Mutex<WebState>) -> Option<Response<Said>> {
     match *request.method() {
@@ -238,8 +249,10 @@ async fn store(request: Request<Incoming>, state: &Mutex<WebState>) -> Option<Re
             return Some(broken_off());
         }
     }
-    let instances = parts(&bytes, &content_type);
+    let (instances, syntaxes): (Vec<_>, Vec<String>) = parts(&bytes, &content_type).into_iter().unzip();
+    let are_smaller: Vec<bool> = syntaxes.iter().map(|syntax| SMALLER.contains(&syntax.as_str())).collect();
     let mut state = state.lock().unwrap();
+    state.syntaxes.extend(syntaxes);
     if instances.is_empty() {
         return Some(say(state.without_instances.unwrap_or(400), "text/plain", ""));
     }
@@ -263,6 +276,22 @@ async fn store(request: Request<Incoming>, state: &Mutex<WebState>) -> Option<Re
             }
             state.keep(&instances);
             say(200, JSON, all)
+        }
+        Act::RefuseSmaller(status) => {
+            if are_smaller.contains(&true) {
+                return Some(say(status, "text/plain", "no"));
+            }
+            state.keep(&instances);
+            say(200, JSON, all)
+        }
+        Act::FailSmaller(reason) => {
+            let of = |smaller: bool| instances.iter().zip(&are_smaller).filter(move |(_, is)| **is == smaller);
+            let [stored, failed] =
+                [false, true].map(|smaller| of(smaller).map(|((uid, _), _)| uid.as_str()).collect::<Vec<_>>());
+            let body = listed(&stored, &failed, reason).to_string();
+            let kept: Vec<_> = of(false).map(|(instance, _)| instance.clone()).collect();
+            state.keep(&kept);
+            say(200, JSON, body)
         }
         Act::Refuse(status) => say(status, "text/plain", "no"),
         Act::Wait(status, value) => {
@@ -338,8 +367,8 @@ fn first_instance(body: &[u8]) -> Option<String> {
     Some(meta.sop_instance_uid?.to_string())
 }
 
-/// The instances in a multipart body (RFC 2046 5.1), with their data sets.
-fn parts(body: &[u8], content_type: &str) -> Vec<(String, Vec<u8>)> {
+/// The instances in a multipart body (RFC 2046 5.1), with their data sets, and the transfer syntax of each.
+fn parts(body: &[u8], content_type: &str) -> Vec<((String, Vec<u8>), String)> {
     let boundary = content_type.split("boundary=").nth(1).unwrap();
     let delimiter = format!("\r\n--{boundary}").into_bytes();
     let mut rest = body.strip_prefix(&delimiter[2..]).unwrap();
@@ -350,7 +379,8 @@ fn parts(body: &[u8], content_type: &str) -> Vec<(String, Vec<u8>)> {
         let part = &rest[..end];
         let (meta, after) = read_file_meta(part).unwrap();
         let data = part[usize::try_from(after.offset()).unwrap()..].to_vec();
-        found.push((meta.sop_instance_uid.unwrap().to_string(), data));
+        let syntax = meta.transfer_syntax.to_string();
+        found.push(((meta.sop_instance_uid.unwrap().to_string(), data), syntax));
         rest = &rest[end + delimiter.len()..];
     }
     found
