@@ -243,6 +243,7 @@ impl Archive {
             Ok(ready) => ready,
             Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
+        sending.expects(length_of(claim, sent_as.as_ref()));
         sending.begins(is_as_stored(sent_as.as_ref()));
         let (request, patience) = (request(claim, message_id(claim)), self.settings.patience);
         match cstore::store(association, context, request, pieces, sending.meter(), patience).await {
@@ -365,6 +366,11 @@ pub(super) struct Ready {
 /// Whether what leaves so is as large as it is stored.
 pub(super) fn is_as_stored(sent_as: Option<&SentAs>) -> bool {
     sent_as.is_none_or(|sent_as| sent_as.smaller.is_none())
+}
+
+/// How many bytes leave of an instance that leaves so.
+pub(super) fn length_of(claim: &Claim, sent_as: Option<&SentAs>) -> u64 {
+    sent_as.and_then(|sent_as| sent_as.smaller).unwrap_or(claim.length)
 }
 
 /// Gets an instance ready that leaves over this association, in a thread of its own; with `as_stored`, it is not made

@@ -181,7 +181,7 @@ impl Bench {
             health.sending += deliveries;
             health.sending_bytes += bytes;
         });
-        let meter = self.destination.meter();
+        let meter = self.destination.meter(bytes);
         Sending { destination: &self.destination, meter, deliveries, bytes, moving: None }
     }
 }
@@ -221,6 +221,11 @@ impl Sending<'_> {
             }
         });
         self.destination.moving.notify_one();
+    }
+
+    /// So many bytes leave, and not as many as are stored.
+    pub(super) fn expects(&self, bytes: u64) {
+        self.destination.expect(&self.meter, bytes);
     }
 
     /// Until then one that left before it on the same association was not answered.

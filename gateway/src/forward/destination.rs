@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -63,8 +63,7 @@ pub struct Destination {
     pub(super) away: watch::Sender<Option<u32>>,
     /// Since when it has failed without a success in between.
     failing: watch::Sender<Option<Instant>>,
-    /// Where the bytes are counted that leave, for each attempt that is under way.
-    meters: Mutex<Vec<Weak<AtomicU64>>>,
+    under_way: Mutex<Vec<UnderWay>>,
     wires: Arc<Wires>,
     /// Whether it pays to make instances smaller for it.
     benefit: Mutex<Benefit>,
@@ -74,6 +73,25 @@ pub struct Destination {
     shunned: Mutex<BTreeMap<(Kind, Uid), Instant>>,
     /// Until when no association with it is to have several C-STORE outstanding.
     one_at_a_time: Mutex<Option<Instant>>,
+}
+
+/// An attempt that is under way.
+#[derive(Debug)]
+struct UnderWay {
+    /// Where the bytes are counted that leave.
+    meter: Weak<AtomicU64>,
+    /// How many they will be.
+    expected: u64,
+}
+
+impl UnderWay {
+    fn sent(&self) -> Option<u64> {
+        self.meter.upgrade().map(|meter| meter.load(Ordering::Relaxed))
+    }
+
+    fn left(&self) -> Option<u64> {
+        self.sent().map(|sent| self.expected.saturating_sub(sent))
+    }
 }
 
 /// How much smaller the instances were that left than they are on this disk. Since the start.
@@ -173,7 +191,7 @@ impl Destination {
             back: watch::Sender::new(0),
             away: watch::Sender::new(None),
             failing: watch::Sender::new(None),
-            meters: Mutex::new(Vec::new()),
+            under_way: Mutex::new(Vec::new()),
             wires: Arc::new(Wires::paced(pace)),
             benefit: Mutex::default(),
             accepted: Mutex::default(),
@@ -224,8 +242,27 @@ impl Destination {
     /// How many bytes of what is being sent have left this process.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
-        let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.iter().filter_map(Weak::upgrade).map(|meter| meter.load(Ordering::Relaxed)).sum()
+        self.under_way().iter().filter_map(UnderWay::sent).sum()
+    }
+
+    /// How many bytes of what is under way have still to leave, about.
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.under_way().iter().filter_map(UnderWay::left).sum()
+    }
+
+    /// How long it takes until so much of what is under way has left that what is left fills the link for no longer than
+    /// `enough`; nothing if that is so, or if there is no rate to tell by. What is on connections that do not move although
+    /// the link is there fills nothing.
+    pub(super) fn filled_beyond(&self, enough: Duration) -> Option<Duration> {
+        let rate = self.pace().rate()?;
+        let left = self.left_bytes();
+        let (in_grace, open) = (self.health.borrow().in_grace, self.health.borrow().associations.max(1));
+        let moving = left / open * open.saturating_sub(in_grace);
+        rate.time_for(moving).checked_sub(enough).filter(|beyond| !beyond.is_zero())
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, Vec<UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connections with it.
@@ -259,13 +296,22 @@ impl Destination {
         self.away.send_if_modified(|away| std::mem::replace(away, failures) != failures);
     }
 
-    /// Where the bytes of a new attempt are counted, until its end.
-    pub(super) fn meter(&self) -> Arc<AtomicU64> {
+    /// Where the bytes of a new attempt are counted, until its end: with what has so many bytes as it is stored.
+    pub(super) fn meter(&self, stored: u64) -> Arc<AtomicU64> {
+        let expected = self.health.borrow().flow.leaves_of(stored);
         let meter = Arc::new(AtomicU64::new(0));
-        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.retain(|meter| meter.strong_count() > 0);
-        meters.push(Arc::downgrade(&meter));
+        let mut under_way = self.under_way();
+        under_way.retain(|one| one.meter.strong_count() > 0);
+        under_way.push(UnderWay { meter: Arc::downgrade(&meter), expected });
         meter
+    }
+
+    /// So many bytes leave in the attempt that is counted here.
+    pub(super) fn expect(&self, meter: &Arc<AtomicU64>, bytes: u64) {
+        let mut under_way = self.under_way();
+        if let Some(one) = under_way.iter_mut().find(|one| std::ptr::eq(one.meter.as_ptr(), Arc::as_ptr(meter))) {
+            one.expected = bytes;
+        }
     }
 
     /// What its link carries.

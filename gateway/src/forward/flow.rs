@@ -89,6 +89,15 @@ impl Flow {
         self.of_late(now).map(|answered| whole(answered.stored))
     }
 
+    /// How many bytes leave for an instance that has so many as it is stored, by what was measured last.
+    #[must_use]
+    pub fn leaves_of(&self, stored: u64) -> u64 {
+        match self.answered {
+            Some(answered) if answered.stored > answered.sent => share(stored, answered.sent / answered.stored),
+            _ => stored,
+        }
+    }
+
     fn of_late(&self, now: Instant) -> Option<Answered> {
         self.answered.filter(|answered| !is_stale(answered.at, now))
     }
@@ -102,6 +111,11 @@ fn is_stale(at: Instant, now: Instant) -> bool {
 fn faded_sum(seconds: f64) -> f64 {
     let mean = HALF.as_secs_f64() / std::f64::consts::LN_2;
     mean * (1.0 - (-seconds / mean).exp())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn share(of: u64, part: f64) -> u64 {
+    whole(of as f64 * part)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, and never negative")]
@@ -181,6 +195,15 @@ mod tests {
         flow.began(now + STALE);
         flow.ended(9 * MIB, 9 * MIB, seconds(1), now + STALE + seconds(1));
         about(flow.sent_per_second(now + STALE + seconds(1)), 9 * MIB);
+    }
+
+    #[test]
+    fn what_will_leave_of_an_instance_is_known_from_those_before_it() {
+        let (mut flow, now) = (Flow::default(), clock::now());
+        assert_eq!(flow.leaves_of(MIB), MIB);
+        flow.began(now);
+        flow.ended(MIB, 4 * MIB, seconds(1), now + seconds(1));
+        assert_eq!(flow.leaves_of(4 * MIB), MIB);
     }
 
     #[test]

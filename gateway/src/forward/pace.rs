@@ -217,6 +217,12 @@ impl Pace {
         self.limited.load(Ordering::Relaxed) || self.above.as_ref().is_some_and(|above| above.is_limited())
     }
 
+    /// The rate that is kept, the lesser of that here and that above; nothing if there is none.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        let own = self.state().bucket.rate();
+        own.into_iter().chain(self.above.as_ref().and_then(|above| above.rate())).min()
+    }
+
     /// Whether there is nearly always somebody who waits, here or above: more than what leaves could.
     pub(super) fn is_full(&self) -> bool {
         self.state().waited >= FULL || self.above.as_ref().is_some_and(|above| above.is_full())
@@ -232,14 +238,8 @@ impl Pace {
 
     /// How many of `wanted` bytes are to be asked for at once: whole segments.
     pub(super) fn portion(&self, wanted: usize, segment: usize) -> usize {
-        let mut portion = LARGEST_PORTION;
-        let mut pace = Some(self);
-        while let Some(one) = pace {
-            if let Some(rate) = one.state().bucket.rate() {
-                portion = portion.min(usize::try_from(rate.bytes_in(PORTION)).unwrap_or(LARGEST_PORTION));
-            }
-            pace = one.above.as_deref();
-        }
+        let most = |rate: Rate| usize::try_from(rate.bytes_in(PORTION)).unwrap_or(LARGEST_PORTION);
+        let portion = self.rate().map_or(LARGEST_PORTION, |rate| most(rate).min(LARGEST_PORTION));
         wanted.min((portion / segment.max(1) * segment).max(segment))
     }
 

@@ -170,6 +170,7 @@ impl<'a> Line<'a> {
         let request = archive::request(&claim, message_id);
         let mut sending = self.bench.sending(1, claim.length);
         let Ready { context, pieces, coerced, sent_as } = ready;
+        sending.expects(archive::length_of(&claim, sent_as.as_ref()));
         sending.begins(archive::is_as_stored(sent_as.as_ref()));
         let meter = sending.meter().clone();
         self.underway.push(Underway { claim, message_id, coerced, sent_as, sending });

@@ -35,6 +35,10 @@ use crate::spool::{Claim, Classes, Queue, Spool, SpoolError};
 /// How long an association without work is kept warm.
 const WARM: Duration = Duration::from_secs(5);
 
+/// What is under way may fill the link for so long, and for as many round trips as it takes until another association has
+/// begun to send, before one more instance is begun: see [`Worker::filled_for`].
+const FILLED: (Duration, u32) = (Duration::from_secs(2), 4);
+
 /// How often it is looked whether something urgent has become due while the link is closed for everything else.
 const WHILE_CLOSED: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,7 @@ pub async fn run(
         width: Width::new(most),
         turns: Turns::default(),
         is_held: false,
+        filled_until: None,
         is_enough: false,
         cuts: 0,
         interruptions: 0,
@@ -100,8 +105,10 @@ struct Worker {
     width: Width,
     turns: Turns,
     records: Records,
-    /// Whether something waits that may not begin before what is urgent has been answered.
+    /// Whether something waits that may not begin before what is urgent has been answered, or before less is under way.
     is_held: bool,
+    /// When less will be under way, if that is what is waited for.
+    filled_until: Option<Instant>,
     /// Whether as many associations are being opened as instances wait; until one of the couriers is back.
     is_enough: bool,
     /// Connections that were given up since the last answer.
@@ -122,7 +129,7 @@ impl Worker {
 
     /// Sends couriers out as long as there is something for them to do.
     fn send_out(&mut self) -> Result<(), SpoolError> {
-        self.is_held = false;
+        (self.is_held, self.filled_until) = (false, None);
         while self.has_room() {
             let claims = blocking(|| self.claim())?;
             if claims.is_empty() {
@@ -160,6 +167,16 @@ impl Worker {
             self.send(courier, errand, load);
         }
         Ok(())
+    }
+
+    /// For how long nothing more is begun, because what is under way fills the link. Instances that leave together share the
+    /// link and are all there late; what a cut costs is all of them, and large ones that share a slow link might never be
+    /// there between two cuts.
+    fn filled_for(&self) -> Option<Duration> {
+        let destination = &self.bench.destination;
+        let round_trip = destination.wires().round_trip().unwrap_or_default();
+        let (enough, round_trips) = FILLED;
+        destination.filled_beyond(enough + round_trip * round_trips).filter(|_| self.out.delivering() > 0)
     }
 
     /// How many of so many that wait one courier may take at once: where little is left, each has its share of it.
@@ -379,6 +396,7 @@ impl Worker {
         // What is held back waits for whoever is out.
         let next = if has_room && !self.is_held { self.next()? } else { Next::default() };
         let Next { due, mut other, turn } = next;
+        let filled = self.filled_until;
         // Also while others are at work: there are archives that take one association at a time and let the next one wait.
         let cold = self.idle.iter().filter(|idle| idle.courier.is_warm()).map(|idle| idle.since + WARM).min();
         // Only a request from now on counts: one that came during the attempt was about that attempt.
@@ -394,6 +412,7 @@ impl Worker {
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
             () = changed(other.as_mut()) => {}
             () = until(turn) => {}
+            () = until(filled) => {}
             () = until(closed) => {}
             _ = hastened.changed(), if closed.is_some() => self.circuit.hasten(),
             _ = back.changed(), if is_away => self.circuit.hasten(),
@@ -469,6 +488,14 @@ impl Worker {
         let mut waiting = spool.waiting_classes(queue, now)?;
         if is_closed {
             waiting.retain(|class| *class == Priority::Stat && !self.is_closed());
+        }
+        // Before anything is claimed: what is released again is told of as if it had come.
+        if let Some(filled) = self.filled_for()
+            && !waiting.is_empty()
+            && !waiting.contains(&Priority::Stat)
+        {
+            (self.is_held, self.filled_until) = (true, Some(clock::of_runtime() + filled));
+            return Ok(Vec::new());
         }
         let has_urgent = self.out.has_urgent();
         let is_there = |class| waiting.contains(&class) || (class == Priority::Stat && has_urgent);

@@ -197,6 +197,7 @@ impl Web {
                 Ok(parcels) => parcels,
                 Err((place, verdict)) => return not_readable(claims, place, verdict),
             };
+            sending.expects(parcels.iter().map(|parcel| parcel.part.length).sum());
             sending.begins(parcels.iter().all(|parcel| is_as_stored(parcel.part.sent_as.as_ref())));
             let (parts, answered) = self.send(parcels, &claims, Arc::clone(sending.meter())).await;
             let sent = sending.ended(answered.as_ref().is_ok_and(|answer| answer.status.is_success()));

@@ -1,6 +1,8 @@
 //! Several associations with one archive at the same time.
 
 use super::*;
+use crate::forward::pace::Pace;
+use crate::shaping::{Rate, Shaping};
 
 /// An archive that has so many associations at the same time and rejects one more.
 async fn archive(at_a_time: usize, acts: impl IntoIterator<Item = Act>) -> Archive {
@@ -53,6 +55,29 @@ async fn beside_associations_that_do_not_move_although_the_link_is_there_others_
             tokio::task::yield_now().await;
         }
     }
+    station.stop().await;
+}
+
+/// Together they would all be there late, and a cut would cost all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fills_the_link_for_long_is_followed_by_the_next_when_it_has_nearly_left() {
+    let archive = archive(8, []).await;
+    let mut station = Station::new();
+    let kept = station.keep_slices(4).await;
+    station.spool.settle().unwrap();
+    // Each takes two seconds and a half.
+    let pace = Arc::new(Pace::default());
+    assert!(pace.reshape(Shaping { most: Some(Rate::of_bits(30_000)), ..Shaping::default() }));
+    pace.follow(jiff::civil::date(2026, 11, 2).at(12, 0, 0, 0), clock::of_runtime());
+    let destination = Arc::new(Destination::paced(name("central"), pace));
+    let dialer = Dialer::new(&[], Arc::clone(destination.wires()));
+    station.work(&destination, archive.route(), Settings { dialer, associations: 8, ..settings() });
+    for id in kept {
+        assert!(is_delivered(&station.settled(id, "central").await));
+    }
+    let answered: Vec<usize> = archive.script.lock().unwrap().starts.iter().map(|(_, answered)| *answered).collect();
+    assert_eq!(answered.len(), 4);
+    assert!(answered[3] > 0, "{answered:?} had been answered when each of them began");
     station.stop().await;
 }
 
