@@ -103,33 +103,40 @@ def compare(one, other, scratch):
     return "pixels" if pixels(one, scratch) == pixels(other, scratch) else "other pixels"
 
 
+def outcome_of(one, other, scratch):
+    """The same, also of what cannot be read."""
+    try:
+        return compare(one, other, scratch)
+    except EOFError:
+        return "partial"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def main():
     sent, arrived = files(sys.argv[1]), files(sys.argv[2])
     result = {"sent": len(sent), "arrived": 0, "identical": 0, "pixels": 0, "partial": 0, "wrong": [], "bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
         for uid, paths in arrived.items():
-            for path in paths[:1]:
-                if uid not in sent:
-                    if path.stat().st_size <= PREAMBLE:
-                        result["partial"] += 1
-                    else:
-                        result["wrong"].append(f"{uid} was never sent")
-                    continue
-                try:
-                    outcome = compare(sent[uid][0], path, scratch)
-                except EOFError:
-                    outcome = "partial"
-                except Exception as error:
-                    outcome = f"{type(error).__name__}: {error}"
-                if outcome == "partial":
+            if uid not in sent:
+                if all(path.stat().st_size <= PREAMBLE for path in paths):
                     result["partial"] += 1
-                    continue
-                result["arrived"] += 1
-                result["bytes"] += len(data_set(path))
-                if outcome in ("identical", "pixels"):
-                    result[outcome] += 1
                 else:
-                    result["wrong"].append(f"{uid}: {outcome}")
+                    result["wrong"].append(f"{uid} was never sent")
+                continue
+            outcomes = {path: outcome_of(sent[uid][0], path, scratch) for path in paths}
+            # An instance that was sent again may have left pieces beside the one that is whole.
+            whole = {path: outcome for path, outcome in outcomes.items() if outcome != "partial"}
+            result["partial"] += len(outcomes) - len(whole)
+            if not whole:
+                continue
+            result["arrived"] += 1
+            result["bytes"] += len(data_set(next(iter(whole))))
+            wrong = [outcome for outcome in whole.values() if outcome not in ("identical", "pixels")]
+            if wrong:
+                result["wrong"].append(f"{uid}: {wrong[0]}")
+            else:
+                result[min(whole.values())] += 1
     print(json.dumps(result))
 
 

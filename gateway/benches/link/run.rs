@@ -359,8 +359,9 @@ fn last_line(words: &str) -> String {
 
 fn storescp(namespace: &Namespace, folder: &Path, into: &Path) -> Result<Peer, Box<dyn Error>> {
     let mut command = Command::new("storescp");
-    // Writes what comes as it comes, takes every class and transfer syntax, and several associations at once.
-    command.args(["+B", "+xa", "-pm", "-dhl", "--fork", "-pdu", "131072", "-aet", "ARCHIVE"]);
+    // Writes what comes as it comes, takes every class and transfer syntax, and several associations at once. Each arrival has
+    // a file of its own: of two with one name, the association that breaks off removes that of the one that was answered.
+    command.args(["+B", "+uf", "+xa", "-pm", "-dhl", "--fork", "-pdu", "131072", "-aet", "ARCHIVE"]);
     command.arg("-od").arg(into).arg(STORESCP.to_string());
     let mut peer = Peer::start("storescp", namespace, folder, command)?;
     peer.listens(namespace, SocketAddr::from((Ipv4Addr::LOCALHOST, STORESCP)))?;
