@@ -5,7 +5,7 @@
 //! exactly what it takes. A kind that was not proposed yet asks for a new association.
 
 use std::collections::HashSet;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use log::{debug, warn};
@@ -14,14 +14,15 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::benefit::Kind;
-use super::coerce::{Coerced, Payload};
-use super::compact::{self, Order, Workshop};
+use super::coerce::Coerced;
+use super::compact;
 use super::courier::{Bench, Sending, Settings};
 use super::cstore::{self, StoreError};
 use super::open::{self, Dialer, OpenError};
+use super::outgoing::{self, Outgoing, SentAs, Smaller, Wanted};
 use super::pipeline::{self, Several};
 use super::pump::{self, Piece};
-use super::transcode::{self, Converter, TranscodeError};
+use super::transcode;
 use super::verdict::Verdict;
 use super::wire::EndedBy;
 use super::worker::blocking;
@@ -39,14 +40,6 @@ const MOST_CONTEXTS: usize = 128;
 
 /// C-STORE that may be outstanding on one association, if the archive agrees (PS3.7 D.3.3.3).
 const OPERATIONS: u16 = 4;
-
-/// In what an instance has left, if that is not what is stored.
-pub(super) struct SentAs {
-    /// The transfer syntax.
-    pub(super) syntax: Uid,
-    /// If it was made smaller for the way: to how many bytes.
-    pub(super) smaller: Option<u64>,
-}
 
 /// The association broke while an instance was on it.
 #[derive(Debug)]
@@ -243,8 +236,7 @@ impl Archive {
             Ok(ready) => ready,
             Err(verdict) => return Ok(Delivered::nothing(verdict)),
         };
-        sending.expects(length_of(claim, sent_as.as_ref()));
-        sending.begins(is_as_stored(sent_as.as_ref()));
+        sending.begins(outgoing::smaller(sent_as.as_ref()));
         let (request, patience) = (request(claim, message_id(claim)), self.settings.patience);
         match cstore::store(association, context, request, pieces, sending.meter(), patience).await {
             Ok(response) => {
@@ -346,12 +338,10 @@ fn not_accepted(sop_class: &Uid, syntax: &Uid) -> String {
     )
 }
 
-/// What is read of an instance.
+/// An instance that is ready, and what is read of it.
 pub(super) struct Opened {
     source: Box<dyn Read + Send>,
-    /// What of it was changed.
-    coerced: Option<Coerced>,
-    sent_as: Option<SentAs>,
+    outgoing: Outgoing,
 }
 
 /// An instance that leaves now.
@@ -361,16 +351,6 @@ pub(super) struct Ready {
     pub(super) pieces: mpsc::Receiver<io::Result<Piece>>,
     pub(super) coerced: Option<Coerced>,
     pub(super) sent_as: Option<SentAs>,
-}
-
-/// Whether what leaves so is as large as it is stored.
-pub(super) fn is_as_stored(sent_as: Option<&SentAs>) -> bool {
-    sent_as.is_none_or(|sent_as| sent_as.smaller.is_none())
-}
-
-/// How many bytes leave of an instance that leaves so.
-pub(super) fn length_of(claim: &Claim, sent_as: Option<&SentAs>) -> u64 {
-    sent_as.and_then(|sent_as| sent_as.smaller).unwrap_or(claim.length)
 }
 
 /// Gets an instance ready that leaves over this association, in a thread of its own; with `as_stored`, it is not made
@@ -396,11 +376,17 @@ pub(super) fn prepare(
     let smaller = match &settings.workshop {
         Some(workshop) if !as_stored => {
             let accepted = accepted_among(association, &kind);
-            Some((workshop.clone(), bench.destination.taken(&kind, accepted, clock::of_runtime())))
+            let accepted = bench.destination.taken(&kind, accepted, clock::of_runtime());
+            Some(Smaller { workshop: workshop.clone(), through: Arc::clone(&bench.destination), accepted })
         }
         _ => None,
     };
-    open_payload(claim, bench, smaller, plain)
+    let wanted = Wanted::of(claim, smaller, plain);
+    let (spool, coercions) = (bench.spool.clone(), settings.coercions.clone());
+    tokio::task::spawn_blocking(move || {
+        let outgoing = Outgoing::prepare(&wanted, &spool, &coercions)?;
+        Ok(Opened { source: outgoing.source.open()?, outgoing })
+    })
 }
 
 /// What was prepared, with the presentation context on which it leaves; the reading of its pieces begins.
@@ -410,7 +396,7 @@ pub(super) fn ready(
     prepared: Result<Result<Opened, Verdict>, JoinError>,
 ) -> Result<Ready, Verdict> {
     let failed = |_| Err(Verdict::Later { answer: "reading the instance failed".into() });
-    let Opened { source, coerced, sent_as } = prepared.unwrap_or_else(failed)?;
+    let Opened { source, outgoing: Outgoing { coerced, sent_as, .. } } = prepared.unwrap_or_else(failed)?;
     let header = &claim.header;
     let syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax).clone();
     match accepted(association, &header.sop_class_uid, syntax.as_str()).map(|context| context.id) {
@@ -448,55 +434,8 @@ pub(super) fn message_id(claim: &Claim) -> u16 {
     u16::try_from(claim.id.0 & 0x7fff).unwrap_or(1)
 }
 
-/// The payload, read back, if necessary changed, and made smaller if that can be, otherwise as the `plain` way is; whatever
-/// is done is tried and compared before a byte may leave.
-fn open_payload(
-    claim: &Claim,
-    bench: &Bench,
-    smaller: Option<(Workshop, Vec<Uid>)>,
-    plain: Result<Option<Uid>, Verdict>,
-) -> JoinHandle<Result<Opened, Verdict>> {
-    let (spool, coercions, through) =
-        (bench.spool.clone(), bench.settings.coercions.clone(), Arc::clone(&bench.destination));
-    let (header, owed) = (claim.header.clone(), claim.destination.clone());
-    let (id, hash, length) = (claim.id, claim.hash, claim.length);
-    tokio::task::spawn_blocking(move || {
-        let payload = Payload::prepare(&spool, id, &header, &coercions)?;
-        if let Some((workshop, accepted)) = smaller {
-            let order =
-                Order { id, header: &header, hash, length, owed: &owed, through: &through, accepted: &accepted };
-            if let Some(made) = workshop.make(&order, &payload) {
-                let sent_as = SentAs { syntax: made.syntax.clone(), smaller: Some(made.bytes) };
-                let source = Box::new(BufReader::new(made.open()));
-                return Ok(Opened { source, coerced: payload.coerced, sent_as: Some(sent_as) });
-            }
-        }
-        let converted = plain?;
-        let source = open_prepared(&payload, &header.transfer_syntax, converted.as_ref())?;
-        let sent_as = converted.map(|syntax| SentAs { syntax, smaller: None });
-        Ok(Opened { source, coerced: payload.coerced, sent_as })
-    })
-}
-
-/// The payload, converted if necessary; a conversion is tried and compared before a byte may leave. Blocking.
-pub(super) fn open_prepared(payload: &Payload, from: &Uid, to: Option<&Uid>) -> Result<Box<dyn Read + Send>, Verdict> {
-    let open = || payload.open().map_err(|error| Verdict::of_spool(&error));
-    let Some(to) = to else { return open() };
-    transcode::verify(open()?, from, to).map_err(|error| match error {
-        TranscodeError::Read(error) => Verdict::of_payload(&error),
-        error => Verdict::Hopeless {
-            reason: format!(
-                "the archive does not take the transfer syntax {from}, and a conversion to {to} is not sound: {error} \
-                 Enable {from} at the archive"
-            ),
-        },
-    })?;
-    let converter =
-        Converter::new(open()?, from, to).map_err(|error| Verdict::Hopeless { reason: error.to_string() })?;
-    Ok(Box::new(converter))
-}
-
-/// Whether another content with the same SOP Instance UID was known when it was claimed, or is by now. If that cannot be found out, it is as if.
+/// Whether another content with the same SOP Instance UID was known when it was claimed, or is by now. If that cannot be
+/// found out, it is as if.
 pub(super) fn is_ambiguous(spool: &Spool, claim: &Claim) -> bool {
     claim.ambiguous || blocking(|| spool.is_ambiguous(claim.id).unwrap_or(true))
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{Archive, Broken, Delivered, SentAs};
+use super::archive::{Archive, Broken, Delivered};
 use super::benefit::Kind;
 use super::coerce::{Coerced, Coercions, Payload};
 use super::compact::Workshop;
@@ -22,6 +22,7 @@ use super::cstore::StoreError;
 use super::destination::{Activity, Destination};
 use super::folder::{self, Filing, FilingError};
 use super::open::{Dialer, OpenError};
+use super::outgoing::SentAs;
 use super::pipeline::{self, Several};
 use super::reach::Limits;
 use super::stow::{Service, Web};
@@ -210,9 +211,11 @@ impl Sending<'_> {
         &self.meter
     }
 
-    /// All is ready: from now on it is measured how fast it gets there, and whether that is as it is stored.
-    pub(super) fn begins(&mut self, as_stored: bool) {
-        let now = clock::of_runtime();
+    /// All is ready: from now on it is measured how fast it gets there. If something was made `smaller`, so many bytes leave,
+    /// otherwise as many as are stored.
+    pub(super) fn begins(&mut self, smaller: Option<u64>) {
+        let (now, as_stored) = (clock::of_runtime(), smaller.is_none());
+        self.destination.expect(&self.meter, smaller.unwrap_or(self.bytes));
         self.moving = Some(Moving { since: now, alone: now, as_stored });
         self.destination.show(|health| {
             health.flow.began(now);
@@ -221,11 +224,6 @@ impl Sending<'_> {
             }
         });
         self.destination.moving.notify_one();
-    }
-
-    /// So many bytes leave, and not as many as are stored.
-    pub(super) fn expects(&self, bytes: u64) {
-        self.destination.expect(&self.meter, bytes);
     }
 
     /// Until then one that left before it on the same association was not answered.
@@ -551,7 +549,7 @@ enum Unfiled {
 async fn file(root: &Path, mut claims: Vec<Claim>, bench: &Bench) -> Attempt {
     let Some(claim) = claims.pop() else { return Attempt::Made(Vec::new()) };
     let mut sending = bench.sending(1, claim.length);
-    sending.begins(true);
+    sending.begins(None);
     let (id, header, hash) = (claim.id, claim.header.clone(), claim.hash);
     let (root, spool, settings) = (root.to_owned(), bench.spool.clone(), bench.settings.clone());
     let filed = tokio::task::spawn_blocking(move || {

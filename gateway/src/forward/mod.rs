@@ -34,6 +34,7 @@
 //! - [`open`]: connection, TLS and association to a destination; [`cstore`]: one C-STORE; `stow`: STOW-RS;
 //! - `pipeline`: several C-STORE on one association without waiting for the answers in between, where the archive agrees;
 //! - `coerce`: what is read of an instance for a destination, with attributes changed where the configuration asks for it;
+//! - `outgoing`: what leaves of it then: as it is stored, made smaller or converted;
 //! - [`compact`]: a transfer syntax in which an instance is smaller, where the archive takes one, made ahead and kept;
 //! - [`pace`]: what holds back what leaves, by [`crate::shaping`]; [`pacer`]: what looks after that;
 //! - [`socket`]: what is asked of the system for a connection; [`wire`]: connections as others see them;
@@ -64,6 +65,7 @@ pub mod goodput;
 pub mod lookout;
 pub mod open;
 mod out;
+mod outgoing;
 pub mod pace;
 pub mod pacer;
 mod pipeline;

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use log::warn;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::archive::{self, Opened, Ready, SentAs};
+use super::archive::{self, Opened, Ready};
 use super::coerce::Coerced;
 use super::courier::{Bench, Handed, Sending, Settings};
 use super::cstore::{self, StoreError};
+use super::outgoing::{self, SentAs};
 use super::verdict::Verdict;
 use super::worker::blocking;
 use crate::association::transport::Heard;
@@ -170,8 +171,7 @@ impl<'a> Line<'a> {
         let request = archive::request(&claim, message_id);
         let mut sending = self.bench.sending(1, claim.length);
         let Ready { context, pieces, coerced, sent_as } = ready;
-        sending.expects(archive::length_of(&claim, sent_as.as_ref()));
-        sending.begins(archive::is_as_stored(sent_as.as_ref()));
+        sending.begins(outgoing::smaller(sent_as.as_ref()));
         let meter = sending.meter().clone();
         self.underway.push(Underway { claim, message_id, coerced, sent_as, sending });
         match cstore::send(association, context, request, pieces, &meter).await {

@@ -1,6 +1,6 @@
 //! Feeds the body of a request: for each instance its head, then its payload from the disk.
 
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,15 +9,12 @@ use tokio::sync::mpsc;
 
 use super::multipart::Boundary;
 use crate::dataset::part10::FileMeta;
-use crate::forward::archive::{SentAs, open_prepared};
-use crate::forward::coerce::{Coerced, Payload};
-use crate::forward::compact::{Made, Order, Workshop};
+use crate::forward::coerce::Coerced;
 use crate::forward::courier::Settings;
-use crate::forward::destination::Destination;
+use crate::forward::outgoing::{Outgoing, SentAs, Source, Wanted};
 use crate::forward::pump::{self, Piece};
 use crate::forward::verdict::Verdict;
-use crate::model::{ContentHash, DestinationName, InstanceId, Uid};
-use crate::spool::{Claim, InstanceHeader, Spool};
+use crate::spool::Spool;
 
 /// Bytes that are read from the disk at a time.
 const PIECE: usize = 128 << 10;
@@ -32,29 +29,9 @@ pub(super) struct Parcel {
     made_even: bool,
     /// Bytes of its data set, if that is known before.
     pub(super) length: Option<u64>,
-    pub(super) part: Part,
-}
-
-/// From where its data set comes.
-enum Source {
-    /// It was made smaller for the way.
-    Smaller(Arc<Made>),
-    /// What is stored in `from`, changed if necessary, converted into `to` if that is there.
-    Stored { payload: Box<Payload>, from: Uid, to: Option<Uid> },
-}
-
-impl Source {
-    /// Blocking.
-    fn open(&self) -> Result<Box<dyn Read + Send>, Verdict> {
-        match self {
-            Self::Smaller(made) => Ok(Box::new(BufReader::new(made.open()))),
-            Self::Stored { payload, from, to } => open_prepared(payload, from, to.as_ref()),
-        }
-    }
 }
 
 /// What there is to say of an instance that leaves with others.
-#[derive(Default)]
 pub(super) struct Part {
     /// Bytes of its data set, or of the one that is stored if that is not known before.
     pub(super) length: u64,
@@ -65,81 +42,29 @@ pub(super) struct Part {
 }
 
 impl Parcel {
-    /// Looks what is to be read of the instance. Blocking.
+    /// Gets an instance ready after so many failed attempts. Blocking.
     ///
     /// # Errors
     /// It cannot be read, or not be changed as the configuration asks for.
-    pub(super) fn prepare(claim: &Unpacked, spool: &Spool, settings: &Settings) -> Result<Self, Verdict> {
-        let Unpacked { id, header, length, attempts, to, .. } = claim;
-        let payload = Payload::prepare(spool, *id, header, &settings.coercions)?;
-        let coerced = payload.coerced.clone();
-        let length = coerced.as_ref().map_or(*length, |coerced| coerced.proven.length);
-        let made = claim.made_smaller(&payload);
-        let (sent_as, known) = match (made.as_deref(), to) {
-            (Some(Made { syntax, bytes, .. }), _) => {
-                (Some(SentAs { syntax: syntax.clone(), smaller: Some(*bytes) }), Some(*bytes))
-            }
-            (None, Some(to)) => (Some(SentAs { syntax: to.clone(), smaller: None }), None),
-            (None, None) => (None, Some(length)),
-        };
+    pub(super) fn prepare(
+        wanted: &Wanted,
+        attempts: u32,
+        spool: &Spool,
+        settings: &Settings,
+    ) -> Result<(Self, Part), Verdict> {
+        let Outgoing { source, coerced, sent_as, length } = Outgoing::prepare(wanted, spool, &settings.coercions)?;
+        let header = &wanted.header;
         let transfer_syntax = sent_as.as_ref().map_or(&header.transfer_syntax, |sent_as| &sent_as.syntax).clone();
-        let made_even = pump::made_even(&transfer_syntax, *attempts);
-        let known = known.map(|length| length + u64::from(made_even && length % 2 == 1));
-        let source = match made {
-            Some(made) => Source::Smaller(made),
-            None => Source::Stored { payload: Box::new(payload), from: header.transfer_syntax.clone(), to: to.clone() },
-        };
+        let made_even = pump::made_even(&transfer_syntax, attempts);
+        let length = length.map(|length| length + u64::from(made_even && length % 2 == 1));
         let meta = FileMeta {
             sop_class_uid: header.sop_class_uid.clone(),
             sop_instance_uid: header.sop_instance_uid.clone(),
             transfer_syntax,
             source_ae: Some(settings.calling.clone()),
         };
-        let part = Part { length: known.unwrap_or(length), coerced, sent_as };
-        Ok(Self { source, meta, made_even, length: known, part })
-    }
-}
-
-/// What of a claim is needed to read its payload.
-pub(super) struct Unpacked {
-    id: InstanceId,
-    header: InstanceHeader,
-    length: u64,
-    hash: ContentHash,
-    attempts: u32,
-    owed: DestinationName,
-    to: Option<Uid>,
-    smaller: Option<Smaller>,
-}
-
-/// Where an instance is made smaller, for whom, and in which transfer syntaxes it may leave.
-pub(super) struct Smaller {
-    pub(super) workshop: Workshop,
-    pub(super) through: Arc<Destination>,
-    pub(super) accepted: Vec<Uid>,
-}
-
-impl Unpacked {
-    /// `to` is the transfer syntax into which it is to be converted, if it is not made smaller.
-    pub(super) fn of(claim: &Claim, to: Option<Uid>, smaller: Option<Smaller>) -> Self {
-        let Claim { id, header, length, hash, attempts, destination, .. } = claim;
-        Self {
-            id: *id,
-            header: header.clone(),
-            length: *length,
-            hash: *hash,
-            attempts: *attempts,
-            owed: destination.clone(),
-            to,
-            smaller,
-        }
-    }
-
-    fn made_smaller(&self, payload: &Payload) -> Option<Arc<Made>> {
-        let Smaller { workshop, through, accepted } = self.smaller.as_ref()?;
-        let Self { id, header, length, hash, owed, .. } = self;
-        let order = Order { id: *id, header, hash: *hash, length: *length, owed, through, accepted };
-        workshop.make(&order, payload)
+        let part = Part { length: length.unwrap_or(wanted.length), coerced, sent_as };
+        Ok((Self { source, meta, made_even, length }, part))
     }
 }
 

@@ -57,18 +57,19 @@ use self::batch::{Candidate, Sizes};
 use self::body::Body;
 use self::client::{Broken, Line};
 use self::credentials::Keyring;
-use self::feed::{Parcel, Part, Smaller, Stopped, Unpacked, feed};
+use self::feed::{Parcel, Part, Stopped, feed};
 use self::judgement::{About, Answer, Fate, Judgement};
 use self::multipart::Boundary;
 pub(super) use self::search::{Found, MOST_INSTANCES as MOST_SEARCHED, Search, Silence};
 use self::session::{Session, Trouble};
 use self::smaller::Doubts;
-use super::archive::{is_ambiguous, is_as_stored};
+use super::archive::is_ambiguous;
 use super::benefit::Kind;
 use super::compact;
 use super::courier::{self, Attempt, Bench, Handed, Settings};
 use super::destination::Activity;
 use super::open::Dialer;
+use super::outgoing::{self, Smaller, Wanted};
 use super::transcode;
 use super::verdict::Verdict;
 use super::wire::EndedBy;
@@ -193,13 +194,13 @@ impl Web {
                 Some(Err(trouble)) => return failed(trouble),
             }
             let mut sending = bench.sending(claims.len() as u64, total(&claims));
-            let parcels = match self.prepare(&claims, refused, bench).await {
-                Ok(parcels) => parcels,
+            let (parcels, parts) = match self.prepare(&claims, refused, bench).await {
+                Ok(prepared) => prepared,
                 Err((place, verdict)) => return not_readable(claims, place, verdict),
             };
-            sending.expects(parcels.iter().map(|parcel| parcel.part.length).sum());
-            sending.begins(parcels.iter().all(|parcel| is_as_stored(parcel.part.sent_as.as_ref())));
-            let (parts, answered) = self.send(parcels, &claims, Arc::clone(sending.meter())).await;
+            let is_smaller = parts.iter().any(|part| outgoing::smaller(part.sent_as.as_ref()).is_some());
+            sending.begins(is_smaller.then(|| parts.iter().map(|part| part.length).sum()));
+            let answered = self.send(parcels, &claims, Arc::clone(sending.meter())).await;
             let sent = sending.ended(answered.as_ref().is_ok_and(|answer| answer.status.is_success()));
             match answered {
                 // The archive may have ended the connection while nothing was on it.
@@ -214,7 +215,11 @@ impl Web {
                 }
                 Err(Failure::Destination(trouble)) => return failed(trouble),
                 Err(Failure::Unreadable(place, verdict)) => return not_readable(claims, place, verdict),
-                Err(Failure::Broken(broken)) => return self.broken(claims, parts, sent, broken),
+                Err(Failure::Broken(broken)) => {
+                    let later = Verdict::Later { answer: broken.sentence.clone() };
+                    let bytes = total(&claims);
+                    return self.broken(handed(claims, parts, sent, &later), bytes, broken, bench);
+                }
             }
         }
     }
@@ -228,23 +233,8 @@ impl Web {
         }
     }
 
-    /// Makes one request with these instances. Gives the answer, and what there is to say of each of them.
-    async fn send(
-        &mut self,
-        mut parcels: Vec<Parcel>,
-        claims: &[Claim],
-        meter: Arc<AtomicU64>,
-    ) -> (Vec<Part>, Result<Answer, Failure>) {
-        let parts = parcels.iter_mut().map(|parcel| std::mem::take(&mut parcel.part)).collect();
-        (parts, self.request(parcels, claims, meter).await)
-    }
-
-    async fn request(
-        &mut self,
-        parcels: Vec<Parcel>,
-        claims: &[Claim],
-        meter: Arc<AtomicU64>,
-    ) -> Result<Answer, Failure> {
+    /// Makes one request with these instances.
+    async fn send(&mut self, parcels: Vec<Parcel>, claims: &[Claim], meter: Arc<AtomicU64>) -> Result<Answer, Failure> {
         let boundary = boundary().map_err(Failure::Destination)?;
         let lengths = parcels.iter().map(|parcel| (&parcel.meta, parcel.length));
         let length =
@@ -280,22 +270,23 @@ impl Web {
         claims: &[Claim],
         refused: &HashSet<InstanceId>,
         bench: &Bench,
-    ) -> Result<Vec<Parcel>, (usize, Verdict)> {
-        let (mut parcels, mut at_work) = (Vec::with_capacity(claims.len()), VecDeque::new());
+    ) -> Result<(Vec<Parcel>, Vec<Part>), (usize, Verdict)> {
+        let (mut prepared, mut at_work) = (Vec::with_capacity(claims.len()), VecDeque::new());
         let mut waiting = claims.iter();
         loop {
             while at_work.len() < AT_A_TIME
                 && let Some(claim) = waiting.next()
             {
-                let smaller = self.smaller(claim, bench).filter(|_| !refused.contains(&claim.id));
-                let unpacked = Unpacked::of(claim, self.conversion(claim), smaller);
+                let smaller = if refused.contains(&claim.id) { None } else { self.smaller(claim, bench) };
+                let (wanted, attempts) = (Wanted::of(claim, smaller, Ok(self.conversion(claim))), claim.attempts);
                 let (spool, settings) = (bench.spool.clone(), self.settings.clone());
-                at_work.push_back(tokio::task::spawn_blocking(move || Parcel::prepare(&unpacked, &spool, &settings)));
+                let prepare = move || Parcel::prepare(&wanted, attempts, &spool, &settings);
+                at_work.push_back(tokio::task::spawn_blocking(prepare));
             }
-            let Some(prepared) = at_work.pop_front() else { return Ok(parcels) };
+            let Some(preparing) = at_work.pop_front() else { return Ok(prepared.into_iter().unzip()) };
             let later = || Err(Verdict::Later { answer: "reading the instance failed".to_owned() });
-            let parcel = prepared.await.unwrap_or_else(|_| later());
-            parcels.push(parcel.map_err(|verdict| (parcels.len(), verdict))?);
+            let one = preparing.await.unwrap_or_else(|_| later());
+            prepared.push(one.map_err(|verdict| (prepared.len(), verdict))?);
         }
     }
 
@@ -387,14 +378,12 @@ impl Web {
                 Some(Verdict::of_duplicate(answer, is_ambiguous(spool, claim)))
             }
             Fate::Unclear(answer) => Some(self.look_for(spool, claim, answer).await),
-            Fate::Syntax(_) if smaller_syntax(handed).is_some() => {
+            Fate::Syntax(answer) => {
                 if let Some(syntax) = smaller_syntax(handed) {
                     note_refused(bench, claim, syntax.clone());
+                    remember(&mut self.alone, claim.id);
+                    return None;
                 }
-                remember(&mut self.alone, claim.id);
-                None
-            }
-            Fate::Syntax(answer) => {
                 let (kind, stored) = (Kind::of(&claim.header), &claim.header.transfer_syntax);
                 let is_offered = transcode::conversions(stored).contains(&EXPLICIT);
                 if is_offered && remember(&mut self.converted, kind) {
@@ -474,12 +463,9 @@ impl Web {
         bench.destination.show(|health| health.note = note);
     }
 
-    /// No answer came.
-    fn broken(&mut self, claims: Vec<Claim>, parts: Vec<Part>, sent: u64, broken: Broken) -> Attempt {
-        let Broken { sentence, ended_by, .. } = broken;
-        let (bytes, is_alone) = (total(&claims), claims.len() <= 1);
-        let later = Verdict::Later { answer: sentence.clone() };
-        let mut handed = handed(claims, parts, sent, &later);
+    /// No answer came to these, which have so many bytes together.
+    fn broken(&mut self, mut handed: Vec<Handed>, bytes: u64, broken: Broken, bench: &Bench) -> Attempt {
+        let (Broken { sentence, ended_by, .. }, is_alone) = (broken, handed.len() <= 1);
         match ended_by {
             EndedBy::Us => {
                 self.sizes.cut(bytes);
@@ -501,9 +487,7 @@ impl Web {
             }
             EndedBy::Peer => {
                 for handed in &handed {
-                    if let Some(syntax) = smaller_syntax(handed) {
-                        self.doubts.stumbled(handed.claim.id, syntax);
-                    }
+                    self.learn(bench, handed, &handed.verdict);
                     if !is_alone {
                         remember(&mut self.alone, handed.claim.id);
                     }

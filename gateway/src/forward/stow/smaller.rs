@@ -12,14 +12,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use super::REMEMBERED;
 use crate::forward::benefit::Kind;
 use crate::model::{InstanceId, Uid};
 
 /// So many that arrive only as they are stored are no accident.
 const IN_A_ROW: u32 = 3;
-
-/// Of so many instances, and kinds, something is remembered.
-const REMEMBERED: usize = 10_000;
 
 /// See the module.
 #[derive(Debug, Default)]
